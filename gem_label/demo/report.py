@@ -1,0 +1,204 @@
+"""How well the demo CLIP names things in held-out scenes: the figures of docs/demo-clip.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gem_label.clip.dense import DenseEncoder
+from gem_label.clip.models import Clip
+from gem_label.demo.captions import caption
+from gem_label.demo.scenes import Scene, render_scene
+from gem_label.demo.sprites import SpriteBook
+from gem_label.evaluation.points import (
+    ImagePoints,
+    assign_masks,
+    average_iou,
+    mask_prediction,
+    min_max,
+    point_counts,
+    similarity_prediction,
+)
+from gem_label.masks import MaskSet, encode_mask, patch_weights, pool_patches
+from gem_label.sam.models import Sam
+from gem_label.sam.proposals import ProposalSettings, propose_masks
+
+TEST_SEED = 2**40  # training counts its seeds from 0, so no test scene was ever trained on
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """Shares in [0, 1] over all scenes; p-mIoU averaged over image-class pairs.
+
+    Attributes:
+        retrieval: caption that is its scene's own, first among all captions of the scenes.
+        named_clip: ground-truth masks whose pooled plain patches are nearest to the right word.
+        named_gem: the same with GEM's patches.
+        clip: p-mIoU of plain patches.
+        gem: p-mIoU of GEM.
+        gem_sam_threshold: p-mIoU of GEM-SAM, masks by threshold.
+        gem_sam_argmax: p-mIoU of GEM-SAM, masks by best class.
+        found: things with a proposed mask of IoU > 0.5.
+        found_and_named: things with a proposed mask of IoU > 0.5 whose best word is right.
+    """
+
+    retrieval: float
+    named_clip: float
+    named_gem: float
+    clip: float
+    gem: float
+    gem_sam_threshold: float
+    gem_sam_argmax: float
+    found: float
+    found_and_named: float
+
+    def __str__(self) -> str:
+        return "\n".join(f"{f.name:20} {getattr(self, f.name):.3f}" for f in fields(self))
+
+
+def test_scenes(
+    book: SpriteBook,
+    count: int,
+    size: int = 448,
+    things: tuple[int, int] = (3, 7),
+    thing_size: tuple[float, float] = (70, 200),
+    held_out: bool = False,
+) -> list[Scene]:
+    """Scenes that training never rendered; with `held_out`, of drawings that it never saw."""
+    drawings = book.drawings(held_out=held_out)
+    scenes = []
+    for i in range(count):
+        rng = np.random.default_rng(TEST_SEED + i)
+        scenes.append(render_scene(rng, book, drawings, (size, size), things, thing_size))
+    return scenes
+
+
+def true_masks(scene: Scene) -> MaskSet:
+    """The scene's things as masks, in painting order."""
+    n = len(scene.things)
+    return MaskSet(
+        *scene.owners.shape,
+        counts=tuple(encode_mask(scene.mask(i)) for i in range(n)),
+        predicted_iou=np.ones(n, np.float32),
+        stability=np.ones(n, np.float32),
+        points=np.zeros((n, 2), np.float32),
+    )
+
+
+def scene_points(scene: Scene, rng: np.random.Generator, per_answer: int = 8) -> ImagePoints:
+    """Points in the form of Open Images V7: for each word of the scene, pixels on it and pixels off it.
+
+    Half of the no-points lie on other things, as far as there are any.
+    """
+    noun_of = np.array([scene.nouns.index(t.noun) for t in scene.things] + [-1])  # owner -1 is the last entry
+    labels = noun_of[scene.owners]
+    chosen: list[tuple[int, int, int, bool]] = []
+    for c in range(len(scene.nouns)):
+        yes, other, ground = labels == c, (labels >= 0) & (labels != c), labels < 0
+        for region, count, answer in (
+            (yes, per_answer, True),
+            (other, per_answer // 2, False),
+            (ground, per_answer // 2, False),
+        ):
+            ys, xs = np.nonzero(region)
+            for i in rng.choice(len(ys), min(count, len(ys)), replace=False):
+                chosen.append((xs[i], ys[i], c, answer))
+    x, y, c, answer = (np.array(column) for column in zip(*chosen, strict=True))
+    height, width = labels.shape
+    return ImagePoints(
+        ((x + 0.5) / width).astype(np.float32),
+        ((y + 0.5) / height).astype(np.float32),
+        c.astype(np.int64),
+        answer,
+    )
+
+
+def best_ious(truth: MaskSet, masks: MaskSet) -> NDArray[np.float64]:
+    """(T, N) IoU of every true mask with every proposed one."""
+    from pycocotools import mask as coco_mask
+
+    if not len(truth) or not len(masks):
+        return np.zeros((len(truth), len(masks)))
+    return np.asarray(coco_mask.iou(truth.rles, masks.rles, [0] * len(masks)))
+
+
+def report(
+    clip: Clip,
+    words: Sequence[str],
+    scenes: Sequence[Scene],
+    sam: Sam | None = None,
+    proposals: ProposalSettings | None = None,
+) -> SceneReport:
+    """Measure one model on scenes.
+
+    Args:
+        clip: the model.
+        words: the whole vocabulary; every thing's word is sought among all of them.
+        scenes: with their truth.
+        sam: proposes masks; without it the figures that need masks are 0.
+        proposals: how masks are proposed.
+    """
+    gem, plain = DenseEncoder(clip, "gem"), DenseEncoder(clip, "clip")
+    text = gem.text.encode(list(words))
+    hits: dict[str, list[bool]] = {"clip": [], "gem": [], "found": [], "both": []}
+    counts: dict[str, list[tuple[list[str], NDArray[np.int64]]]] = {
+        k: [] for k in ("clip", "gem", "threshold", "argmax")
+    }
+    for i, scene in enumerate(scenes):
+        image = clip.preprocess(scene.image)[None]
+        maps = {
+            "gem": gem.encode(image)[0].numpy(force=True),
+            "clip": plain.encode(image)[0].numpy(force=True),
+        }
+        truth, points = true_masks(scene), scene_points(scene, np.random.default_rng(i))
+        nouns = np.array([words.index(t.noun) for t in scene.things])
+        present = text[[words.index(n) for n in scene.nouns]]
+        for method, patches in maps.items():
+            pooled = pool_patches(patch_weights(truth, patches.shape[:2]), patches)
+            hits[method].extend((pooled @ text.T).argmax(1) == nouns)
+            similarity = np.einsum("hwd,cd->chw", patches, present)
+            predicted = similarity_prediction(similarity, points)
+            counts[method].append((scene.nouns, point_counts(predicted, points, len(present))))
+        if sam is None:
+            continue
+        masks = propose_masks(sam, scene.image, proposals or ProposalSettings())
+        weights = patch_weights(masks, maps["gem"].shape[:2])
+        named = (pool_patches(weights, maps["gem"]) @ text.T).argmax(1)
+        ious = best_ious(truth, masks) > 0.5
+        hits["found"].extend(ious.any(axis=1))
+        hits["both"].extend((ious & (named[None] == nouns[:, None])).any(axis=1))
+        scaled = min_max(np.einsum("hwd,cd->chw", maps["gem"], present))
+        belief = pool_patches(weights, scaled.transpose(1, 2, 0))
+        for rule in ("threshold", "argmax"):
+            predicted = mask_prediction(masks, assign_masks(belief, rule), points)
+            counts[rule].append((scene.nouns, point_counts(predicted, points, len(present))))
+    mean = {k: float(np.mean(v)) if v else 0.0 for k, v in hits.items()}
+    pairs = {k: average_iou(v).pairs for k, v in counts.items()}
+    return SceneReport(
+        retrieval=caption_retrieval(clip, scenes),
+        named_clip=mean["clip"],
+        named_gem=mean["gem"],
+        clip=pairs["clip"],
+        gem=pairs["gem"],
+        gem_sam_threshold=pairs["threshold"],
+        gem_sam_argmax=pairs["argmax"],
+        found=mean["found"],
+        found_and_named=mean["both"],
+    )
+
+
+@torch.no_grad()
+def caption_retrieval(clip: Clip, scenes: Sequence[Scene]) -> float:
+    """Share of scenes whose own caption (up to four of its things) is nearest among all scenes' captions."""
+    rng = np.random.default_rng(0)
+    captions = [caption(rng, scene.nouns[:4]) for scene in scenes]
+    text = torch.nn.functional.normalize(
+        clip.model.encode_text(clip.tokenizer(captions).to(clip.device)), dim=-1
+    )
+    encoder = DenseEncoder(clip, "clip")
+    image = torch.cat([encoder.encode_with_class_token(clip.preprocess(s.image)[None])[1] for s in scenes])
+    return float(((image @ text.T).argmax(1).cpu() == torch.arange(len(scenes))).float().mean())

@@ -1,0 +1,1 @@
+"""Evaluations of the papers, as pure functions on arrays."""

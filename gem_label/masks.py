@@ -1,0 +1,154 @@
+"""`MaskSet`: the masks of one photo, and the pure functions on them.
+
+Masks are held as COCO run-length encodings, never as a stack of full-size booleans: a thousand masks of a
+12-megapixel photo are a few hundred kilobytes instead of 12 GB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+
+@dataclass(frozen=True)
+class MaskSet:
+    """All masks of one photo.
+
+    Attributes:
+        height: photo height in pixels.
+        width: photo width in pixels.
+        counts: N compressed COCO run lengths (column-major), each for a mask of (height, width).
+        predicted_iou: (N,) float32 in [0, 1], SAM's own estimate of the mask's quality.
+        stability: (N,) float32 in [0, 1], SAM's stability score.
+        points: (N, 2) float32, the (x, y) pixel of the prompt that made the mask.
+        embeddings: (N, d) float32 pooled patch features e_m, not normalised, or None before pooling.
+    """
+
+    height: int
+    width: int
+    counts: tuple[bytes, ...] = ()
+    predicted_iou: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    stability: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    points: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    embeddings: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.counts)
+        for name in ("predicted_iou", "stability", "points"):
+            if len(getattr(self, name)) != n:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows for {n} masks")
+        if self.embeddings is not None and len(self.embeddings) != n:
+            raise ValueError(f"embeddings has {len(self.embeddings)} rows for {n} masks")
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer] | Sequence[int]) -> MaskSet:
+        """The chosen masks, by a boolean mask of length N or by indices."""
+        where = np.asarray(index)
+        rows = np.flatnonzero(where) if where.dtype == np.bool_ else where.astype(np.int64)
+        return replace(
+            self,
+            counts=tuple(self.counts[i] for i in rows),
+            predicted_iou=self.predicted_iou[rows],
+            stability=self.stability[rows],
+            points=self.points[rows],
+            embeddings=None if self.embeddings is None else self.embeddings[rows],
+        )
+
+    def with_embeddings(self, embeddings: NDArray[np.float32]) -> MaskSet:
+        """The same masks with their pooled embeddings, (N, d)."""
+        return replace(self, embeddings=embeddings)
+
+    @property
+    def rles(self) -> list[dict]:
+        """The masks as pycocotools takes them: {"size": [height, width], "counts": bytes}."""
+        return [{"size": [self.height, self.width], "counts": c} for c in self.counts]
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """(N,) mask areas in pixels."""
+        if not self.counts:
+            return np.zeros(0, np.int64)
+        return coco_mask.area(self.rles).astype(np.int64)
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """(N, 4) tight boxes x, y, width, height in pixels; an empty mask has a box of zeros."""
+        if not self.counts:
+            return np.zeros((0, 4), np.float32)
+        return coco_mask.toBbox(self.rles).astype(np.float32)
+
+    def decode(self, index: int) -> NDArray[np.bool_]:
+        """One mask as booleans, (height, width)."""
+        return coco_mask.decode(self.rles[index]).astype(bool)
+
+    def __iter__(self) -> Iterator[NDArray[np.bool_]]:
+        """The masks one by one as (height, width) booleans; only one is in memory at a time."""
+        return (self.decode(i) for i in range(len(self)))
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> bytes:
+    """Compressed COCO run lengths of one (height, width) boolean mask."""
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+
+
+def area_weights(length: int, patches: int) -> NDArray[np.float32]:
+    """How `length` pixels fall onto `patches` equal patches along one axis.
+
+    Returns:
+        (patches, length) float32; entry (p, i) is the share of patch p that pixel i covers, rows sum to 1.
+    """
+    edges = np.linspace(0.0, length, patches + 1)
+    pixels = np.arange(length)
+    overlap = np.minimum(edges[1:, None], pixels + 1.0) - np.maximum(edges[:-1, None], pixels)
+    return (np.clip(overlap, 0.0, None) * (patches / length)).astype(np.float32)
+
+
+def patch_weights(masks: MaskSet, grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Share w_mp of each patch's area that lies under each mask (DESIGN, "Masks and labels, exactly").
+
+    Args:
+        masks: N masks of one photo.
+        grid: (h, w) patches that cover the whole photo evenly.
+
+    Returns:
+        (N, h, w) float32 in [0, 1]; exact areas, as the masks are decoded inside their boxes only.
+    """
+    rows, columns = area_weights(masks.height, grid[0]), area_weights(masks.width, grid[1])
+    weights = np.zeros((len(masks), *grid), np.float32)
+    for i, (box, rle) in enumerate(zip(masks.boxes.astype(np.int64), masks.rles, strict=True)):
+        x, y, w, h = box
+        inside = np.asarray(coco_mask.decode(rle)[y : y + h, x : x + w], np.float32)
+        weights[i] = rows[:, y : y + h] @ inside @ columns[:, x : x + w].T
+    return weights
+
+
+def pool_patches(weights: NDArray[np.float32], patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pooled mask embeddings e_m = sum_p w_mp f_p / sum_p w_mp.
+
+    Args:
+        weights: (N, h, w) from `patch_weights`.
+        patches: (h, w, d) unit-length patch features f_p.
+
+    Returns:
+        (N, d) float32, kept unnormalised: the norm (at most 1) says how coherent the mask is. An empty mask
+        gives zeros.
+    """
+    flat = weights.reshape(len(weights), -1)
+    total = flat.sum(axis=1, keepdims=True)
+    pooled = flat @ patches.reshape(-1, patches.shape[-1]).astype(np.float32)
+    return pooled / np.where(total > 0, total, 1.0)
+
+
+def containment(masks: MaskSet) -> NDArray[np.float32]:
+    """(N, N) share of mask i's area that lies inside mask j: |i and j| / |i|."""
+    if len(masks) == 0:
+        return np.zeros((0, 0), np.float32)
+    rles = masks.rles
+    # iscrowd divides the intersection by the first mask's area alone, which is containment
+    return np.asarray(coco_mask.iou(rles, rles, [1] * len(rles)), np.float32)

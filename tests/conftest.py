@@ -1,0 +1,33 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+# Before anything imports huggingface_hub or fiftyone: tests never reach for a network they may not have.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, NDArray[np.uint8]]:
+    """Real photos that scikit-image ships inside its package: name -> (H, W, 3) uint8."""
+    from skimage import data
+
+    return {"astronaut": data.astronaut(), "coffee": data.coffee(), "chelsea": data.chelsea()}
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, NDArray[np.uint8]]) -> Path:
+    """The same photos as JPEG files in a folder."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    for name, pixels in photos.items():
+        Image.fromarray(pixels).save(folder / f"{name}.jpg", quality=95)
+    return folder
