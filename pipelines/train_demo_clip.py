@@ -123,15 +123,16 @@ def contrastive_loss(image: Tensor, text: Tensor, truth: Tensor, scale: Tensor) 
 
 
 def optimizers(model: nn.Module, settings: dict) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' weight matrices, AdamW for everything else."""
-    matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        (matrices if parameter.ndim == 2 and "resblocks" in name else others).append(parameter)
+    """Muon for the blocks' weight matrices, AdamW for everything else, slower for the patch embedding."""
+    parameters = dict(model.named_parameters())
+    patch = [parameters.pop("visual.conv1.weight")]
+    matrices = [p for name, p in parameters.items() if p.ndim == 2 and "resblocks" in name]
+    others = [p for name, p in parameters.items() if p.ndim != 2 or "resblocks" not in name]
     return [
         torch.optim.Muon(matrices, lr=settings["matrix_lr"], weight_decay=settings["weight_decay"]),
         torch.optim.AdamW(others, lr=settings["other_lr"], betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(patch, lr=settings["patch_lr"], betas=(0.9, 0.98), weight_decay=0.0),
     ]
-
 
 def train(settings: dict, out: Path, device: str, log_every: int = 50) -> None:
     """Train and save, every `log_every` steps as well, with the state to go on from after a kill."""

@@ -60,16 +60,16 @@ class SceneReport:
         return "\n".join(f"{f.name:20} {getattr(self, f.name):.3f}" for f in fields(self))
 
 
-def test_scenes(
+def held_out_scenes(
     book: SpriteBook,
     count: int,
     size: int = 448,
     things: tuple[int, int] = (3, 7),
     thing_size: tuple[float, float] = (70, 200),
-    held_out: bool = False,
+    unseen: bool = False,
 ) -> list[Scene]:
-    """Scenes that training never rendered; with `held_out`, of drawings that it never saw."""
-    drawings = book.drawings(held_out=held_out)
+    """Scenes that training never rendered; with `unseen`, of drawings that it never saw."""
+    drawings = book.drawings(held_out=unseen)
     scenes = []
     for i in range(count):
         rng = np.random.default_rng(TEST_SEED + i)

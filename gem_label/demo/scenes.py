@@ -16,7 +16,7 @@ MIN_VISIBLE = 0.5  # share of a thing that later things may not cover
 
 @dataclass(frozen=True)
 class Thing:
-    """One pasted drawing: its word, its drawing style, whether training sees that drawing."""
+    """One pasted drawing: its word, its drawing style, whether training never sees that style."""
 
     noun: str
     style: str
@@ -148,7 +148,7 @@ def render_scene(
             if not hidden and inside > 0.6 and visible[len(things)] > 12:
                 image, owners = new_image, new_owners
                 areas.append(int(visible[len(things)]))
-                things.append(Thing(book.nouns[noun], book.styles[style], book.held_out(style, noun)))
+                things.append(Thing(book.nouns[noun], book.styles[style], book.held_out(style)))
                 break
     return Scene(image=_finish(rng, image), owners=owners, things=tuple(things))
 

@@ -1,0 +1,1 @@
+"""CLIP: towers (a uniform view of a ViT), GEM attention, dense patch features and text embeddings."""

@@ -1,0 +1,71 @@
+"""Self-self attention, the core of GEM: pure functions on tensors.
+
+GEM (Bousselham et al., "Grounding Everything: Emerging Localization Properties in Vision-Language
+Transformers", CVPR 2024), section 3: in place of softmax(q k^T) v, tokens attend to the tokens that are like
+them in the same projection, softmax(p p^T) v with p in {q, k, v}. This groups the patches of one thing, and
+because v and the residual stream stay in the space that the tower was trained in, they keep pointing at its
+name.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def adaptive_inv_temp(x: Tensor, d_head: int) -> Tensor:
+    """The inverse temperature of an image: the mean norm of its tokens over sqrt(d_head) (GEM, section 3.3).
+
+    Args:
+        x: (B, n, D) tokens as they enter the projections (output of the block's first layer norm).
+        d_head: width of one head.
+
+    Returns:
+        (B, 1, 1, 1), one value per image, so that an image's features do not depend on its batch.
+    """
+    return x.norm(dim=-1).mean(dim=-1).mul(d_head**-0.5)[:, None, None, None]
+
+
+def self_self_attention(p: Tensor, v: Tensor, inv_temp: Tensor | float, iterations: int = 1) -> Tensor:
+    """Attention of the tokens to themselves in one projection, read out of `v`.
+
+    `iterations` times p <- softmax(inv_temp * p p^T) p, where p has unit length before each step; then
+    softmax(inv_temp * p p^T) v. More iterations give larger, more even groups.
+
+    Args:
+        p: (B, heads, n, d_head) tokens in one projection (queries, keys or values).
+        v: (B, heads, n, d_head) values that are averaged over the groups.
+        inv_temp: factor on the cosines before the softmax, a number or (B, 1, 1, 1).
+        iterations: grouping steps before the read-out, 0 or more.
+
+    Returns:
+        (B, heads, n, d_head).
+    """
+    p = F.normalize(p, dim=-1)
+    for _ in range(iterations):
+        # the fused kernel never holds the (n, n) attention; its scale is one number, inv_temp one per image
+        p = F.normalize(F.scaled_dot_product_attention(p * inv_temp, p, p, scale=1.0), dim=-1)
+    return F.scaled_dot_product_attention(p * inv_temp, p, v, scale=1.0)
+
+
+def gem_attention(
+    projections: list[Tensor], v: Tensor, inv_temp: Tensor | float, iterations: int = 1
+) -> Tensor:
+    """Mean of the self-self attentions of several projections (GEM's qkv ensemble, section 3.2).
+
+    Args:
+        projections: P tensors (B, heads, n, d_head): any of the queries, keys and values.
+        v: (B, heads, n, d_head) values.
+        inv_temp: as in `self_self_attention`.
+        iterations: as in `self_self_attention`.
+
+    Returns:
+        (B, heads, n, d_head).
+    """
+    count = len(projections)
+    if isinstance(inv_temp, Tensor):
+        inv_temp = inv_temp.repeat(count, 1, 1, 1)
+    # all projections along the batch axis: one kernel call a step in place of P
+    out = self_self_attention(torch.cat(projections), v.repeat(count, 1, 1, 1), inv_temp, iterations)
+    return out.unflatten(0, (count, -1)).mean(dim=0)

@@ -1,0 +1,277 @@
+"""`Labeler`: SAM's masks, GEM's patch features, and words, put together for one photo at a time."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from gem_label.clip.dense import DenseEncoder
+from gem_label.clip.models import Clip, as_clip, load_clip
+from gem_label.clip.text import TextEncoder
+from gem_label.engines import EmbeddedPhoto, LabelJob
+from gem_label.errors import UsageError
+from gem_label.images import read_image, to_rgb
+from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_maskset
+from gem_label.masks import MaskSet, patch_weights, pool_patches
+from gem_label.runs import Run, RunWriter
+from gem_label.sam.models import Sam
+from gem_label.sam.proposals import ProposalSettings, propose_masks
+from gem_label.words import WordsPerImage
+
+if TYPE_CHECKING:
+    import open_clip
+
+# Attention grows with the square of the patches; a photo longer than about 5:1 is seen a little smaller
+# instead.
+MAX_PATCHES = 4096
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Picture = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+
+
+def _free_memory_on_failure(
+    method: Callable[Concatenate[Labeler, P], R],
+) -> Callable[Concatenate[Labeler, P], R]:
+    """After an out-of-memory error give cached GPU memory back, so that the next photo has it."""
+
+    @functools.wraps(method)
+    def wrapped(self: Labeler, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            raise
+
+    return wrapped
+
+
+@dataclass(frozen=True)
+class LabeledMasks:
+    """The masks of one photo and their labels, N each; `kept` alone has what passed."""
+
+    masks: MaskSet
+    labels: MaskLabels
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @property
+    def kept(self) -> LabeledMasks:
+        """Only the masks that passed threshold, background and containment."""
+        return LabeledMasks(self.masks[self.labels.kept], self.labels[self.labels.kept])
+
+
+class Labeler:
+    """Proposes and labels the masks of photos.
+
+    Args:
+        clip: what `load_clip` returns, or any open_clip model with a ViT.
+        sam: what `load_sam` returns.
+        proposals: how masks are proposed; None: `SamAutomaticMaskGenerator`'s defaults.
+        dense: the patch features; None: GEM with the model's own settings.
+        text: prompts and cache of the words; None: the dense encoder's, "a photo of a {}.".
+    """
+
+    def __init__(
+        self,
+        clip: Clip | open_clip.CLIP,
+        sam: Sam,
+        proposals: ProposalSettings | None = None,
+        dense: DenseEncoder | None = None,
+        text: TextEncoder | None = None,
+    ) -> None:
+        self.clip = dense.clip if dense is not None else as_clip(clip)
+        self.sam = sam
+        self.proposals = proposals or ProposalSettings()
+        self.dense = dense or DenseEncoder(self.clip)
+        self.text = text or self.dense.text
+
+    def propose(self, image: Picture) -> MaskSet:
+        """All masks of a photo, with their pooled embeddings e_m.
+
+        Args:
+            image: a path, a PIL image (EXIF rotation is applied), or (H, W, 3) uint8 RGB.
+        """
+        pixels = as_pixels(image)
+        return self.embed(pixels, self.propose_masks(pixels)).masks
+
+    def label(
+        self,
+        image: Picture,
+        classes: Vocabulary | Sequence[str] | str,
+        background: Sequence[str] = (),
+        min_score: float = 0.0,
+        top_k: int = 5,
+    ) -> LabeledMasks:
+        """All masks of a photo with their labels.
+
+        Args:
+            image: a path, a PIL image, or (H, W, 3) uint8 RGB.
+            classes: words; text as `Vocabulary.parse` reads it; or a vocabulary, which has its own
+                background.
+            background: words that compete with the classes and are never a label.
+            min_score: probability in [0, 1] below which a mask is not kept.
+            top_k: how many classes to give per mask.
+        """
+        if isinstance(classes, str):
+            classes = Vocabulary.parse(classes, ",".join(background))
+        vocabulary = (
+            classes if isinstance(classes, Vocabulary) else Vocabulary.from_words(classes, background)
+        )
+        masks = self.propose(image)
+        settings = LabelSettings(min_score=min_score, top_k=top_k)
+        text = self.text.encode(vocabulary.phrases)
+        return LabeledMasks(masks, label_maskset(masks, text, vocabulary, self.clip.logit_scale, settings))
+
+    @_free_memory_on_failure
+    def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
+        """SAM's masks of (H, W, 3) uint8 pixels, without embeddings."""
+        return propose_masks(self.sam, image, self.proposals)
+
+    @_free_memory_on_failure
+    def embed(self, image: NDArray[np.uint8], masks: MaskSet) -> EmbeddedPhoto:
+        """Pool the photo's patch features under its masks.
+
+        Embeddings are rounded to float16, as a run stores them: new labels for a run are then the very labels
+        that the photo would get.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            masks: N masks of it.
+        """
+        pixels = self.clip.preprocess(image, self._short_side(*image.shape[:2]))
+        features, class_token = self.dense.encode_with_class_token(pixels[None])
+        patches = features[0].cpu().numpy()
+        pooled = np.zeros((0, patches.shape[2]), np.float32)
+        if len(masks):
+            pooled = pool_patches(patch_weights(masks, (patches.shape[0], patches.shape[1])), patches)
+        return EmbeddedPhoto(
+            masks=masks.with_embeddings(pooled.astype(np.float16).astype(np.float32)),
+            image_embedding=class_token[0].cpu().numpy().astype(np.float16),
+            patches=patches,
+        )
+
+    def _short_side(self, height: int, width: int) -> int | None:
+        """A smaller short side where a long photo would have more than `MAX_PATCHES` patches."""
+        rows, columns = (side // self.clip.patch_size for side in self.clip.input_size(height, width))
+        if rows * columns <= MAX_PATCHES:
+            return None
+        return max(
+            self.clip.patch_size, int(self.clip.short_side * math.sqrt(MAX_PATCHES / (rows * columns)))
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides over masks and embeddings, as JSON for a run's manifest."""
+        proposals = asdict(self.proposals)
+        del proposals["points_per_batch"]  # speed and memory, not the masks: a resumed run may change it
+        return {
+            "clip": self.clip.name,
+            "short_side": self.clip.short_side,
+            "sam": self.sam.name,
+            "proposals": proposals,
+            "dense": {
+                "method": self.dense.method,
+                "depth": self.dense.depth,
+                "iterations": self.dense.iterations,
+                "temperature": self.dense.temperature,
+                "projections": self.dense.projections,
+            },
+            "templates": list(self.text.templates),
+        }
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """Names and sha256 of the weights, as JSON for a run's manifest."""
+        return {
+            "clip": {"name": self.clip.name, "sha256": self.clip.weights_sha256},
+            "sam": {"name": self.sam.name, "sha256": self.sam.weights_sha256},
+        }
+
+    def job(
+        self,
+        vocabulary: Vocabulary,
+        settings: LabelSettings | None = None,
+        words: WordsPerImage | None = None,
+        keep_patches: bool = False,
+    ) -> LabelJob:
+        """What an engine has to do with every photo.
+
+        Args:
+            vocabulary: the words.
+            settings: thresholds; None: the defaults.
+            words: words per photo; None: every photo may have every class.
+            keep_patches: keep each photo's patch features, float16, in RUN/patches.
+
+        Raises:
+            UsageError: a word per photo that the vocabulary does not have.
+        """
+        if words is not None:
+            words.check(vocabulary)
+        return LabelJob(
+            vocabulary=vocabulary,
+            text=self.text.encode(vocabulary.phrases),
+            logit_scale=self.clip.logit_scale,
+            settings=settings or LabelSettings(),
+            words=words,
+            keep_patches=keep_patches,
+        )
+
+    def start_run(self, path: str | Path, job: LabelJob) -> RunWriter:
+        """Make a run directory for this labeler and job, or go on with it: see
+        `RunWriter.create_or_resume`.
+        """
+        return RunWriter.create_or_resume(
+            path,
+            settings=self.settings | {"keep_patches": job.keep_patches},
+            vocabulary=job.vocabulary,
+            embedding_dim=self.clip.embedding_dim,
+            logit_scale=job.logit_scale,
+            label_settings=job.settings,
+            weights=self.weights,
+            words_per_image=None if job.words is None else job.words.digest,
+        )
+
+
+def as_pixels(image: Picture) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a path, a PIL image or such an array.
+
+    Raises:
+        ImageError: a file that cannot be read.
+        ValueError: an array of another shape or type.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
+    return image
+
+
+def text_encoder_of(run: Run, device: torch.device | str = "cpu") -> TextEncoder:
+    """The text encoder that goes with a run's embeddings, for `relabel_run` and `search_run`.
+
+    Raises:
+        UsageError: the model of that name has other weights now.
+        GemLabelError: it cannot be loaded.
+    """
+    clip = load_clip(run.manifest["settings"]["clip"], device)
+    stored = run.manifest["weights"]["clip"]["sha256"]
+    if clip.weights_sha256 != stored:
+        raise UsageError(
+            f"{run.path} was made with other weights of {clip.name} (sha256 {str(stored)[:12]}, not "
+            f"{str(clip.weights_sha256)[:12]}): bring those weights, or label the photos again"
+        )
+    return TextEncoder(clip, run.manifest["settings"]["templates"])

@@ -1,0 +1,269 @@
+"""From mask embeddings to labels: vocabularies, softmax, thresholds, containment (numpy only).
+
+The logit of mask m and a phrase t is `logit_scale * e_m . t` (e_m: the mean of the patch features under the
+mask, not normalised, so that an incoherent mask is an uncertain one). It is linear in the patch features,
+which is why a run can be labelled anew without an image: see DESIGN, "The idea that shapes the architecture".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from gem_label.errors import UsageError
+from gem_label.masks import MaskSet
+from gem_label.vocabulary import Vocabulary
+
+__all__ = [
+    "LabelSettings",
+    "MaskLabels",
+    "Vocabulary",
+    "candidate_logits",
+    "image_top_k",
+    "label_maskset",
+    "score_masks",
+    "suppress_contained",
+]
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """What decides over labels besides the words.
+
+    Attributes:
+        min_score: a mask whose best class has a lower probability, in [0, 1], is not kept.
+        top_k: how many classes and scores are stored per mask.
+        containment: a mask with at least this share of its area, in (0, 1], inside a better mask of its class
+            goes.
+        image_top_k: only the K classes likest to the whole photo (class token) take part; None: all.
+    """
+
+    min_score: float = 0.0
+    top_k: int = 5
+    containment: float = 0.9
+    image_top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.min_score <= 1.0:
+            raise UsageError(f"min_score is a probability between 0 and 1, not {self.min_score}")
+        if not 0.0 < self.containment <= 1.0:
+            raise UsageError(f"containment is a share between 0 and 1, not {self.containment}")
+        if self.top_k < 1 or (self.image_top_k is not None and self.image_top_k < 1):
+            raise UsageError("top_k and image_top_k are at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON in manifest.json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class MaskLabels:
+    """The labels of the N masks of one photo.
+
+    Attributes:
+        classes: the C class names that the indices point into.
+        top_classes: (N, k) int32 class indices, best first; -1 where fewer than k classes took part.
+        top_scores: (N, k) float32 their probabilities in [0, 1]; 0 beside a -1.
+        background: (N,) bool, a background word won (or no class took part): the mask has no label.
+        margin: (N,) float32 in [0, 1], best minus second-best probability, background words included.
+        kept: (N,) bool, passed threshold, background and containment: what exports and push take.
+    """
+
+    classes: tuple[str, ...]
+    top_classes: NDArray[np.int32]
+    top_scores: NDArray[np.float32]
+    background: NDArray[np.bool_]
+    margin: NDArray[np.float32]
+    kept: NDArray[np.bool_] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.margin)
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer] | Sequence[int]) -> MaskLabels:
+        """The labels of the chosen masks, by a boolean mask of length N or by indices."""
+        rows = np.asarray(index)
+        rows = rows if rows.dtype == np.bool_ else rows.astype(np.int64)
+        return replace(
+            self,
+            top_classes=self.top_classes[rows],
+            top_scores=self.top_scores[rows],
+            background=self.background[rows],
+            margin=self.margin[rows],
+            kept=self.kept[rows],
+        )
+
+    @property
+    def label_index(self) -> NDArray[np.int32]:
+        """(N,) index of each mask's class, -1 where background won."""
+        return np.where(self.background, -1, self.top_classes[:, 0]).astype(np.int32)
+
+    @property
+    def score(self) -> NDArray[np.float32]:
+        """(N,) probability of each mask's best class (also where background won)."""
+        return self.top_scores[:, 0]
+
+    @property
+    def names(self) -> list[str | None]:
+        """N labels, None where background won."""
+        return [None if i < 0 else self.classes[i] for i in self.label_index]
+
+
+def candidate_logits(
+    embeddings: NDArray[np.float32], text: NDArray[np.float32], vocabulary: Vocabulary, logit_scale: float
+) -> NDArray[np.float32]:
+    """Logits of the classes, then of the background words.
+
+    A class with several phrasings takes its best one's logit, so that phrasings stand in for each other and a
+    class does not win by having more of them.
+
+    Args:
+        embeddings: (N, d) mask (or image) embeddings.
+        text: (P, d) unit-length text embeddings of `vocabulary.phrases`.
+        vocabulary: C classes and B background words.
+        logit_scale: the CLIP model's scale (100 for OpenAI's).
+
+    Returns:
+        (N, C + B) float32.
+    """
+    if text.shape[0] != len(vocabulary.phrases):
+        raise ValueError(f"{text.shape[0]} text embeddings for {len(vocabulary.phrases)} phrases")
+    logits = np.float32(logit_scale) * (embeddings.astype(np.float32) @ text.astype(np.float32).T)
+    return np.maximum.reduceat(logits, vocabulary.first_phrase, axis=1)
+
+
+def image_top_k(
+    image_embedding: NDArray[np.floating],
+    text: NDArray[np.float32],
+    vocabulary: Vocabulary,
+    k: int,
+    allowed: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """(C,) the K classes, among the allowed ones, whose text is likest to the whole photo.
+
+    Args:
+        image_embedding: (d,) the model's ordinary image embedding.
+        text: (P, d) text embeddings of `vocabulary.phrases`.
+        vocabulary: C classes; background words do not take part here.
+        k: how many to keep.
+        allowed: (C,) the classes to choose from; None: all.
+    """
+    similarity = candidate_logits(np.asarray(image_embedding, np.float32)[None], text, vocabulary, 1.0)[0]
+    similarity = similarity[: len(vocabulary.classes)]
+    possible = np.ones(len(similarity), bool) if allowed is None else allowed.astype(bool)
+    best = np.argsort(np.where(possible, -similarity, np.inf), kind="stable")[:k]
+    chosen = np.zeros(len(similarity), bool)
+    chosen[best] = True
+    return chosen & possible
+
+
+def score_masks(
+    embeddings: NDArray[np.float32],
+    text: NDArray[np.float32],
+    vocabulary: Vocabulary,
+    logit_scale: float,
+    allowed: NDArray[np.bool_] | None = None,
+    top_k: int = 5,
+) -> MaskLabels:
+    """Softmax over classes and background words; `kept` says only that a class won.
+
+    Args:
+        embeddings: (N, d) pooled mask embeddings e_m.
+        text: (P, d) unit-length text embeddings of `vocabulary.phrases`.
+        vocabulary: C classes and B background words.
+        logit_scale: the CLIP model's scale.
+        allowed: (C,) the classes that take part in this photo; None: all. Background words always do.
+        top_k: how many classes to give per mask (at most C).
+    """
+    n, c, k = len(embeddings), len(vocabulary.classes), min(top_k, len(vocabulary.classes))
+    logits = candidate_logits(embeddings, text, vocabulary, logit_scale)
+    part = np.ones(logits.shape[1], bool)
+    part[:c] = True if allowed is None else allowed
+    if n == 0 or not part.any():
+        return MaskLabels(
+            classes=vocabulary.classes,
+            top_classes=np.full((n, k), -1, np.int32),
+            top_scores=np.zeros((n, k), np.float32),
+            background=np.ones(n, bool),
+            margin=np.zeros(n, np.float32),
+            kept=np.zeros(n, bool),
+        )
+    logits[:, ~part] = -np.inf
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores = odds / odds.sum(axis=1, keepdims=True)
+    class_scores = np.where(
+        part[:c], scores[:, :c], np.float32(-1.0)
+    )  # -1: below every class that takes part
+    # argpartition first: a full sort of a large vocabulary would cost more than the matrix product
+    best = np.argpartition(-class_scores, k - 1, axis=1)[:, :k] if k < c else np.tile(np.arange(c), (n, 1))
+    order = np.lexsort((best, -np.take_along_axis(class_scores, best, axis=1)), axis=1)
+    best = np.take_along_axis(best, order, axis=1)
+    top_scores = np.take_along_axis(class_scores, best, axis=1)
+    winners = np.partition(scores, -2, axis=1)[:, -2:] if scores.shape[1] > 1 else np.c_[0 * scores, scores]
+    background = top_scores[:, 0] < scores[:, c:].max(axis=1, initial=0.0)
+    return MaskLabels(
+        classes=vocabulary.classes,
+        top_classes=np.where(top_scores < 0, -1, best).astype(np.int32),
+        top_scores=np.maximum(top_scores, 0).astype(np.float32),
+        background=background | (top_scores[:, 0] < 0),
+        margin=(winners[:, 1] - winners[:, 0]).astype(np.float32),
+        kept=~background & (top_scores[:, 0] >= 0),
+    )
+
+
+def suppress_contained(masks: MaskSet, labels: MaskLabels, threshold: float = 0.9) -> NDArray[np.bool_]:
+    """(N,) `kept` without the masks that lie inside a better kept mask of the same class (a wheel of a car).
+
+    Better: a higher score; at the same score the larger mask. Inside: |A and B| / |A| >= threshold.
+    """
+    kept, areas, scores, index = labels.kept.copy(), masks.areas, labels.score, labels.label_index
+    for c in np.unique(index[kept]):
+        rows = np.flatnonzero(kept & (index == c))
+        rows = rows[np.lexsort((rows, -areas[rows], -scores[rows]))]
+        rles = masks[rows].rles
+        # iscrowd divides the intersection by the first mask's area alone, which is containment
+        inside = np.asarray(coco_mask.iou(rles, rles, [1] * len(rles))) >= threshold
+        alive = np.ones(len(rows), bool)
+        for i in range(1, len(rows)):
+            alive[i] = not (inside[i, :i] & alive[:i]).any()
+        kept[rows] = alive
+    return kept
+
+
+def label_maskset(
+    masks: MaskSet,
+    text: NDArray[np.float32],
+    vocabulary: Vocabulary,
+    logit_scale: float,
+    settings: LabelSettings | None = None,
+    allowed: NDArray[np.bool_] | None = None,
+    image_embedding: NDArray[np.floating] | None = None,
+) -> MaskLabels:
+    """Label the masks of one photo: softmax, threshold, background, containment (DESIGN, "Masks and labels").
+
+    Args:
+        masks: N masks with embeddings.
+        text: (P, d) unit-length text embeddings of `vocabulary.phrases`.
+        vocabulary: C classes and B background words.
+        logit_scale: the CLIP model's scale.
+        settings: thresholds; None: the defaults.
+        allowed: (C,) the classes that this photo may have; None: all.
+        image_embedding: (d,) the photo's class-token embedding, needed for `settings.image_top_k`.
+    """
+    settings = settings or LabelSettings()
+    if masks.embeddings is None:
+        if len(masks):
+            raise ValueError("the masks have no embeddings yet: pool patch features first")
+        masks = masks.with_embeddings(np.zeros((0, text.shape[1]), np.float32))
+    assert masks.embeddings is not None
+    if settings.image_top_k is not None:
+        if image_embedding is None:
+            raise UsageError("image_top_k needs the photo's own embedding, which this run does not hold")
+        allowed = image_top_k(image_embedding, text, vocabulary, settings.image_top_k, allowed)
+    labels = score_masks(masks.embeddings, text, vocabulary, logit_scale, allowed, settings.top_k)
+    labels = replace(labels, kept=labels.kept & (labels.score >= settings.min_score))
+    return replace(labels, kept=suppress_contained(masks, labels, settings.containment))

@@ -1,0 +1,94 @@
+"""Known words per photo (image-level tags), from a CSV file or from a mapping."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gem_label.errors import UsageError
+from gem_label.vocabulary import Vocabulary
+
+
+class WordsPerImage:
+    """Which words a photo may have; photos that the table does not name may have all.
+
+    A photo is named by its absolute path, its image_id (with or without suffix), or its file name (likewise),
+    tried in this order.
+
+    Args:
+        words: words of each photo; no words: nothing in this photo gets a label.
+    """
+
+    def __init__(self, words: Mapping[str, Iterable[str]]) -> None:
+        self.words: dict[str, tuple[str, ...]] = {name: tuple(w) for name, w in words.items()}
+
+    @classmethod
+    def from_csv(cls, path: str | Path) -> WordsPerImage:
+        """Read columns `image` and `words`: words separated by ";", or one row each; the rows of a photo add
+        up.
+
+        Raises:
+            UsageError: the file cannot be read or lacks a column.
+        """
+        words: dict[str, dict[str, None]] = {}
+        try:
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                rows = csv.DictReader(file)
+                if not {"image", "words"} <= set(rows.fieldnames or ()):
+                    raise UsageError(f"{path} needs a first line with the columns image,words")
+                for row in rows:
+                    if not row["image"]:
+                        raise UsageError(f"{path}, line {rows.line_num}: no image")
+                    entry = words.setdefault(row["image"].strip(), {})
+                    entry.update(
+                        (word.strip(), None) for word in (row["words"] or "").split(";") if word.strip()
+                    )
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(f"cannot read the words per image {path}: {error}") from error
+        return cls(words)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the table, kept in the run's manifest to tell whether a resumed run has the same
+        words.
+        """
+        rows = sorted((name, sorted(words)) for name, words in self.words.items())
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    def of(self, image: str, image_id: str) -> tuple[str, ...] | None:
+        """The words of a photo, None when the table does not name it.
+
+        Args:
+            image: its absolute path.
+            image_id: its id in the run.
+        """
+        path = PurePath(image)
+        for name in (image, image_id, image_id + path.suffix, path.name, path.stem):
+            if name in self.words:
+                return self.words[name]
+        return None
+
+    def allowed(self, vocabulary: Vocabulary, image: str, image_id: str) -> NDArray[np.bool_] | None:
+        """(C,) the classes that a photo may have; None: all.
+
+        Raises:
+            UsageError: a word that the vocabulary does not have.
+        """
+        words = self.of(image, image_id)
+        return None if words is None else vocabulary.allowed(words)
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Look at every word before a long run.
+
+        Raises:
+            UsageError: a word that the vocabulary does not have, or no photo at all.
+        """
+        if not self.words:
+            raise UsageError("the words per image name no photo")
+        vocabulary.allowed(dict.fromkeys(word for words in self.words.values() for word in words))
