@@ -148,6 +148,7 @@ def train(settings: dict, out: Path, device: str, log_every: int = 50) -> None:
     tuners = optimizers(model, settings)
     first = [t.param_groups[0]["lr"] for t in tuners]
     total = sum(stage["steps"] for stage in settings["stages"])
+    corners = np.array(settings["schedule"])
     state_file, start = out / "training_state.pt", 0
     if state_file.is_file():
         state = torch.load(state_file, map_location=device, weights_only=True)
@@ -158,7 +159,7 @@ def train(settings: dict, out: Path, device: str, log_every: int = 50) -> None:
         print(f"going on from step {start}", flush=True)
     started, losses, hits = time.time(), [], []
     for step, (scenes, rng) in enumerate(batches(settings, book, start), start=start):
-        rate = min(1.0, (step + 1) / settings["warmup"], (total - step) / (0.6 * total))
+        rate = float(np.interp(step, corners[:, 0], corners[:, 1]))
         for tuner, lr in zip(tuners, first, strict=True):
             tuner.param_groups[0]["lr"] = lr * rate
         captions, truth = captions_and_truth(scenes, rng)

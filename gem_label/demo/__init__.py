@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def demo_folder() -> Path:
-    """The packaged folder with the dozen demo scenes."""
+    """The packaged dataset of a dozen rendered scenes (its layout: `gem_label.demo.dataset`)."""
     return Path(str(resources.files("gem_label.demo") / "scenes"))
 
 
 def scene_paths() -> list[Path]:
-    """The demo scenes, sorted by name."""
-    return sorted(demo_folder().glob("*.jpg"))
+    """The photos of the dozen demo scenes, sorted by name."""
+    return sorted((demo_folder() / "data").glob("*.jpg"))
 
 
 def demo_words() -> list[str]:

@@ -1,0 +1,99 @@
+"""SAM models by name or checkpoint: segment-anything's vit_b, vit_l, vit_h, and MobileSAM."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam as SegmentAnything
+from torch import Tensor
+
+from gem_label.errors import GemLabelError
+from gem_label.sam.mobile_sam import build_mobile_sam, rename_weights
+from gem_label.weights import WEIGHTS, file_sha256, find_weights
+
+_VIT_NAMES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}  # by the encoder's width
+
+
+@dataclass(frozen=True)
+class Sam:
+    """A SAM model ready to propose masks.
+
+    Attributes:
+        name: "mobile_sam", "vit_b", "vit_l" or "vit_h", for a checkpoint file too.
+        model: the network in evaluation mode, with segment-anything's own interface (`image_encoder`,
+            `prompt_encoder`, `mask_decoder`, `preprocess`, `postprocess_masks`).
+        weights_sha256: checksum of the checkpoint file.
+    """
+
+    name: str
+    model: SegmentAnything = field(repr=False)
+    weights_sha256: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    def to(self, device: str | torch.device) -> Sam:
+        """The same model moved to that device (in place, as `torch.nn.Module.to` does)."""
+        self.model.to(device)
+        return self
+
+
+def load_sam(name: str | os.PathLike[str] = "mobile_sam", device: str | torch.device = "cpu") -> Sam:
+    """Load a SAM by name, or from a checkpoint file whose kind is seen from its tensors.
+
+    Args:
+        name: "mobile_sam", "vit_b", "vit_l", "vit_h", or the path of a checkpoint in one of their layouts.
+        device: where to put it.
+
+    Raises:
+        UsageError: neither a known name nor a file.
+        GemLabelError: the weights are not on this machine, or the file is no SAM checkpoint.
+    """
+    path = find_weights(name)
+    weights = _read_checkpoint(path)
+    kind = checkpoint_kind(weights)
+    if kind is None:
+        raise GemLabelError(f"{path} holds no SAM weights: give a checkpoint of {', '.join(WEIGHTS)}")
+    if kind == "mobile_sam":
+        model, weights = build_mobile_sam(), rename_weights(weights)
+    else:
+        model = sam_model_registry[kind]()
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise GemLabelError(f"{path} looks like {kind} but does not fit it: {problem[:300]}") from error
+    model.eval().requires_grad_(False)
+    published = WEIGHTS.get(os.fspath(name))
+    sha256 = published.sha256 if published is not None else file_sha256(path)
+    return Sam(kind, model.to(device), sha256)
+
+
+def checkpoint_kind(weights: Mapping[str, Tensor]) -> str | None:
+    """Which SAM a checkpoint holds ("mobile_sam", "vit_b", ...), seen from its tensors; None when none."""
+    if "image_encoder.patch_embed.seq.0.c.weight" in weights:
+        return "mobile_sam"
+    position = weights.get("image_encoder.pos_embed")
+    return _VIT_NAMES.get(position.shape[-1]) if isinstance(position, Tensor) else None
+
+
+def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
+    try:
+        # weights_only: a checkpoint is data, it must not be able to run code
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        # PyTorch's own text would advise to load the file with weights_only=False
+        raise GemLabelError(
+            f"cannot read {path}: it is cut, no PyTorch checkpoint, or holds more than tensors (never loaded)"
+        ) from error
+    if not isinstance(weights, Mapping):
+        raise GemLabelError(f"{path} holds no weights but a {type(weights).__name__}")
+    return weights
