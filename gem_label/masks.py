@@ -142,7 +142,7 @@ def pool_patches(weights: NDArray[np.float32], patches: NDArray[np.float32]) -> 
     flat = weights.reshape(len(weights), -1)
     total = flat.sum(axis=1, keepdims=True)
     pooled = flat @ patches.reshape(-1, patches.shape[-1]).astype(np.float32)
-    return pooled / np.where(total > 0, total, 1.0)
+    return (pooled / np.where(total > 0, total, 1.0)).astype(np.float32)
 
 
 def containment(masks: MaskSet) -> NDArray[np.float32]:

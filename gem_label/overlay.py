@@ -53,8 +53,8 @@ def draw_overlay(
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, contours, -1, colour, 2)
         distance = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-        y, x = np.unravel_index(int(distance.argmax()), distance.shape)
-        tags.append((int(x), int(y), f"{names[i]} {scores[i]:.2f}", colour))
+        row, column = divmod(int(distance.argmax()), distance.shape[1])
+        tags.append((column, row, f"{names[i]} {scores[i]:.2f}", colour))
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(max(12, round(max(size) / 40)))

@@ -1,6 +1,6 @@
 """Measure the demo CLIP on held-out scenes, with real MobileSAM masks: the figures of docs/demo-clip.md.
 
-    python pipelines/evaluate_demo_clip.py --scenes 200 --sam-scenes 20
+python pipelines/evaluate_demo_clip.py --scenes 200 --sam-scenes 20
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from gem_label.sam.proposals import ProposalSettings
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clip", default="demo", help="name or folder, as `gem-label label --clip` takes it")
     parser.add_argument("--scenes", type=int, default=200, help="scenes for the figures without proposals")
     parser.add_argument("--sam-scenes", type=int, default=20, help="of which with MobileSAM's masks")

@@ -1,7 +1,7 @@
 """Render held-out demo scenes as a dataset: photos, COCO instances, captions, Open Images V7 points.
 
-    python pipelines/render_scenes.py --out gem_label/demo/scenes            # the packaged dozen
-    python pipelines/render_scenes.py --out /tmp/scenes --count 200 --unseen  # in the style never trained on
+python pipelines/render_scenes.py --out gem_label/demo/scenes            # the packaged dozen
+python pipelines/render_scenes.py --out /tmp/scenes --count 200 --unseen  # in the style never trained on
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from gem_label.demo.sprites import load_sprites
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--unseen", action="store_true", help="draw in the style that training never saw")

@@ -134,6 +134,7 @@ def optimizers(model: nn.Module, settings: dict) -> list[torch.optim.Optimizer]:
         torch.optim.AdamW(patch, lr=settings["patch_lr"], betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
+
 def train(settings: dict, out: Path, device: str, log_every: int = 50) -> None:
     """Train and save, every `log_every` steps as well, with the state to go on from after a kill."""
     torch.manual_seed(settings["seed"])

@@ -49,7 +49,13 @@ def test_gem_by_hand() -> None:
     """Left half like class 0, right half like class 1; one yes-point of class 0 lies wrongly on the right."""
     maps = np.array([[[1.0, 0.0]], [[0.0, 1.0]]], np.float32)
     points = points_of(
-        [(0.1, 0.5, 0, True), (0.9, 0.5, 0, True), (0.2, 0.5, 0, False), (0.9, 0.5, 1, True), (0.1, 0.5, 1, False)]
+        [
+            (0.1, 0.5, 0, True),
+            (0.9, 0.5, 0, True),
+            (0.2, 0.5, 0, False),
+            (0.9, 0.5, 1, True),
+            (0.1, 0.5, 1, False),
+        ]
     )
     counts = point_counts(similarity_prediction(maps, points), points, 2)
     assert counts.tolist() == [[1, 1, 1], [1, 0, 0]]

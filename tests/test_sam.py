@@ -124,6 +124,15 @@ def test_a_photo_without_masks(quick_sam: Sam, photos: Photos) -> None:
 
 
 @pytest.mark.slow
+def test_a_batch_of_prompts_of_which_none_passes(quick_sam: Sam, photos: Photos) -> None:
+    """SAM's own estimate is never this high, so every batch is empty before anything is upsampled."""
+    masks = propose_masks(
+        quick_sam, photos["chelsea"], ProposalSettings(points_per_side=2, pred_iou_thresh=1.5)
+    )
+    assert len(masks) == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
 def test_image_features_are_those_of_the_authors_mobile_sam(
     quick_sam: Sam, photos: Photos, name: str

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,7 +32,10 @@ def write_dataset(scenes: Sequence[Scene], words: Sequence[str], folder: Path) -
     for part in ("data", "labels", "metadata"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     labels = {word: f"/m/demo{i + 1:03}" for i, word in enumerate(words)}
-    images, annotations, captions, points = [], [], {}, []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    captions: dict[str, str] = {}
+    points: list[tuple[Any, ...]] = []
     for number, scene in enumerate(scenes, start=1):
         name = f"scene_{number:03}"
         Image.fromarray(scene.image).save(folder / "data" / f"{name}.jpg", quality=92)
@@ -62,7 +66,7 @@ def write_dataset(scenes: Sequence[Scene], words: Sequence[str], folder: Path) -
     instances = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "instances.json").write_text(json.dumps(instances) + "\n")
     (folder / "captions.json").write_text(json.dumps(captions, indent=1) + "\n")
-    tables = {
+    tables: dict[str, list[tuple[Any, ...]]] = {
         "labels/points.csv": [POINT_COLUMNS, *points],
         "metadata/classes.csv": [(label, word) for word, label in labels.items()],
         "metadata/point_classes.csv": [("LabelName", "DisplayName"), *((v, k) for k, v in labels.items())],

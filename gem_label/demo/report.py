@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.models import Clip
@@ -80,8 +81,10 @@ def held_out_scenes(
 def true_masks(scene: Scene) -> MaskSet:
     """The scene's things as masks, in painting order."""
     n = len(scene.things)
+    height, width = scene.owners.shape
     return MaskSet(
-        *scene.owners.shape,
+        height,
+        width,
         counts=tuple(encode_mask(scene.mask(i)) for i in range(n)),
         predicted_iou=np.ones(n, np.float32),
         stability=np.ones(n, np.float32),
@@ -98,29 +101,27 @@ def scene_points(scene: Scene, rng: np.random.Generator, per_answer: int = 8) ->
     labels = noun_of[scene.owners]
     chosen: list[tuple[int, int, int, bool]] = []
     for c in range(len(scene.nouns)):
-        yes, other, ground = labels == c, (labels >= 0) & (labels != c), labels < 0
-        for region, count, answer in (
-            (yes, per_answer, True),
-            (other, per_answer // 2, False),
-            (ground, per_answer // 2, False),
-        ):
+        asked = (
+            (labels == c, per_answer, True),
+            ((labels >= 0) & (labels != c), per_answer // 2, False),
+            (labels < 0, per_answer // 2, False),
+        )
+        for region, count, answer in asked:
             ys, xs = np.nonzero(region)
-            for i in rng.choice(len(ys), min(count, len(ys)), replace=False):
-                chosen.append((xs[i], ys[i], c, answer))
-    x, y, c, answer = (np.array(column) for column in zip(*chosen, strict=True))
+            picks = rng.choice(len(ys), min(count, len(ys)), replace=False)
+            chosen.extend((int(xs[i]), int(ys[i]), c, answer) for i in picks)
+    table = np.array(chosen, np.int64).reshape(-1, 4)
     height, width = labels.shape
     return ImagePoints(
-        ((x + 0.5) / width).astype(np.float32),
-        ((y + 0.5) / height).astype(np.float32),
-        c.astype(np.int64),
-        answer,
+        x=((table[:, 0] + 0.5) / width).astype(np.float32),
+        y=((table[:, 1] + 0.5) / height).astype(np.float32),
+        class_index=table[:, 2],
+        positive=table[:, 3].astype(bool),
     )
 
 
 def best_ious(truth: MaskSet, masks: MaskSet) -> NDArray[np.float64]:
     """(T, N) IoU of every true mask with every proposed one."""
-    from pycocotools import mask as coco_mask
-
     if not len(truth) or not len(masks):
         return np.zeros((len(truth), len(masks)))
     return np.asarray(coco_mask.iou(truth.rles, masks.rles, [0] * len(masks)))
@@ -159,7 +160,8 @@ def report(
         present = text[[words.index(n) for n in scene.nouns]]
         for method, patches in maps.items():
             pooled = pool_patches(patch_weights(truth, patches.shape[:2]), patches)
-            hits[method].extend((pooled @ text.T).argmax(1) == nouns)
+            best = (pooled @ text.T).argmax(axis=1)
+            hits[method].extend(bool(b == n) for b, n in zip(best, nouns, strict=True))
             similarity = np.einsum("hwd,cd->chw", patches, present)
             predicted = similarity_prediction(similarity, points)
             counts[method].append((scene.nouns, point_counts(predicted, points, len(present))))
@@ -169,8 +171,8 @@ def report(
         weights = patch_weights(masks, maps["gem"].shape[:2])
         named = (pool_patches(weights, maps["gem"]) @ text.T).argmax(1)
         ious = best_ious(truth, masks) > 0.5
-        hits["found"].extend(ious.any(axis=1))
-        hits["both"].extend((ious & (named[None] == nouns[:, None])).any(axis=1))
+        hits["found"].extend(ious.any(axis=1).tolist())
+        hits["both"].extend((ious & (named[None] == nouns[:, None])).any(axis=1).tolist())
         scaled = min_max(np.einsum("hwd,cd->chw", maps["gem"], present))
         belief = pool_patches(weights, scaled.transpose(1, 2, 0))
         for rule in ("threshold", "argmax"):

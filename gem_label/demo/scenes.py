@@ -79,8 +79,12 @@ def render_background(rng: Generator, height: int, width: int) -> NDArray[np.uin
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _turned(rng: Generator, tile: NDArray[np.uint8], size: float) -> NDArray[np.uint8]:
-    """The drawing scaled to `size`, turned, perhaps mirrored, with jittered colours; (r, r, 4) premultiplied."""
+def _turned(rng: Generator, tile: NDArray[np.uint8], size: float) -> NDArray[np.float32]:
+    """The drawing scaled to `size`, turned, perhaps mirrored, with jittered colours.
+
+    Returns:
+        (r, r, 4) float32 RGBA in [0, 255], premultiplied, with room for any turn.
+    """
     side = tile.shape[0]
     reach = int(np.ceil(size * 1.3))
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), float(rng.normal(0, 15)), size / side)
@@ -92,7 +96,7 @@ def _turned(rng: Generator, tile: NDArray[np.uint8], size: float) -> NDArray[np.
     gain = rng.uniform(0.8, 1.15) * rng.uniform(0.92, 1.08, 3)
     lift = rng.uniform(-15, 15)
     out[..., :3] = np.clip(out[..., :3] * gain + lift * (alpha / 255.0), 0, alpha)
-    return out
+    return out.astype(np.float32)
 
 
 def _paste(
@@ -156,11 +160,10 @@ def render_scene(
 def _finish(rng: Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A camera's touch: now and then blur, grain, another exposure."""
     if rng.random() < 0.2:
-        image = cv2.GaussianBlur(image, (3, 3), float(rng.uniform(0.3, 1.0)))
+        image = cv2.GaussianBlur(image, (3, 3), float(rng.uniform(0.3, 1.0))).astype(np.uint8, copy=False)
     if rng.random() < 0.3:
-        noise = np.empty(image.shape, np.int16)
-        cv2.randn(noise, (0.0,) * 3, (float(rng.uniform(2, 8)),) * 3)
+        noise = rng.normal(0, rng.uniform(2, 8), image.shape).astype(np.float32)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
-        image = cv2.convertScaleAbs(image, alpha=float(rng.uniform(0.8, 1.15)), beta=0)
+        image = np.clip(image * np.float32(rng.uniform(0.8, 1.15)), 0, 255).astype(np.uint8)
     return image

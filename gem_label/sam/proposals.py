@@ -286,7 +286,8 @@ def _filter_masks(
 def _unpadded(model: SegmentAnything, logits: Tensor, input_size: tuple[int, int]) -> Iterator[Tensor]:
     """Logits over the resized crop, one (h, w) at a time: the first half of `Sam.postprocess_masks`."""
     side = model.image_encoder.img_size
-    for chunk in logits.split(_MASKS_AT_ONCE):
+    for start in range(0, len(logits), _MASKS_AT_ONCE):  # split() would give one empty chunk of no masks
+        chunk = logits[start : start + _MASKS_AT_ONCE]
         square = functional.interpolate(chunk[None], (side, side), mode="bilinear", align_corners=False)[0]
         yield from square[:, : input_size[0], : input_size[1]]
 

@@ -1,0 +1,1 @@
+"""Runs written out in formats that other tools read."""

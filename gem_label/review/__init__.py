@@ -1,0 +1,23 @@
+"""FiftyOne: push a run into a dataset, label a dataset with a `Model`, open the App.
+
+Only this package imports fiftyone, and only when one of these names is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gem_label.review.app import open_app
+    from gem_label.review.dataset import PushReport, push_run
+    from gem_label.review.model import GemSamModel
+
+__all__ = ["GemSamModel", "PushReport", "open_app", "push_run"]
+
+
+def __getattr__(name: str) -> Any:
+    homes = {"GemSamModel": "model", "PushReport": "dataset", "open_app": "app", "push_run": "dataset"}
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{homes[name]}"), name)

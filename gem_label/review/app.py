@@ -1,0 +1,85 @@
+"""The FiftyOne App on a run or a dataset."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gem_label.errors import UsageError
+from gem_label.review.database import load_fiftyone
+from gem_label.review.dataset import push_run
+from gem_label.runs import open_run
+
+
+def dataset_of_run(path: str | Path) -> str:
+    """Name of the dataset that holds a run as it is now.
+
+    The dataset that the run was pushed to last is brought up to date when the run changed since; a run that was
+    never pushed goes into a new dataset with the name of its folder.
+
+    Raises:
+        GemLabelError: there is no run, or FiftyOne does not work.
+    """
+    fo = load_fiftyone()
+    from fiftyone.core.odm import get_db_conn
+
+    run = open_run(path)
+    place = str(run.path.resolve())
+    pushes = [
+        (push.get("pushed", ""), dataset["name"], field, push)
+        for dataset in get_db_conn().datasets.find({"info.gem_label": {"$exists": True}}, ["name", "info"])
+        for field, push in dataset["info"]["gem_label"].items()
+        if push.get("run") == place
+    ]
+    if not pushes:
+        name = fo.core.dataset.make_unique_dataset_name(run.path.resolve().name)
+        push_run(run, name)
+        return name
+    _, name, field, last = max(pushes, key=lambda push: push[:3])
+    if last.get("run_updated") != run.manifest.get("updated"):
+        push_run(run, name, field=field)
+    return name
+
+
+def open_app(
+    run_or_name: str | Path,
+    port: int = 5151,
+    address: str | None = None,
+    remote: bool = False,
+    wait: bool = True,
+) -> Any:
+    """Open the FiftyOne App, with masks coloured by their label.
+
+    Args:
+        run_or_name: a run directory (pushed first when it is in no dataset as it is now) or a dataset's name.
+        port: where the App listens.
+        address: the interface it listens on; None: FiftyOne's setting, by default this machine only.
+        remote: do not open a browser here; the App is looked at from another machine.
+        wait: come back when the last browser window is closed, or, with `remote`, when interrupted.
+
+    Returns:
+        The FiftyOne session.
+
+    Raises:
+        UsageError: neither a run nor a dataset.
+        GemLabelError: FiftyOne or its database does not work.
+    """
+    fo = load_fiftyone()
+    is_run = (Path(run_or_name) / "manifest.json").is_file()
+    name = dataset_of_run(run_or_name) if is_run else str(run_or_name)
+    if not fo.dataset_exists(name):
+        raise UsageError(
+            f"{name!r} is neither a run directory nor a FiftyOne dataset; `gem-label push` makes one"
+        )
+    session = fo.launch_app(
+        fo.load_dataset(name),
+        port=port,
+        address=address,
+        remote=remote,
+        color_scheme=fo.ColorScheme(color_by="value"),
+    )
+    if wait:
+        with suppress(KeyboardInterrupt):
+            session.wait(-1 if remote else 3)
+    return session

