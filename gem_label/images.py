@@ -14,8 +14,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
 
-# Formats whose PIL plugin only recognises the file (its pixels need another program), so folders do not list
-# them.
+# Formats that PIL only recognises (their pixels need another program): folders do not list them.
 _STUB_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
 
@@ -25,8 +24,7 @@ class Photo:
 
     Attributes:
         path: absolute path.
-        image_id: its path relative to the folder it was listed from, with "/" and without suffix; unique in a
-            run.
+        image_id: path relative to the folder it was listed from, with "/", without suffix; unique in a run.
     """
 
     path: str
@@ -90,9 +88,7 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Photo]:
 
 
 def _files_below(root: str) -> Iterator[str]:
-    """Absolute paths of the photos under a folder, sorted within each folder; links to folders are followed
-    once.
-    """
+    """Absolute paths of the photos under a folder, sorted in each; links to folders are followed once."""
     suffixes = image_suffixes()
     visited: set[tuple[int, int]] = set()
 

@@ -31,8 +31,7 @@ from gem_label.words import WordsPerImage
 if TYPE_CHECKING:
     import open_clip
 
-# Attention grows with the square of the patches; a photo longer than about 5:1 is seen a little smaller
-# instead.
+# Attention grows with the square of the patches; a photo longer than about 5:1 is seen smaller instead.
 MAX_PATCHES = 4096
 
 P = ParamSpec("P")
@@ -118,8 +117,7 @@ class Labeler:
 
         Args:
             image: a path, a PIL image, or (H, W, 3) uint8 RGB.
-            classes: words; text as `Vocabulary.parse` reads it; or a vocabulary, which has its own
-                background.
+            classes: words, text for `Vocabulary.parse`, or a vocabulary, which has its own background.
             background: words that compete with the classes and are never a label.
             min_score: probability in [0, 1] below which a mask is not kept.
             top_k: how many classes to give per mask.

@@ -38,8 +38,7 @@ class LabelSettings:
     Attributes:
         min_score: a mask whose best class has a lower probability, in [0, 1], is not kept.
         top_k: how many classes and scores are stored per mask.
-        containment: a mask with at least this share of its area, in (0, 1], inside a better mask of its class
-            goes.
+        containment: a mask with this share of its area, in (0, 1], inside a better mask of its class goes.
         image_top_k: only the K classes likest to the whole photo (class token) take part; None: all.
     """
 
@@ -220,17 +219,27 @@ def suppress_contained(masks: MaskSet, labels: MaskLabels, threshold: float = 0.
 
     Better: a higher score; at the same score the larger mask. Inside: |A and B| / |A| >= threshold.
     """
-    kept, areas, scores, index = labels.kept.copy(), masks.areas, labels.score, labels.label_index
-    for c in np.unique(index[kept]):
-        rows = np.flatnonzero(kept & (index == c))
-        rows = rows[np.lexsort((rows, -areas[rows], -scores[rows]))]
-        rles = masks[rows].rles
+    kept = labels.kept.copy()
+    candidates = masks[kept]
+    boxes, areas, rles = candidates.boxes, candidates.areas, candidates.rles
+    score, index = labels.score[kept], labels.label_index[kept]
+    best_first = np.lexsort((np.arange(len(areas)), -areas, -score))
+    x, y, w, h = boxes[best_first].T
+    area, index = areas[best_first], index[best_first]
+    # boxes first: they rule out nearly all pairs, and run lengths are slow to intersect
+    overlap = np.minimum.outer(x + w, x + w) - np.maximum.outer(x, x)
+    overlap *= np.maximum(np.minimum.outer(y + h, y + h) - np.maximum.outer(y, y), 0)
+    possible = np.tril((overlap >= threshold * area[:, None]) & np.equal.outer(index, index), -1)
+    parts, wholes = np.flatnonzero(possible.any(axis=1)), np.flatnonzero(possible.any(axis=0))
+    if len(parts):
+        part_rles, whole_rles = ([rles[i] for i in best_first[rows]] for rows in (parts, wholes))
         # iscrowd divides the intersection by the first mask's area alone, which is containment
-        inside = np.asarray(coco_mask.iou(rles, rles, [1] * len(rles))) >= threshold
-        alive = np.ones(len(rows), bool)
-        for i in range(1, len(rows)):
-            alive[i] = not (inside[i, :i] & alive[:i]).any()
-        kept[rows] = alive
+        inside = np.asarray(coco_mask.iou(part_rles, whole_rles, [1] * len(wholes))) >= threshold
+        inside &= possible[np.ix_(parts, wholes)]
+        alive = np.ones(len(area), bool)
+        for part, row in zip(parts, inside, strict=True):
+            alive[part] = not alive[wholes[row]].any()
+        kept[np.flatnonzero(kept)[best_first]] = alive
     return kept
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
+from gem_label.images import Photo
 from gem_label.vocabulary import Vocabulary
 
 
@@ -30,8 +31,7 @@ class WordsPerImage:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> WordsPerImage:
-        """Read columns `image` and `words`: words separated by ";", or one row each; the rows of a photo add
-        up.
+        """Read columns `image` and `words`: words separated by ";", or one row each.
 
         Raises:
             UsageError: the file cannot be read or lacks a column.
@@ -55,9 +55,7 @@ class WordsPerImage:
 
     @property
     def digest(self) -> str:
-        """sha256 of the table, kept in the run's manifest to tell whether a resumed run has the same
-        words.
-        """
+        """sha256 of the table, in the run's manifest to tell whether a resumed run has the same words."""
         rows = sorted((name, sorted(words)) for name, words in self.words.items())
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -92,3 +90,15 @@ class WordsPerImage:
         if not self.words:
             raise UsageError("the words per image name no photo")
         vocabulary.allowed(dict.fromkeys(word for words in self.words.values() for word in words))
+
+    def check_photos(self, photos: Iterable[Photo]) -> None:
+        """Make sure that the table is about these photos: else all of them would get all words.
+
+        Raises:
+            UsageError: it names none of them.
+        """
+        if all(self.of(photo.path, photo.image_id) is None for photo in photos):
+            raise UsageError(
+                f"the words per image name none of the photos (but {next(iter(self.words), 'nothing')!r}): "
+                "name them by path, image_id or file name"
+            )

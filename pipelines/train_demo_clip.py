@@ -64,16 +64,19 @@ def batches(
             yield future.result()
 
 
-def captions_and_truth(scenes: list[Scene], rng: np.random.Generator) -> tuple[list[str], Tensor]:
+def captions_and_truth(
+    scenes: list[Scene], nouns: tuple[str, ...], rng: np.random.Generator
+) -> tuple[list[str], Tensor]:
     """The batch's captions, and (images, captions) bool: which caption is true of which image.
 
-    Every image brings a caption that names some or all of its things, and one for each thing by itself.
+    First a caption for every word by itself (those of things that are in no image of the batch are the negatives
+    that a larger batch would bring), then for every image one that names some or all of its things.
     """
-    named: list[tuple[str, ...]] = sorted({(noun,) for scene in scenes for noun in scene.nouns})
+    named: list[tuple[str, ...]] = [(noun,) for noun in nouns]
     for scene in scenes:
-        nouns = list(rng.permutation(scene.nouns))
-        named.append(tuple(nouns[: rng.integers(1, min(len(nouns), 4) + 1)]) if nouns else ())
-    named = [n for n in named if n]
+        seen = [str(noun) for noun in rng.permutation(scene.nouns)]
+        if seen:
+            named.append(tuple(seen[: rng.integers(1, min(len(seen), 4) + 1)]))
     truth = [[set(n) <= set(scene.nouns) for n in named] for scene in scenes]
     return [caption(rng, n) for n in named], torch.tensor(truth)
 
@@ -119,7 +122,24 @@ def contrastive_loss(image: Tensor, text: Tensor, truth: Tensor, scale: Tensor) 
     target = truth.float()
     per_image = -(logits.log_softmax(1) * target).sum(1) / target.sum(1).clamp(min=1)
     per_text = -(logits.log_softmax(0) * target).sum(0) / target.sum(0).clamp(min=1)
-    return (per_image.mean() + per_text.mean()) / 2
+    return (per_image.mean() + per_text.sum() / (target.sum(0) > 0).sum()) / 2
+
+
+@torch.no_grad()
+def whiten_patch_embedding(visual: nn.Module, scenes: list[Scene]) -> None:
+    """Start the patch embedding as a whitening of the patches of some scenes.
+
+    Neighbouring pixels are nearly equal, so that a random embedding sees little but a patch's mean colour, and
+    training spends its first hours on undoing that.
+    """
+    weight = visual.conv1.weight
+    side = visual.patch_size[0]
+    pixels = torch.from_numpy(np.stack([s.image for s in scenes])).permute(0, 3, 1, 2)
+    patches = F.unfold((pixels.float() - MEAN) / STD, side, stride=side).transpose(1, 2).reshape(-1, 3 * side**2)
+    variances, directions = torch.linalg.eigh(torch.cov(patches.T))
+    whitening = (directions / (variances.clamp(min=0) + 0.01).sqrt()).T.flip(0)
+    count = min(len(whitening), len(weight))
+    weight[:count] = whitening[:count].reshape(count, 3, side, side).to(weight)
 
 
 def optimizers(model: nn.Module, settings: dict) -> list[torch.optim.Optimizer]:
@@ -146,6 +166,7 @@ def train(settings: dict, out: Path, device: str, log_every: int = 50) -> None:
     model = open_clip.CLIP(
         **settings["model"] | {"text_cfg": text_cfg | {"vocab_size": len(rows)}}, output_dict=True
     ).to(device)
+    whiten_patch_embedding(model.visual, render_batch(settings["seed"], book, settings["stages"][0], 500)[0])
     tuners = optimizers(model, settings)
     first = [t.param_groups[0]["lr"] for t in tuners]
     total = sum(stage["steps"] for stage in settings["stages"])
@@ -163,7 +184,7 @@ def train(settings: dict, out: Path, device: str, log_every: int = 50) -> None:
         rate = float(np.interp(step, corners[:, 0], corners[:, 1]))
         for tuner, lr in zip(tuners, first, strict=True):
             tuner.param_groups[0]["lr"] = lr * rate
-        captions, truth = captions_and_truth(scenes, rng)
+        captions, truth = captions_and_truth(scenes, book.nouns, rng)
         pixels = torch.from_numpy(np.stack([s.image for s in scenes])).to(device).permute(0, 3, 1, 2)
         images = (pixels.float() - MEAN) / STD
         truth = truth.to(device)
@@ -179,12 +200,13 @@ def train(settings: dict, out: Path, device: str, log_every: int = 50) -> None:
             tuner.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=float(np.log(60.0)))
-            best = (F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T).argmax(1)
+            words = F.normalize(text[: len(book.nouns)].float(), dim=-1)
+            best = (F.normalize(image.float(), dim=-1) @ words.T).argmax(1)
             hits.append(truth.gather(1, best[:, None]).float().mean().item())
         losses.append(loss.item())
         if (step + 1) % log_every == 0:
             print(
-                f"step {step + 1}/{total} loss {np.mean(losses):.3f} true caption first {np.mean(hits):.3f} "
+                f"step {step + 1}/{total} loss {np.mean(losses):.3f} best word true {np.mean(hits):.3f} "
                 f"scale {model.logit_scale.exp().item():.1f} "
                 f"{log_every * settings['batch'] / (time.time() - started):.0f} scenes/s",
                 flush=True,

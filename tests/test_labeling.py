@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
+from gem_label.images import Photo
 from gem_label.labeling import LabelSettings, image_top_k, label_maskset, score_masks
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.vocabulary import Vocabulary
@@ -180,6 +181,9 @@ def test_words_per_image(tmp_path: Path) -> None:
     assert label_maskset(masks, text, vocabulary, 100.0, allowed=allowed).names != ["bird"]
     with pytest.raises(UsageError, match="'dog'"):
         words.check(Vocabulary.parse("cat"))
+    words.check_photos([Photo("/photos/z.jpg", "z"), Photo("/photos/sub/b.jpg", "sub/b")])
+    with pytest.raises(UsageError, match=r"none of the photos \(but 'a.jpg'\)"):
+        words.check_photos([Photo("/photos/z.jpg", "z")])
     same = WordsPerImage({"sub/b": [], "a.jpg": ["e-scooter", "dog", "cat"]})
     assert same.digest == words.digest
     assert WordsPerImage({"a.jpg": ["cat"]}).digest != words.digest

@@ -66,7 +66,7 @@ def held_out_scenes(
     count: int,
     size: int = 448,
     things: tuple[int, int] = (3, 7),
-    thing_size: tuple[float, float] = (70, 200),
+    thing_size: tuple[float, float] = (90, 220),
     unseen: bool = False,
 ) -> list[Scene]:
     """Scenes that training never rendered; with `unseen`, of drawings that it never saw."""
@@ -171,8 +171,8 @@ def report(
         weights = patch_weights(masks, maps["gem"].shape[:2])
         named = (pool_patches(weights, maps["gem"]) @ text.T).argmax(1)
         ious = best_ious(truth, masks) > 0.5
-        hits["found"].extend(ious.any(axis=1).tolist())
-        hits["both"].extend((ious & (named[None] == nouns[:, None])).any(axis=1).tolist())
+        hits["found"].extend(bool(row.any()) for row in ious)
+        hits["both"].extend(bool((row & (named == noun)).any()) for row, noun in zip(ious, nouns, strict=True))
         scaled = min_max(np.einsum("hwd,cd->chw", maps["gem"], present))
         belief = pool_patches(weights, scaled.transpose(1, 2, 0))
         for rule in ("threshold", "argmax"):

@@ -87,7 +87,7 @@ def _turned(rng: Generator, tile: NDArray[np.uint8], size: float) -> NDArray[np.
     """
     side = tile.shape[0]
     reach = int(np.ceil(size * 1.3))
-    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), float(rng.normal(0, 15)), size / side)
+    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), float(rng.normal(0, 12)), size / side)
     if rng.random() < 0.5:
         matrix[:, 0], matrix[:, 2] = -matrix[:, 0], matrix[:, 2] + matrix[:, 0] * side
     matrix[:, 2] += reach / 2 - side / 2

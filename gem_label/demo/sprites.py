@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Training never sees this style, so that naming drawings of an unknown hand can be reported apart.
-HELD_OUT_STYLE = "openmoji"
+# Training sees these styles alone, so that naming drawings of an unknown hand can be reported apart.
+TRAINED_STYLES = ("noto", "twemoji")
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class SpriteBook:
 
     def held_out(self, style: int) -> bool:
         """Whether training never sees this style."""
-        return self.styles[style] == HELD_OUT_STYLE
+        return self.styles[style] not in TRAINED_STYLES
 
     def drawings(self, held_out: bool) -> NDArray[np.int64]:
-        """(K, 2) pairs of style and noun: those of the style that training never sees, or all the others."""
+        """(K, 2) pairs of style and noun: those of styles that training never sees, or of the others."""
         styles = [s for s in range(len(self.styles)) if self.held_out(s) == held_out]
         return np.array([(s, n) for s in styles for n in range(len(self.nouns))])
 

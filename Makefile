@@ -1,0 +1,86 @@
+# Two commands on a fresh machine with Python 3.11+: `make demo` and `make test`. `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# the first Python on the path that is new enough; empty when there is none
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+DEMO_OUT ?= demo-out
+PYTEST_ARGS ?=
+
+# FiftyOne reports nothing home from here
+export FIFTYONE_DO_NOT_TRACK ?= true
+
+say = @printf '\n== %s\n' $(1)
+
+.PHONY: help
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+
+# --- the virtual environment; stamps make the second time quick, pyproject.toml makes them stale ---
+
+$(VENV)/.created:
+	$(call say,"making a virtual environment in $(VENV)")
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "gem-label needs Python 3.11 or newer: sudo apt-get install python3 python3-venv, or make PYTHON=/path/to/python3" >&2; exit 1; fi
+	@if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
+		echo "$(PYTHON) cannot make virtual environments: sudo apt-get install python3-venv, then run make again" >&2; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.created pyproject.toml
+	$(call say,"installing gem-label and FiftyOne into $(VENV); the first time brings PyTorch and takes minutes")
+	$(BIN)/python -m pip install --quiet -e '.[fiftyone]'
+	@$(BIN)/python -m gem_label.doctor --imports
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
+	$(call say,"installing gem-label with what its tests need into $(VENV); the first time brings PyTorch and takes minutes")
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@$(BIN)/python -m gem_label.doctor --imports
+	@touch $@ $(VENV)/.installed-demo
+
+# MobileSAM and mongod: both commands answer at once when all is there
+define fetch
+	$(call say,"fetching MobileSAM's weights and a mongod where they are missing")
+	$(BIN)/gem-label models pull mobile_sam
+	$(BIN)/python -m gem_label.review.database --ensure
+endef
+
+# --- what people ask for ---
+
+.PHONY: demo
+demo: $(VENV)/.installed-demo ## label a dozen demo scenes: COCO file, overlay pictures, FiftyOne dataset
+	$(fetch)
+	$(call say,"labelling the demo scenes into $(DEMO_OUT)")
+	$(BIN)/gem-label demo --out $(DEMO_OUT)
+
+.PHONY: test
+test: $(VENV)/.installed-dev ## the whole test suite
+	$(fetch)
+	$(call say,"running the tests")
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	$(call say,"checking style and types")
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.installed-dev ## put the code into ruff's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: install
+install: $(VENV)/.installed-demo ## the virtual environment with gem-label and FiftyOne, no more
+
+.PHONY: clean
+clean: ## remove what was made here, but for the cached weights
+	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

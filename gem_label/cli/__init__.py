@@ -1,0 +1,104 @@
+"""The command line: parse, call the library, print.
+
+Results go to stdout, progress and errors to stderr. An error is one line that says what to do; exit codes are 0 ok,
+1 the work failed or nothing could be done, 2 wrong usage. Commands import what they need when they run, so that
+`gem-label --help` needs neither torch nor fiftyone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+import typer
+
+from gem_label.cli import demo, label, models, review, runs
+from gem_label.cli.options import INTERRUPTED
+from gem_label.errors import GemLabelError
+
+# UsageError and ClickException: typer has click inside or beside it, depending on its version
+_USAGE_ERROR, _CLICK_ERROR = (
+    cast("type[typer.BadParameter]", base) for base in typer.BadParameter.__mro__[1:3]
+)
+
+
+def make_app() -> typer.Typer:
+    """The application with all its commands."""
+    app = typer.Typer(
+        name="gem-label",
+        help="Label photos with any words: SAM proposes masks, GEM names them, no training.",
+        epilog="Start with: gem-label demo, or gem-label label PHOTOS --classes 'cat, dog' --out RUN",
+        rich_markup_mode=None,  # plain help: quick to print, and the same in a log as in a terminal
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+    app.callback(invoke_without_command=True)(root)
+    app.command("label")(label.label)
+    app.command("relabel")(runs.relabel)
+    app.command("search")(runs.search)
+    app.command("export")(runs.export)
+    app.command("push")(review.push)
+    app.command("review")(review.review)
+    app.add_typer(models.make_app(), name="models")
+    app.command("doctor")(models.doctor)
+    app.command("demo")(demo.demo)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"gem-label {version('gem-label')}")
+        raise typer.Exit
+
+
+def root(
+    context: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print it."
+    ),
+) -> None:
+    """Label photos with any words: SAM proposes masks, GEM names them, no training."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; errors are one line on stderr.
+
+    Args:
+        arguments: without the program's name; None takes the process's own.
+    """
+    try:
+        code = make_app()(args=arguments, prog_name="gem-label", standalone_mode=False)
+    except GemLabelError as error:
+        return _fail(str(error), error.exit_code)
+    except _USAGE_ERROR as error:
+        context = error.ctx
+        command = context.command_path if context else "gem-label"
+        return _fail(f"{error.format_message()} (see {command} --help)", 2)
+    except _CLICK_ERROR as error:
+        return _fail(error.format_message(), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # `gem-label search ... | head`: nobody is listening any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # a full disk, a folder that may not be written
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"gem-label: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    """The entry point `gem-label`."""
+    sys.exit(run())

@@ -1,0 +1,98 @@
+"""`gem-label demo`: label the scenes that come with the package, and show where everything is."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gem_label.cli import options
+from gem_label.cli.options import Device, DeviceOption
+
+if TYPE_CHECKING:
+    from gem_label.runs import Run
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset.")] = "gem-label-demo",
+    points_per_side: Annotated[int, typer.Option(help="Prompts along each side of a scene.")] = 16,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Label a dozen scenes that come with the package.
+
+    Writes a run, COCO annotations and overlay pictures, and loads a FiftyOne dataset. Needs no model hub; labelled
+    scenes are not labelled again.
+
+    \b
+    Example: gem-label demo --out demo-out
+    """
+    from gem_label.clip.models import load_clip
+    from gem_label.demo import demo_words, scene_paths
+    from gem_label.engines.local import LocalEngine
+    from gem_label.export.coco import export_coco
+    from gem_label.images import list_images
+    from gem_label.labeler import Labeler
+    from gem_label.runs import open_run
+    from gem_label.sam.models import load_sam
+    from gem_label.sam.proposals import ProposalSettings
+    from gem_label.vocabulary import Vocabulary
+
+    where = options.resolve_device(device)
+    proposals = ProposalSettings(points_per_side=points_per_side)
+    labeler = Labeler(load_clip("demo", where), load_sam("mobile_sam", where), proposals)
+    job = labeler.job(Vocabulary.from_words(demo_words()))
+    folder, coco = out / "run", out / "annotations.json"
+    with labeler.start_run(folder, job) as writer:
+        LocalEngine().run(writer.register(list_images(scene_paths())), labeler, job, writer)
+    run = open_run(folder)
+    export_coco(run, coco)
+    sheet = draw_pictures(run, out)
+    counts = run.manifest["counts"]
+    print(f"labelled     {counts['photos']} scenes: {counts['masks']} masks, {counts['kept']} kept")
+    print(f"run          {folder}")
+    print(f"COCO         {coco}")
+    print(f"overlays     {sheet.parent / 'overlays'}")
+    print(f"all in one   {sheet}")
+    if importlib.util.find_spec("fiftyone"):
+        from gem_label.review import push_run
+
+        print(f"FiftyOne     {push_run(run, dataset)}")
+        print(f"\nOpen the App:       gem-label review {dataset}")
+    else:
+        print("FiftyOne     not installed: pip install 'gem-label[fiftyone]'")
+    found = sorted(counts["kept_by_class"], key=counts["kept_by_class"].__getitem__, reverse=True)
+    words = ", ".join(found[:3])
+    print(f"Give other words:   gem-label relabel {folder} --classes '{words}' --out {out / 'relabelled'}")
+    print(f"Search by text:     gem-label search {folder} '{found[0]}' --top 5")
+    print("Label your photos:  gem-label label PHOTOS --classes 'cat, dog' --out RUN")
+
+
+def draw_pictures(run: Run, out: Path) -> Path:
+    """Draw the kept masks of every photo over it.
+
+    Args:
+        run: the run.
+        out: folder that gets overlays/<image_id>.jpg and contact-sheet.jpg.
+
+    Returns:
+        Path of the contact sheet.
+    """
+    from PIL import Image
+
+    from gem_label.images import read_image
+    from gem_label.overlay import contact_sheet, draw_overlay
+
+    (out / "overlays").mkdir(parents=True, exist_ok=True)
+    overlays = []
+    for photo, masks, labels in run.photo_masks(embeddings=False):
+        kept = labels[labels.kept]
+        names = [str(name) for name in kept.names]  # a mask that is kept has a name
+        overlay = draw_overlay(read_image(photo.image), masks[labels.kept], names, kept.score.tolist())
+        Image.fromarray(overlay).save(out / "overlays" / f"{photo.image_id}.jpg", quality=92)
+        overlays.append(overlay)
+    sheet = out / "contact-sheet.jpg"
+    contact_sheet(overlays).save(sheet, quality=90)
+    return sheet

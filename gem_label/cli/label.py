@@ -1,0 +1,112 @@
+"""`gem-label label`: photos and words in, a run directory out."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gem_label.cli import options
+from gem_label.cli.options import Device, DeviceOption
+from gem_label.errors import UsageError
+
+
+class Proposals(StrEnum):
+    """How masks are proposed."""
+
+    exact = "exact"
+    fast = "fast"
+
+
+class Engine(StrEnum):
+    """Who does the work."""
+
+    local = "local"
+    ray = "ray"
+
+
+def label(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Photos, and folders of photos.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory; an interrupted one goes on.")],
+    classes: options.Classes = None,
+    classes_file: options.ClassesFile = None,
+    background: options.Background = "",
+    words_per_image: options.WordsPerImage = None,
+    image_top_k: options.ImageTopK = None,
+    min_score: options.MinScore = 0.0,
+    top_k: Annotated[int, typer.Option(min=1, help="How many classes and scores are stored per mask.")] = 5,
+    clip: Annotated[
+        str,
+        typer.Option(help="demo, open_clip's ARCH/PRETRAINED, ARCH/FILE, or a folder in open_clip's layout."),
+    ] = options.DEFAULT_CLIP,
+    sam: Annotated[
+        str, typer.Option(help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file of one of them.")
+    ] = options.DEFAULT_SAM,
+    proposals: Annotated[
+        Proposals, typer.Option(help="exact: as SamAutomaticMaskGenerator; fast is not there yet.")
+    ] = Proposals.exact,
+    points_per_side: Annotated[int, typer.Option(help="Prompts along each side of the photo.")] = 32,
+    crop_layers: Annotated[int, typer.Option(help="Layers of crops to look into as well.")] = 0,
+    pred_iou_thresh: Annotated[
+        float, typer.Option(help="SAM's own estimate a mask must pass, 0 to 1.")
+    ] = 0.88,
+    stability_thresh: Annotated[float, typer.Option(help="Stability a mask must have, 0 to 1.")] = 0.95,
+    keep_patches: Annotated[
+        bool, typer.Option("--keep-patches", help="Keep each photo's patch features in RUN/patches.")
+    ] = False,
+    device: DeviceOption = Device.auto,
+    engine: Annotated[Engine, typer.Option(help="local: this process; ray is not there yet.")] = Engine.local,
+) -> None:
+    """Propose masks in photos and name them: makes a run.
+
+    The same command goes on where an interrupted one stopped. Exit code 1 when a photo failed; the reasons are in
+    RUN/failures.jsonl.
+
+    \b
+    Example: gem-label label photos/ --classes "cat, dog" --background "sofa" --out RUN
+    """
+    from gem_label.images import list_images
+    from gem_label.words import WordsPerImage
+
+    if engine is Engine.ray:
+        raise UsageError("the ray engine is not there yet: use --engine local")
+    vocabulary = options.read_vocabulary(classes, classes_file, background)
+    words = None if words_per_image is None else WordsPerImage.from_csv(words_per_image)
+    if words is not None:
+        words.check(vocabulary)
+    photos = list_images(paths)
+
+    # torch only now: a mistake in the words or paths is told at once
+    from gem_label.clip.models import load_clip
+    from gem_label.engines.local import LocalEngine
+    from gem_label.labeler import Labeler
+    from gem_label.labeling import LabelSettings
+    from gem_label.runs import open_run
+    from gem_label.sam.models import load_sam
+    from gem_label.sam.proposals import ProposalSettings
+
+    label_settings = LabelSettings(min_score=min_score, top_k=top_k, image_top_k=image_top_k or None)
+    proposal_settings = ProposalSettings(
+        mode=proposals.value,
+        points_per_side=points_per_side,
+        crop_n_layers=crop_layers,
+        pred_iou_thresh=pred_iou_thresh,
+        stability_score_thresh=stability_thresh,
+    )
+    where = options.resolve_device(device)
+    labeler = Labeler(load_clip(options.absolute_clip(clip), where), load_sam(sam, where), proposal_settings)
+    job = labeler.job(vocabulary, label_settings, words, keep_patches)
+    try:
+        with labeler.start_run(out, job) as writer:
+            report = LocalEngine().run(writer.register(photos), labeler, job, writer)
+    except KeyboardInterrupt:
+        print("gem-label: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        raise typer.Exit(options.INTERRUPTED) from None
+    options.print_counts(open_run(out))
+    if report.failed:
+        failed = f"{report.failed} of {report.failed + report.photos} photos"
+        print(f"gem-label: {failed} could not be labelled: see {out / 'failures.jsonl'}", file=sys.stderr)
+        raise typer.Exit(1)

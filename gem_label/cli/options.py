@@ -1,0 +1,114 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gem_label.errors import UsageError
+
+if TYPE_CHECKING:
+    from gem_label.runs import Run
+    from gem_label.vocabulary import Vocabulary
+
+DEFAULT_CLIP = "ViT-B-16/openai"
+DEFAULT_SAM = "mobile_sam"
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        help="Words, with commas between; 'e-scooter, electric scooter => scooter; cat' maps phrasings."
+    ),
+]
+ClassesFile = Annotated[
+    Path | None, typer.Option(help="The same in a text file, entries on lines of their own, # for comments.")
+]
+Background = Annotated[
+    str,
+    typer.Option(help="Words that compete with the classes and never become a label, with commas between."),
+]
+MinScore = Annotated[
+    float, typer.Option(help="Keep masks whose class has at least this probability, 0 to 1.")
+]
+WordsPerImage = Annotated[
+    Path | None,
+    typer.Option(help="CSV with the columns image and words (';' between): the classes of each photo."),
+]
+ImageTopK = Annotated[
+    int | None, typer.Option(min=0, help="Per photo, only the K classes likest to the whole photo; 0: all.")
+]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run directory, as `gem-label label` makes it.")
+]
+
+
+class Device(StrEnum):
+    """Where the models run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+DeviceOption = Annotated[Device, typer.Option(help="auto takes the GPU when there is one.")]
+
+
+def read_vocabulary(classes: str | None, classes_file: Path | None, background: str) -> Vocabulary:
+    """The vocabulary that --classes or --classes-file, and --background, give.
+
+    Raises:
+        UsageError: both or neither of the two, or words that make no vocabulary.
+    """
+    from gem_label.vocabulary import Vocabulary
+
+    if (classes is None) == (classes_file is None):
+        raise UsageError("give the words with either --classes 'cat, dog' or --classes-file FILE")
+    if classes_file is not None:
+        return Vocabulary.from_file(classes_file, background)
+    return Vocabulary.parse(classes or "", background)
+
+
+def absolute_clip(name: str) -> str:
+    """`name` as a run's manifest should hold it: folders and files by their absolute path.
+
+    So that `relabel` and `search` find them from any folder.
+    """
+    folder = Path(name).expanduser()
+    architecture, _, weights = name.partition("/")
+    file = Path(weights).expanduser()
+    if name != "demo" and folder.is_dir():
+        return str(folder.resolve())
+    return f"{architecture}/{file.resolve()}" if weights and file.is_file() else name
+
+
+def resolve_device(device: Device) -> str:
+    """The torch device: "cpu" or "cuda".
+
+    Raises:
+        UsageError: cuda is asked for where torch finds none.
+    """
+    import torch
+
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise UsageError("torch finds no CUDA device: use --device cpu or auto")
+    return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
+
+
+def print_counts(run: Run) -> None:
+    """The result of `label` and `relabel`: totals, then the kept masks per class."""
+    counts = run.manifest["counts"]
+    print(f"{run.path}")
+    rows = {
+        "photos": counts["photos"],
+        "failed": counts["failed"],
+        "masks": counts["masks"],
+        "kept": counts["kept"],
+    }
+    per_class = {f"  {name}": kept for name, kept in counts["kept_by_class"].items()}
+    width = max(map(len, rows | per_class))
+    for name, count in (rows | per_class).items():
+        print(f"{name:{width}} {count:>8}")

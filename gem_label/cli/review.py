@@ -1,0 +1,65 @@
+"""`gem-label push` and `gem-label review`: a run in FiftyOne."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from gem_label.cli.options import RunFolder
+
+
+class MaskStorage(StrEnum):
+    """Where FiftyOne keeps the masks."""
+
+    auto = "auto"
+    database = "database"
+    disk = "disk"
+
+
+def push(
+    run: RunFolder,
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset to make or update.")],
+    field: Annotated[str, typer.Option(help="The field that takes the labels.")] = "gem_label",
+    masks: Annotated[
+        MaskStorage,
+        typer.Option(help="auto: the database, but files in RUN for photos with many large masks."),
+    ] = MaskStorage.auto,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what reviewers changed, too.")
+    ] = False,
+) -> None:
+    """Put the kept masks of a run into a FiftyOne dataset.
+
+    The dataset is made when it is not there. Pushing again updates it and keeps what reviewers changed.
+
+    \b
+    Example: gem-label push RUN --dataset street
+    """
+    from gem_label.review import push_run
+    from gem_label.runs import open_run
+
+    print(push_run(open_run(run), dataset, field, masks.value, overwrite=overwrite, progress=True))
+
+
+def review(
+    run_or_name: Annotated[
+        str, typer.Argument(metavar="RUN|NAME", help="A run directory or a dataset's name.")
+    ],
+    port: Annotated[int, typer.Option(help="Where the App listens.")] = 5151,
+    address: Annotated[str | None, typer.Option(help="The interface it listens on, 0.0.0.0 for all.")] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Open no browser here; runs until interrupted.")
+    ] = False,
+) -> None:
+    """Open the FiftyOne App on a run or a dataset.
+
+    A run that is in no dataset yet is pushed first.
+
+    \b
+    Example: gem-label review RUN
+    """
+    from gem_label.review import open_app
+
+    open_app(run_or_name, port=port, address=address, remote=remote)

@@ -1,0 +1,112 @@
+"""Commands on a run that is there: `relabel`, `search`, `export`; none opens a photo or runs a vision model."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gem_label.cli import options
+from gem_label.cli.options import RunFolder
+
+
+class Format(StrEnum):
+    """File formats of `export`."""
+
+    coco = "coco"
+
+
+class Segmentation(StrEnum):
+    """How COCO files hold masks."""
+
+    rle = "rle"
+    polygon = "polygon"
+
+
+def relabel(
+    run: RunFolder,
+    classes: options.Classes = None,
+    classes_file: options.ClassesFile = None,
+    background: options.Background = "",
+    words_per_image: options.WordsPerImage = None,
+    image_top_k: options.ImageTopK = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Keep masks above it; the run's own unless given.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a new run there; without it RUN gets the labels.")
+    ] = None,
+) -> None:
+    """Give a run new words.
+
+    No photo is opened and no vision model runs. Thresholds that are not given stay as they are in the run.
+
+    \b
+    Example: gem-label relabel RUN --classes "cat; e-scooter, electric scooter => scooter"
+    """
+    from dataclasses import replace
+
+    from gem_label.labeler import text_encoder_of
+    from gem_label.runs import open_run, relabel_run
+    from gem_label.words import WordsPerImage
+
+    vocabulary = options.read_vocabulary(classes, classes_file, background)
+    old = open_run(run)
+    words = None if words_per_image is None else WordsPerImage.from_csv(words_per_image)
+    if words is None and old.manifest["labeling"]["words_per_image"]:
+        print("note: words per photo are not kept in a run: give --words-per-image again", file=sys.stderr)
+    settings = old.label_settings
+    if min_score is not None:
+        settings = replace(settings, min_score=min_score)
+    if image_top_k is not None:
+        settings = replace(settings, image_top_k=image_top_k or None)
+    text = text_encoder_of(old).encode(vocabulary.phrases)
+    new = relabel_run(old, vocabulary, text, label_settings=settings, words=words, out=out)
+    options.print_counts(new)
+
+
+def search(
+    run: RunFolder,
+    text: Annotated[str, typer.Argument(help="A word or phrase.")],
+    top: Annotated[int, typer.Option(min=1, help="How many masks.")] = 50,
+) -> None:
+    """Rank all masks of a run by a phrase.
+
+    Prints similarity, mask id, label, box (x,y,width,height) and photo, with tabs between.
+
+    \b
+    Example: gem-label search RUN "broken window" --top 20
+    """
+    from gem_label.labeler import text_encoder_of
+    from gem_label.runs import open_run, search_run
+
+    opened = open_run(run)
+    embedding = text_encoder_of(opened).encode([text])
+    print("similarity\tmask_id\tlabel\tbbox\timage")
+    for hit in search_run(opened, embedding, top):
+        box = ",".join(f"{side:g}" for side in hit.bbox)
+        print(f"{hit.similarity:.4f}\t{hit.mask_id}\t{hit.label or '-'}\t{box}\t{hit.image}")
+
+
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    format: Annotated[Format, typer.Option(help="COCO's instances JSON.")] = Format.coco,
+    segmentation: Annotated[
+        Segmentation, typer.Option(help="rle is exact; polygon suits tools that read nothing else.")
+    ] = Segmentation.rle,
+    min_score: Annotated[float | None, typer.Option(help="Only kept masks with at least this score.")] = None,
+) -> None:
+    """Write the kept masks of a run as COCO annotations.
+
+    \b
+    Example: gem-label export RUN --out instances.json --format coco --segmentation rle
+    """
+    from gem_label.export.coco import export_coco
+    from gem_label.runs import open_run
+
+    counts = export_coco(open_run(run), out, segmentation=segmentation.value, min_score=min_score)
+    print(f"{out}: {counts.images} images, {counts.annotations} annotations, {counts.categories} categories")

@@ -1,0 +1,162 @@
+"""Engines: who labels which photo when. What happens to one photo is `label_photo`, the same for all of them.
+
+`gem_label.engines.local` does it in this process. Another engine (a cluster) makes its own labelers where the
+photos are read, calls `label_photo` there, and hands results to the one `RunWriter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gem_label.errors import GemLabelError, ImageError
+from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_maskset
+from gem_label.masks import MaskSet
+from gem_label.runs import RunPhoto, RunWriter
+from gem_label.words import WordsPerImage
+
+
+@dataclass(frozen=True)
+class EmbeddedPhoto:
+    """A photo that the models are done with.
+
+    Attributes:
+        masks: N masks with embeddings (N, d).
+        image_embedding: (d,) float16 class-token embedding of the photo.
+        patches: (h, w, d) float32 unit-length patch features.
+    """
+
+    masks: MaskSet
+    image_embedding: NDArray[np.float16]
+    patches: NDArray[np.float32]
+
+
+class PhotoModels(Protocol):
+    """What `label_photo` needs of the models; `gem_label.Labeler` is one."""
+
+    def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
+        """SAM's masks of (H, W, 3) uint8 pixels."""
+        ...
+
+    def embed(self, image: NDArray[np.uint8], masks: MaskSet) -> EmbeddedPhoto:
+        """The same masks with pooled patch features."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """What to do with every photo besides the models; plain data, so that it can travel to other machines.
+
+    Attributes:
+        vocabulary: the words.
+        text: (P, d) unit-length embeddings of `vocabulary.phrases`.
+        logit_scale: the CLIP model's scale.
+        settings: thresholds.
+        words: words per photo; None: every photo may have every class.
+        keep_patches: keep each photo's patch features in RUN/patches.
+    """
+
+    vocabulary: Vocabulary
+    text: NDArray[np.float32]
+    logit_scale: float
+    settings: LabelSettings
+    words: WordsPerImage | None = None
+    keep_patches: bool = False
+
+
+@dataclass(frozen=True)
+class PhotoResult:
+    """A finished photo, ready for `RunWriter.write`."""
+
+    masks: MaskSet
+    labels: MaskLabels
+    image_embedding: NDArray[np.float16]
+    patches: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What one session of an engine did.
+
+    Attributes:
+        photos: how many photos it finished.
+        failed: how many it could not label; the reasons are in failures.jsonl.
+        masks: proposals of the finished photos.
+        kept: those that carry a label.
+        seconds: wall time.
+    """
+
+    photos: int
+    failed: int
+    masks: int
+    kept: int
+    seconds: float
+
+
+class Engine(Protocol):
+    """Labels photos into a run."""
+
+    def run(
+        self, photos: Sequence[RunPhoto], models: PhotoModels, job: LabelJob, writer: RunWriter
+    ) -> LabelReport:
+        """Label the photos that `writer.register` gave; record those that fail and go on."""
+        ...
+
+
+class PhotoError(GemLabelError):
+    """A photo that could not be labelled: in which stage (read, propose, embed, label), and the reason."""
+
+    def __init__(self, stage: str, cause: Exception) -> None:
+        self.stage = stage
+        super().__init__(failure_reason(cause))
+
+
+def failure_reason(error: Exception) -> str:
+    """One line for failures.jsonl."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, GemLabelError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def label_photo(
+    photo: RunPhoto, image: NDArray[np.uint8] | ImageError, models: PhotoModels, job: LabelJob
+) -> PhotoResult:
+    """Take one photo through all stages.
+
+    Args:
+        photo: which.
+        image: (H, W, 3) uint8 RGB, or why it could not be read.
+        models: SAM and GEM.
+        job: the words and thresholds.
+
+    Raises:
+        PhotoError: whatever went wrong, out of memory included.
+    """
+    stage = "read"
+    try:
+        if isinstance(image, ImageError):
+            raise image
+        stage = "propose"
+        masks = models.propose_masks(image)
+        stage = "embed"
+        embedded = models.embed(image, masks)
+        stage = "label"
+        allowed = None if job.words is None else job.words.allowed(job.vocabulary, photo.path, photo.image_id)
+        labels = label_maskset(
+            embedded.masks,
+            job.text,
+            job.vocabulary,
+            job.logit_scale,
+            job.settings,
+            allowed,
+            embedded.image_embedding,
+        )
+    except Exception as error:  # one photo must never end a night's run
+        raise PhotoError(stage, error) from error
+    patches = embedded.patches if job.keep_patches else None
+    return PhotoResult(embedded.masks, labels, embedded.image_embedding, patches)

@@ -1,0 +1,103 @@
+"""Decoding photos ahead of the models, in threads, within a fixed memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gem_label.errors import ImageError
+from gem_label.images import read_image
+from gem_label.runs import RunPhoto
+
+DECODER_THREADS = min(4, os.cpu_count() or 1)
+# Decoded photos that may wait or be decoded at a time, together; 3 bytes each, some more while decoding.
+PIXELS_AHEAD = 100_000_000
+
+
+class PixelBudget:
+    """Lets photos be decoded while their pixels fit; the photo that is waited for always may.
+
+    Args:
+        limit: pixels.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._changed = threading.Condition()
+        self._pixels: dict[int, int] = {}
+        self._turn = 0
+        self._closed = False
+
+    def admit(self, index: int, pixels: int) -> None:
+        """Wait until photo `index` of the sequence may be decoded.
+
+        Raises:
+            ImageError: `close` was called meanwhile.
+        """
+
+        def fits() -> bool:
+            within = sum(self._pixels.values()) + pixels <= self._limit
+            return self._closed or within or index <= self._turn
+
+        with self._changed:
+            self._changed.wait_for(fits)
+            if self._closed:
+                raise ImageError("the run has stopped")
+            self._pixels[index] = pixels
+
+    def done(self, index: int) -> None:
+        """Photo `index` is no longer held: the next one is waited for."""
+        with self._changed:
+            self._pixels.pop(index, None)
+            self._turn = index + 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nobody wants the rest."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def decode_ahead(
+    photos: Sequence[RunPhoto], threads: int = DECODER_THREADS, pixels_ahead: int = PIXELS_AHEAD
+) -> Generator[tuple[RunPhoto, NDArray[np.uint8] | ImageError], None, None]:
+    """Read photos in threads, in order; close the iterator to stop early.
+
+    Args:
+        photos: which.
+        threads: how many decode at a time.
+        pixels_ahead: decoded pixels held together, the one in use included (one photo more when it is
+            larger).
+
+    Yields:
+        Each photo with its (H, W, 3) uint8 pixels, or the reason why it cannot be read.
+    """
+    budget = PixelBudget(pixels_ahead)
+
+    def read(index: int) -> NDArray[np.uint8] | ImageError:
+        try:
+            photos[index].path.encode()
+            return read_image(photos[index].path, admit=lambda pixels: budget.admit(index, pixels))
+        except ImageError as error:
+            return error
+        except UnicodeEncodeError:
+            return ImageError("the file's name is not UTF-8: rename it")
+
+    waiting: deque[Future[NDArray[np.uint8] | ImageError]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        for index, photo in enumerate(photos):
+            while index + len(waiting) < len(photos) and len(waiting) < 2 * threads:
+                waiting.append(pool.submit(read, index + len(waiting)))
+            yield photo, waiting.popleft().result()
+            budget.done(index)
+    finally:
+        budget.close()
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,195 @@
+"""Files that survive a kill: atomic writes, one-writer locks, and the layout of a run directory.
+
+RUN/manifest.json             settings, weights, vocabulary, versions, counts
+RUN/images.jsonl              the photos of the run: number (from 1), image (absolute path), image_id
+RUN/masks/shard-000000.parquet   one row a mask, whole photos
+RUN/masks/pending/7.parquet   photo number 7, finished but not yet in a shard
+RUN/failures.jsonl            image, image_id, stage, error
+RUN/patches/7.npy             float16 (h, w, d) patch features, when they were asked for
+RUN/relabel.ready/            a finished relabel that is being put in the place of masks/
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from gem_label.errors import GemLabelError
+
+MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES = (
+    "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches",
+)  # fmt: skip
+RELABEL_READY, REPLACED, TEMPORARY = "relabel.ready", "masks.replaced", ".tmp"
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames inside a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file so that readers and a restart see the old one or the whole new one, never a part.
+
+    Args:
+        path: the file; its folder exists. The temporary file beside it ends in ".tmp".
+        write: called with the open temporary file.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a JSON file atomically."""
+    write_atomic(
+        path, lambda file: file.write((json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+    )
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a JSON-lines file atomically, a row at a time."""
+    write_atomic(path, lambda file: file.writelines(json_line(row) for row in rows))
+
+
+def json_line(row: dict[str, Any]) -> bytes:
+    """One line of a JSON-lines file, in UTF-8; file names that are not UTF-8 are escaped and come back."""
+    try:
+        return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8")
+    except UnicodeEncodeError:
+        return (json.dumps(row) + "\n").encode("ascii")
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Append one line in one write, so that a kill leaves it whole or absent."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(descriptor, json_line(row))
+    finally:
+        os.close(descriptor)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON-lines file, none when it does not exist; a last line that was cut is left out."""
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """RUN/manifest.json.
+
+    Raises:
+        GemLabelError: there is none, or it cannot be read.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GemLabelError(
+            f"{path} is not a run: no {MANIFEST} there; make one with `gem-label label`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise GemLabelError(f"cannot read {path / MANIFEST}: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != 1:
+        raise GemLabelError(f"{path / MANIFEST} is of another version of gem-label: use that version")
+    return manifest
+
+
+def pending_number(path: Path) -> int:
+    """The photo's number in the name of a pending file."""
+    return int(path.stem)
+
+
+def shard_paths(masks: Path) -> list[Path]:
+    """The shards in order."""
+    return sorted(masks.glob("shard-*.parquet"))
+
+
+class RunLock:
+    """Held by the one process that writes a run; given back by the system when that process dies.
+
+    Raises:
+        GemLabelError: another process holds it.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._file = open(run / ".lock", "a+")  # noqa: SIM115 - held until close()
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip()
+            self._file.close()
+            who = f" (process {holder})" if holder else ""
+            raise GemLabelError(
+                f"{run} is being written by another gem-label{who}: wait for it or stop it"
+            ) from None
+        except OSError as error:
+            self._file.close()
+            raise GemLabelError(
+                f"cannot lock {run} ({error.strerror}): put --out on another file system"
+            ) from error
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def commit_relabel(run: Path) -> None:
+    """Put RUN/relabel.ready (new shards and manifest) in the place of the old; finish what a kill cut short.
+
+    Every step can be repeated: relabel.ready exists exactly while something is left to do, and as long as it
+    exists its shards and manifest are what counts. The caller holds the lock.
+    """
+    ready, masks, replaced = run / RELABEL_READY, run / MASKS, run / REPLACED
+    if ready.exists():
+        new = ready / MASKS
+        if new.exists():  # not swapped yet
+            if masks.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                os.rename(masks, replaced)
+            os.rename(new, masks)
+            sync_directory(run)
+        if (ready / MANIFEST).exists():
+            os.replace(ready / MANIFEST, run / MANIFEST)
+            sync_directory(run)
+        shutil.rmtree(ready)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def recover(run: Path) -> None:
+    """What a reader does before it reads: finish a relabel that was killed half-way through its swap."""
+    if (run / RELABEL_READY).exists():
+        with RunLock(run):
+            commit_relabel(run)

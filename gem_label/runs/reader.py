@@ -1,0 +1,186 @@
+"""Reading a run: photos, masks and labels, a row group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gem_label.errors import GemLabelError
+from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
+from gem_label.masks import MaskSet
+from gem_label.runs.files import (
+    FAILURES,
+    IMAGES,
+    MASKS,
+    PATCHES,
+    PENDING,
+    pending_number,
+    read_jsonl,
+    read_manifest,
+    recover,
+    shard_paths,
+)
+from gem_label.runs.schema import PhotoRecord, ShardFile, table_labels, table_masks
+
+
+@dataclass(frozen=True, slots=True)
+class RunPhoto:
+    """A photo of the run's listing, finished or not: number (from 1), absolute path, image_id."""
+
+    number: int
+    path: str
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A photo that could not be labelled: in which stage (read, propose, embed, label) and why."""
+
+    image: str
+    image_id: str
+    stage: str
+    error: str
+
+
+class Run:
+    """A run directory open for reading; made by `open_run`. May be read while another process writes it.
+
+    Attributes:
+        path: the run directory.
+        manifest: settings, weights, vocabulary, labeling, versions, counts, created, updated, finished.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest: dict[str, Any] = read_manifest(path)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words that the masks are labelled with."""
+        return Vocabulary.from_dict(self.manifest["vocabulary"])
+
+    @cached_property
+    def label_settings(self) -> LabelSettings:
+        """The thresholds that the masks are labelled with."""
+        return LabelSettings(**self.manifest["labeling"]["settings"])
+
+    @property
+    def logit_scale(self) -> float:
+        """The scale of the CLIP model that made the embeddings."""
+        return float(self.manifest["labeling"]["logit_scale"])
+
+    @property
+    def embedding_dim(self) -> int:
+        """d, the length of mask and text embeddings."""
+        return int(self.manifest["embedding_dim"])
+
+    def listing(self) -> Iterator[RunPhoto]:
+        """Every photo that the run was asked to label, in order."""
+        for row in read_jsonl(self.path / IMAGES):
+            yield RunPhoto(row["number"], row["image"], row["image_id"])
+
+    def failures(self) -> list[Failure]:
+        """The photos that failed and were not labelled since, each with its last reason."""
+        last = {row["image"]: Failure(**row) for row in read_jsonl(self.path / FAILURES)}
+        if last:
+            for photo in self.photos():
+                last.pop(photo.image, None)
+        return list(last.values())
+
+    @contextmanager
+    def shards(self) -> Iterator[Iterator[ShardFile]]:
+        """The files that hold finished photos: shards, then photos that are in no shard yet.
+
+        Pending photos are opened before the shards are listed: when a writer gathers them into a shard
+        meanwhile, they are in the listing, or still readable through the open file; photos found in both
+        count once.
+        """
+        pending: dict[int, ShardFile] = {}
+        try:
+            for path in sorted((self.path / MASKS / PENDING).glob("[0-9]*.parquet"), key=pending_number):
+                try:
+                    pending[pending_number(path)] = ShardFile(path)
+                except FileNotFoundError:
+                    continue  # in a shard by now
+            yield self._each_shard(pending)
+        finally:
+            for file in pending.values():
+                file.close()
+
+    def _each_shard(self, pending: dict[int, ShardFile]) -> Iterator[ShardFile]:
+        for path in shard_paths(self.path / MASKS):
+            try:
+                file = ShardFile(path)
+            except FileNotFoundError:
+                raise GemLabelError(f"{self.path} was labelled anew while it was read: try again") from None
+            try:
+                for photo in file.photos:
+                    if photo.number in pending:
+                        pending.pop(photo.number).close()
+                yield file
+            finally:
+                file.close()
+        yield from (pending[number] for number in sorted(pending))
+
+    def groups(self, columns: Sequence[str] | None = None) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
+        """Yield (photos, their rows) a few thousand rows at a time: what everything else here is made of."""
+        with self.shards() as shards:
+            for shard in shards:
+                yield from shard.groups(columns)
+
+    def photos(self) -> Iterator[PhotoRecord]:
+        """The finished photos, those without any mask too."""
+        with self.shards() as shards:
+            for shard in shards:
+                yield from shard.photos
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The mask rows as pyarrow tables of some thousand rows; a photo's rows are always in one table.
+
+        Args:
+            columns: only these columns (see `mask_schema`); None: all.
+        """
+        return (table for _, table in self.groups(columns) if len(table))
+
+    def photo_masks(self, embeddings: bool = True) -> Iterator[tuple[PhotoRecord, MaskSet, MaskLabels]]:
+        """Each finished photo with its N masks (N may be 0) and their labels, all proposals, kept or not.
+
+        Args:
+            embeddings: read the masks' embeddings, (N, d) float32, too; without them reading is faster.
+        """
+        columns = None
+        if not embeddings:
+            columns = ["rle_counts", "predicted_iou", "stability", "point", "label", "margin", "top_labels"]
+            columns += ["top_scores", "kept"]
+        classes = self.vocabulary.classes
+        k = min(self.label_settings.top_k, len(classes))
+        for photos, table in self.groups(columns):
+            start = 0
+            for photo in photos:
+                rows = table.slice(start, photo.masks)
+                start += photo.masks
+                yield photo, table_masks(rows, photo), table_labels(rows, classes, k)
+
+    def patches(self, number: int) -> NDArray[np.float16] | None:
+        """(h, w, d) patch features of a photo by its number; None when the run did not keep them."""
+        path = self.path / PATCHES / f"{number}.npy"
+        return np.load(path) if path.exists() else None
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run directory for reading.
+
+    Raises:
+        GemLabelError: there is no run, or it is of another version.
+    """
+    path = Path(path)
+    recover(path)
+    return Run(path)

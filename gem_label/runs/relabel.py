@@ -1,0 +1,245 @@
+"""New words for an old run, and search by text: no image, no vision model."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gem_label.errors import UsageError
+from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_maskset
+from gem_label.runs.files import (
+    FAILURES,
+    IMAGES,
+    MANIFEST,
+    MASKS,
+    PATCHES,
+    RELABEL_READY,
+    TEMPORARY,
+    RunLock,
+    commit_relabel,
+    shard_paths,
+    sync_directory,
+    write_atomic,
+    write_json,
+)
+from gem_label.runs.reader import Run, open_run
+from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, fixed_rows, relabelled, table_masks
+from gem_label.runs.writer import now
+from gem_label.words import WordsPerImage
+
+
+@dataclass(frozen=True)
+class _Relabeling:
+    """Everything that decides over the new labels."""
+
+    vocabulary: Vocabulary
+    text: NDArray[np.float32]
+    logit_scale: float
+    settings: LabelSettings
+    words: WordsPerImage | None
+
+    def __call__(self, photo: PhotoRecord, rows: pa.Table) -> MaskLabels:
+        """The labels of one photo from its rows."""
+        words = self.words
+        return label_maskset(
+            table_masks(rows, photo),
+            self.text,
+            self.vocabulary,
+            self.logit_scale,
+            self.settings,
+            None if words is None else words.allowed(self.vocabulary, photo.image, photo.image_id),
+            photo.embedding,
+        )
+
+
+def relabel_run(
+    run: Run,
+    vocabulary: Vocabulary,
+    text_embeddings: NDArray[np.floating],
+    logit_scale: float | None = None,
+    label_settings: LabelSettings | None = None,
+    words: WordsPerImage | None = None,
+    out: str | Path | None = None,
+) -> Run:
+    """Give a run the labels that `label` would have given with these words.
+
+    The new masks/ is written whole beside the old one and then put in its place: a kill at any moment leaves
+    the old labels or the new ones. Memory holds a few thousand rows.
+
+    Args:
+        run: the run; its masks and embeddings stay as they are.
+        vocabulary: the new words.
+        text_embeddings: (P, d) unit-length embeddings of `vocabulary.phrases`, by the CLIP of the run.
+        logit_scale: that model's scale; None: the run's.
+        label_settings: thresholds; None: the run's.
+        words: words per photo; None: every photo may have every class.
+        out: a new run directory; None: in place.
+
+    Returns:
+        The relabelled run.
+
+    Raises:
+        UsageError: `out` exists, or the text embeddings are of another model.
+        GemLabelError: another process is writing the run.
+    """
+    text = np.asarray(text_embeddings, np.float32)
+    if text.shape != (len(vocabulary.phrases), run.embedding_dim):
+        raise UsageError(
+            f"text embeddings of shape {text.shape} for {len(vocabulary.phrases)} phrases, mask embeddings "
+            f"of length {run.embedding_dim}: use the CLIP model that labelled the run"
+        )
+    scale = run.logit_scale if logit_scale is None else float(logit_scale)
+    job = _Relabeling(vocabulary, text, scale, label_settings or run.label_settings, words)
+    if words is not None:
+        words.check(vocabulary)
+    if out is None:
+        with RunLock(run.path):
+            commit_relabel(run.path)
+            building = run.path / f".relabel{TEMPORARY}"
+            _write_relabelled(Run(run.path), building, job)
+            os.rename(building, run.path / RELABEL_READY)
+            sync_directory(run.path)
+            commit_relabel(run.path)
+        return open_run(run.path)
+    out = Path(os.path.abspath(out))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists already: give a new folder with --out")
+    building = out.with_name(f".{out.name}{TEMPORARY}")
+    _write_relabelled(run, building, job)
+    for name in (IMAGES, FAILURES):
+        if (run.path / name).exists():
+            shutil.copyfile(run.path / name, building / name)
+    if (run.path / PATCHES).is_dir():
+        shutil.copytree(run.path / PATCHES, building / PATCHES, copy_function=_link_or_copy)
+    os.rename(building, out)
+    sync_directory(out.parent)
+    return open_run(out)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Patch features never change, so two runs can share the files."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
+    """Write masks/ and manifest.json of the relabelled run into a new folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / MASKS).mkdir(parents=True)
+    kept: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    shards = shard_paths(run.path / MASKS)
+    following = f"shard-{int(shards[-1].stem.removeprefix('shard-')) + 1 if shards else 0:06d}.parquet"
+
+    def rows(files: Iterator[ShardFile]) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
+        for file in files:
+            for photos, table in file.groups():
+                starts = np.cumsum([0, *(photo.masks for photo in photos)])
+                labels = [job(p, table.slice(s, p.masks)) for p, s in zip(photos, starts[:-1], strict=True)]
+                for part in labels:
+                    kept.update(np.asarray(part.names, object)[part.kept].tolist())
+                totals.update(photos=len(photos), masks=len(table))
+                yield photos, relabelled(table, labels) if labels else table
+
+    def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
+        with ShardWriter(file, run.embedding_dim) as writer:
+            for photos, table in rows(files):
+                writer.add(photos, table)
+
+    with run.shards() as files:
+        # photos that are in no shard yet come last, one file each: they go into one shard
+        for name, group in groupby(
+            files, lambda f: f.path.name if f.path.parent.name == MASKS else following
+        ):
+            write_atomic(folder / MASKS / name, partial(write, files=group))
+    manifest = run.manifest | {
+        "vocabulary": job.vocabulary.to_dict(),
+        "labeling": {
+            "settings": job.settings.to_dict(),
+            "logit_scale": job.logit_scale,
+            "words_per_image": None if job.words is None else job.words.digest,
+        },
+        "updated": now(),
+    }
+    manifest["counts"] = manifest["counts"] | {
+        "photos": totals["photos"],
+        "masks": totals["masks"],
+        "kept": kept.total(),
+        "kept_by_class": {name: kept[name] for name in job.vocabulary.classes},
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A mask that a search found.
+
+    Attributes:
+        mask_id: "<image_id>#<index>".
+        image: absolute path of its photo.
+        image_id: the photo's id.
+        similarity: e_m . t, the mean similarity of the mask's patches to the query, in [-1, 1].
+        bbox: x, y, width, height in pixels.
+        area: pixels.
+        label: the mask's label in the run, or None.
+        score: that label's probability.
+    """
+
+    mask_id: str
+    image: str
+    image_id: str
+    similarity: float
+    bbox: tuple[float, float, float, float]
+    area: int
+    label: str | None
+    score: float
+
+
+def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list[SearchHit]:
+    """The masks likest to a text, all proposals, kept or not; reads the run once, holding `top` rows.
+
+    Args:
+        run: the run.
+        embedding: (d,) or (P, d) unit-length text embeddings of the CLIP that labelled the run; of several,
+            each mask counts with its best.
+        top: how many masks.
+
+    Returns:
+        At most `top` hits, likest first.
+    """
+    query = np.atleast_2d(np.asarray(embedding, np.float32))
+    if query.shape[1] != run.embedding_dim:
+        raise UsageError(
+            f"a text embedding of length {query.shape[1]} in a run of length {run.embedding_dim}: "
+            "use the CLIP model that labelled the run"
+        )
+    columns = ["mask_id", "image", "image_id", "bbox", "area", "label", "score", "embedding"]
+    best: list[
+        tuple[float, int, dict[str, Any]]
+    ] = []  # a heap, the worst first; the second entry breaks ties
+    seen = 0
+    for table in run.tables(columns):
+        similarity = (fixed_rows(table["embedding"]).astype(np.float32) @ query.T).max(axis=1)
+        rest = table.drop_columns(["embedding"])
+        for i in np.argsort(-similarity, kind="stable")[:top]:
+            if len(best) == top and similarity[i] <= best[0][0]:
+                break
+            entry = (float(similarity[i]), -(seen + int(i)), rest.slice(int(i), 1).to_pylist()[0])
+            (heapq.heappushpop if len(best) == top else heapq.heappush)(best, entry)
+        seen += len(table)
+    ranked = sorted(best, key=lambda hit: (-hit[0], -hit[1]))
+    return [SearchHit(**row | {"similarity": s, "bbox": tuple(row["bbox"])}) for s, _, row in ranked]

@@ -1,0 +1,288 @@
+"""The parquet form of labelled masks: arrays to tables and back."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gem_label.errors import GemLabelError
+from gem_label.labeling import MaskLabels
+from gem_label.masks import MaskSet
+
+# Whole photos are gathered into row groups of at least this many rows: what a reader holds at a time.
+ROWS_PER_GROUP = 4096
+LABEL_COLUMNS = ("label", "score", "margin", "top_labels", "top_scores", "kept")
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoRecord:
+    """A finished photo of a run.
+
+    Attributes:
+        number: its place in the run's listing, from 1.
+        image: absolute path.
+        image_id: path relative to the folder it was listed from, without suffix.
+        width: pixels, upright (after EXIF rotation).
+        height: pixels.
+        masks: how many masks it has, N >= 0.
+        embedding: (d,) float16 class-token embedding of the whole photo, None when the run has none.
+    """
+
+    number: int
+    image: str
+    image_id: str
+    width: int
+    height: int
+    masks: int
+    embedding: NDArray[np.float16] | None = None
+
+
+def _vector(dtype: pa.DataType, length: int) -> pa.DataType:
+    """Lists of fixed length without nulls inside: declaring that makes parquet several times faster."""
+    return pa.list_(pa.field("element", dtype, nullable=False), length)
+
+
+def mask_schema(embedding_dim: int) -> pa.Schema:
+    """One row a mask; all columns but `label` are without nulls.
+
+    mask_id is "<image_id>#<index>"; bbox is x, y, width, height in pixels; point is the x, y of the prompt.
+    """
+    columns = {
+        "image": pa.string(),
+        "image_id": pa.string(),
+        "image_number": pa.int64(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "mask_id": pa.string(),
+        "rle_counts": pa.string(),
+        "bbox": _vector(pa.float32(), 4),
+        "area": pa.int64(),
+        "predicted_iou": pa.float32(),
+        "stability": pa.float32(),
+        "point": _vector(pa.float32(), 2),
+        "label": pa.string(),
+        "score": pa.float32(),
+        "margin": pa.float32(),
+        "top_labels": pa.list_(pa.string()),
+        "top_scores": pa.list_(pa.float32()),
+        "kept": pa.bool_(),
+        "embedding": _vector(pa.float16(), embedding_dim),
+    }
+    return pa.schema([pa.field(name, dtype, nullable=name == "label") for name, dtype in columns.items()])
+
+
+def _vectors(values: NDArray[Any]) -> pa.Array:
+    """(N, k) array to a column of fixed-size lists."""
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, type=_vector(flat.type, values.shape[1]))
+
+
+def fixed_rows(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A fixed-size-list column to an (N, k) array."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+
+
+def label_columns(labels: MaskLabels) -> dict[str, pa.Array]:
+    """The columns that depend on the words (`LABEL_COLUMNS`)."""
+    classes, index, given = pa.array(labels.classes, pa.string()), labels.label_index, labels.top_classes >= 0
+    offsets = pa.array(np.concatenate([[0], np.cumsum(given.sum(axis=1))]).astype(np.int32))
+    return {
+        "label": classes.take(pa.array(index, mask=index < 0)),
+        "score": pa.array(labels.score),
+        "margin": pa.array(labels.margin),
+        "top_labels": pa.ListArray.from_arrays(offsets, classes.take(pa.array(labels.top_classes[given]))),
+        "top_scores": pa.ListArray.from_arrays(offsets, pa.array(labels.top_scores[given])),
+        "kept": pa.array(labels.kept),
+    }
+
+
+def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embedding_dim: int) -> pa.Table:
+    """The rows of one photo, N masks with embeddings (N, embedding_dim)."""
+    n = len(masks)
+    embeddings = np.zeros((0, embedding_dim)) if masks.embeddings is None else masks.embeddings
+    columns: dict[str, pa.Array] = {
+        "image": pa.repeat(photo.image, n),
+        "image_id": pa.repeat(photo.image_id, n),
+        "image_number": pa.array(np.full(n, photo.number, np.int64)),
+        "width": pa.array(np.full(n, masks.width, np.int32)),
+        "height": pa.array(np.full(n, masks.height, np.int32)),
+        "mask_id": pa.array([f"{photo.image_id}#{i}" for i in range(n)], pa.string()),
+        "rle_counts": pa.array([counts.decode("ascii") for counts in masks.counts], pa.string()),
+        "bbox": _vectors(masks.boxes),
+        "area": pa.array(masks.areas),
+        "predicted_iou": pa.array(masks.predicted_iou.astype(np.float32)),
+        "stability": pa.array(masks.stability.astype(np.float32)),
+        "point": _vectors(masks.points.astype(np.float32)),
+        **label_columns(labels),
+        "embedding": _vectors(embeddings.astype(np.float16)),
+    }
+    return pa.table(columns, schema=mask_schema(embedding_dim))
+
+
+def relabelled(table: pa.Table, labels: Sequence[MaskLabels]) -> pa.Table:
+    """The same rows with new labels, given photo by photo in row order."""
+    parts = [label_columns(part) for part in labels]
+    for name in LABEL_COLUMNS:
+        index = table.schema.get_field_index(name)
+        column = pa.chunked_array([part[name] for part in parts], table.schema.field(index).type)
+        table = table.set_column(index, table.schema.field(index), column)
+    return table
+
+
+def table_masks(table: pa.Table, photo: PhotoRecord) -> MaskSet:
+    """The masks of one photo from its rows."""
+    return MaskSet(
+        height=photo.height,
+        width=photo.width,
+        counts=tuple(counts.encode("ascii") for counts in table["rle_counts"].to_pylist()),
+        predicted_iou=table["predicted_iou"].to_numpy(),
+        stability=table["stability"].to_numpy(),
+        points=fixed_rows(table["point"]),
+        embeddings=fixed_rows(table["embedding"]).astype(np.float32)
+        if "embedding" in table.column_names
+        else None,
+    )
+
+
+def table_labels(table: pa.Table, classes: tuple[str, ...], k: int) -> MaskLabels:
+    """The labels of one photo from its rows.
+
+    Args:
+        table: its rows.
+        classes: the C class names of the run.
+        k: how many classes the run stores per mask.
+    """
+    lists: pa.ListArray = table["top_labels"].combine_chunks()
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    given = np.arange(k) < lengths[:, None]
+    found = pc.index_in(lists.flatten(), value_set=pa.array(classes, pa.string())).fill_null(-1)
+    top_classes, top_scores = np.full((len(table), k), -1, np.int32), np.zeros((len(table), k), np.float32)
+    top_classes[given] = found.to_numpy(zero_copy_only=False)
+    top_scores[given] = table["top_scores"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return MaskLabels(
+        classes=classes,
+        top_classes=top_classes,
+        top_scores=top_scores,
+        background=table["label"].is_null().to_numpy(),
+        margin=table["margin"].to_numpy(),
+        kept=table["kept"].to_numpy(),
+    )
+
+
+def photos_metadata(photos: Sequence[PhotoRecord]) -> dict[str, str]:
+    """Footer entries: the photos (those without a mask too), and their embeddings as one block of float16."""
+    keys = ("number", "image", "image_id", "width", "height", "masks")
+    rows = [{key: getattr(photo, key) for key in keys} for photo in photos]
+    metadata = {"photos": json.dumps(rows)}
+    if photos and all(photo.embedding is not None for photo in photos):
+        block = np.stack([np.asarray(photo.embedding, np.float16) for photo in photos])
+        metadata["photo_embeddings"] = base64.b64encode(block.tobytes()).decode("ascii")
+    return metadata
+
+
+class ShardFile:
+    """A shard (or a pending photo) open for reading; stays readable when the file is deleted meanwhile.
+
+    Raises:
+        GemLabelError: the file is not whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by close()
+        try:
+            self.parquet = pq.ParquetFile(self._handle)
+            self.photos = self._read_photos()
+        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            self._handle.close()
+            raise GemLabelError(
+                f"{path} is damaged ({error}): delete it, the same `gem-label label` does its photos again"
+            ) from error
+
+    def _read_photos(self) -> list[PhotoRecord]:
+        metadata = self.parquet.metadata.metadata or {}
+        photos = [PhotoRecord(**row) for row in json.loads(metadata[b"photos"])]
+        if sum(photo.masks for photo in photos) != self.parquet.metadata.num_rows:
+            raise ValueError("its rows do not fit its list of photos")
+        if photos and b"photo_embeddings" in metadata:
+            block = np.frombuffer(base64.b64decode(metadata[b"photo_embeddings"]), np.float16)
+            embeddings = block.reshape(len(photos), -1)
+            photos = [replace(p, embedding=e) for p, e in zip(photos, embeddings, strict=True)]
+        return photos
+
+    def groups(self, columns: Sequence[str] | None = None) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
+        """Yield (photos, table) row group by row group; a photo's rows are never in two groups."""
+        position, last = 0, self.parquet.num_row_groups - 1
+        for group in range(self.parquet.num_row_groups):
+            rows, start = self.parquet.metadata.row_group(group).num_rows, position
+            while position < len(self.photos) and (
+                rows > 0 or group == last or self.photos[position].masks == 0
+            ):
+                rows -= self.photos[position].masks
+                position += 1
+            table = self.parquet.read_row_group(group, columns=None if columns is None else list(columns))
+            yield self.photos[start:position], table
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+class ShardWriter:
+    """Writes a shard, gathering whole photos into row groups; a context manager, for use inside `write_atomic`."""
+
+    def __init__(self, file: BinaryIO, embedding_dim: int) -> None:
+        schema = mask_schema(embedding_dim)
+        text = [name for name in schema.names if name != "embedding"]
+        self._writer = pq.ParquetWriter(
+            file,
+            schema,
+            # embeddings are noise to a compressor, and a dictionary of them would only cost time
+            compression=dict.fromkeys(text, "zstd") | {"embedding": "none"},
+            use_dictionary=["image", "image_id", "label", "top_labels.list.element"],
+            write_statistics=["image_number", "score", "kept", "label"],
+        )
+        self._empty = schema.empty_table()
+        self._photos: list[PhotoRecord] = []
+        self._tables: list[pa.Table] = []
+        self._rows = self._groups = 0
+
+    def add(self, photos: Sequence[PhotoRecord], table: pa.Table) -> None:
+        """Add the rows of whole photos, in their order."""
+        self._photos.extend(photos)
+        self._tables.append(table)
+        self._rows += len(table)
+        if self._rows >= ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows or not self._groups:
+            whole = pa.concat_tables(self._tables) if self._tables else self._empty
+            self._writer.write_table(whole.combine_chunks(), row_group_size=max(1, len(whole)))
+            self._groups += 1
+        self._tables, self._rows = [], 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Write what is left and the footer; after an error, nothing."""
+        try:
+            if error is None:
+                self._flush()
+                self._writer.add_key_value_metadata(photos_metadata(self._photos))
+                self._writer.close()
+        finally:
+            self._writer.is_open = (
+                False  # else pyarrow would try once more when it is collected, and complain
+            )

@@ -1,0 +1,376 @@
+"""Writing a run so that a kill at any moment loses at most the photos in flight.
+
+A finished photo is one file in masks/pending, put there by a rename; every `photos_per_shard` of them, and at
+the end, are gathered into a shard, put there by a rename, and only then deleted. A photo that a kill leaves
+in both counts
+once: readers prefer the shard, and the next writer deletes the pending file.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import reprlib
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.images import Photo, unique_image_id
+from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
+from gem_label.masks import MaskSet
+from gem_label.runs.files import (
+    FAILURES,
+    IMAGES,
+    MANIFEST,
+    MASKS,
+    PATCHES,
+    PENDING,
+    TEMPORARY,
+    RunLock,
+    append_jsonl,
+    commit_relabel,
+    pending_number,
+    read_manifest,
+    shard_paths,
+    write_atomic,
+    write_json,
+    write_jsonl,
+)
+from gem_label.runs.reader import Run, RunPhoto
+from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, photo_table
+
+PHOTOS_PER_SHARD = 256
+_COMPARED = ("settings", "weights", "vocabulary", "labeling", "embedding_dim")
+
+
+def package_versions() -> dict[str, str]:
+    """The versions that decide over results."""
+    names = (
+        "gem-label",
+        "torch",
+        "open_clip_torch",
+        "segment-anything",
+        "timm",
+        "numpy",
+        "pillow",
+        "pyarrow",
+    )
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def now() -> str:
+    """The time in UTC as ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """Where two JSON values differ, one short line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = [
+            differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+            for key in dict.fromkeys([*old, *new])
+        ]
+        return [line for part in found for line in part]
+    if old == new:
+        return []
+    if isinstance(old, list) and isinstance(new, list):
+        gone, added = [x for x in old if x not in new], [x for x in new if x not in old]
+        if not (gone or added):
+            return [f"{name}: in another order"]
+        parts = (
+            f"{word} {reprlib.repr(items)}" for word, items in (("without", gone), ("with", added)) if items
+        )
+        return [f"{name}: now {' and '.join(parts)}"]
+    return [f"{name}: was {reprlib.repr(old)}, is now {reprlib.repr(new)}"]
+
+
+class RunWriter:
+    """The one writer of a run directory; a context manager that finishes the run on leaving.
+
+    Attributes:
+        path: the run directory.
+        counts: photos, masks, kept, per class: of everything finished so far, over all sessions.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], lock: RunLock, photos_per_shard: int) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.photos_per_shard = photos_per_shard
+        self.embedding_dim = int(manifest["embedding_dim"])
+        self._classes: list[str] = list(manifest["vocabulary"]["classes"])
+        self._lock = lock
+        self._masks = path / MASKS
+        self._pending_folder = self._masks / PENDING
+        self._numbers: dict[str, RunPhoto] = {}
+        self._done: set[int] = set()
+        self._failed: set[str] = set()
+        self.counts: Counter[str] = Counter()
+        self.kept_by_class: Counter[str] = Counter()
+        self._pending: set[int] = set()
+
+    @classmethod
+    def create_or_resume(
+        cls,
+        path: str | Path,
+        *,
+        settings: Mapping[str, Any],
+        vocabulary: Vocabulary,
+        embedding_dim: int,
+        logit_scale: float,
+        label_settings: LabelSettings | None = None,
+        weights: Mapping[str, Any] | None = None,
+        words_per_image: str | None = None,
+        photos_per_shard: int = PHOTOS_PER_SHARD,
+    ) -> RunWriter:
+        """Start a run, or go on with one that was made with the same settings.
+
+        Args:
+            path: the run directory; made when it is not there.
+            settings: what decides over masks and embeddings, as JSON (models, proposals, dense features).
+            vocabulary: the words.
+            embedding_dim: d.
+            logit_scale: the CLIP model's scale.
+            label_settings: thresholds; None: the defaults.
+            weights: names and sha256 of the weights, as JSON.
+            words_per_image: digest of the table of words per photo, or None.
+            photos_per_shard: how many finished photos are gathered into a parquet file.
+
+        Raises:
+            UsageError: the run has other settings; the message names the difference.
+            GemLabelError: another process is writing the run, or the folder holds something else.
+        """
+        path = Path(path)
+        wanted = {
+            "format": 1,
+            "settings": dict(settings),
+            "weights": dict(weights or {}),
+            "vocabulary": vocabulary.to_dict(),
+            "labeling": {
+                "settings": (label_settings or LabelSettings()).to_dict(),
+                "logit_scale": float(logit_scale),
+                "words_per_image": words_per_image,
+            },
+            "embedding_dim": embedding_dim,
+        }
+        wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the manifest to compare with
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = RunLock(path)
+        except OSError as error:
+            raise GemLabelError(f"cannot write the run {path}: {error.strerror}") from error
+        try:
+            commit_relabel(path)
+            if (path / MANIFEST).exists():
+                manifest = read_manifest(path)
+                changed = [d for key in _COMPARED for d in differences(manifest.get(key), wanted[key], key)]
+                if changed:
+                    raise UsageError(
+                        f"{path} was made with other settings ({'; '.join(changed)}): use the same to go "
+                        "on, another --out, or `gem-label relabel` for other words"
+                    )
+            elif {entry.name for entry in path.iterdir()} - {".lock", f".{MANIFEST}{TEMPORARY}"}:
+                raise UsageError(f"{path} holds other files: give an empty or a new folder with --out")
+            else:
+                manifest = wanted | {"versions": package_versions(), "created": now()}
+            writer = cls(path, manifest, lock, photos_per_shard)
+            writer._start()
+        except BaseException:
+            lock.close()
+            raise
+        return writer
+
+    def _start(self) -> None:
+        """Clean up after a kill, and learn what is done."""
+        if not (self.path / MANIFEST).exists():  # first of all: it says that this folder is a run
+            self._write_manifest(finished=False)
+        self._pending_folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self._masks, self._pending_folder, self.path / PATCHES):
+            for rest in folder.glob(f".*{TEMPORARY}"):
+                shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+        for path in self._pending_folder.glob("[0-9]*.parquet"):
+            try:
+                ShardFile(path).close()
+            except GemLabelError:  # a power cut: the photo is simply done again
+                path.unlink()
+        run = Run(self.path)
+        self._numbers = {photo.path: photo for photo in run.listing()}
+        for photos, table in run.groups(["label", "kept"]):
+            self._count(photos, pc.filter(table["label"], table["kept"]).to_pylist())
+        self._failed = {failure.image for failure in run.failures()}
+        self._pending = {pending_number(path) for path in self._pending_folder.glob("[0-9]*.parquet")}
+        for path in shard_paths(self._masks) if self._pending else []:
+            shard = ShardFile(path)
+            shard.close()
+            for number in self._pending & {photo.number for photo in shard.photos}:
+                # a kill came between the shard's rename and this
+                (self._pending_folder / f"{number}.parquet").unlink()
+                self._pending.discard(number)
+        self._write_manifest(finished=False)
+
+    def _count(self, photos: Iterable[PhotoRecord], kept: list[str]) -> None:
+        for photo in photos:
+            self._done.add(photo.number)
+            self.counts.update(photos=1, masks=photo.masks)
+        self.counts.update(kept=len(kept))
+        self.kept_by_class.update(kept)
+
+    def _write_manifest(self, finished: bool) -> None:
+        counts = {
+            "listed": len(self._numbers),
+            "photos": self.counts["photos"],
+            "failed": len(self._failed),
+            "masks": self.counts["masks"],
+            "kept": self.counts["kept"],
+            "kept_by_class": {name: self.kept_by_class[name] for name in self._classes},
+        }
+        self.manifest = self.manifest | {"counts": counts, "updated": now(), "finished": finished}
+        write_json(self.path / MANIFEST, self.manifest)
+
+    def register(self, photos: Iterable[Photo]) -> list[RunPhoto]:
+        """Add photos to the run's listing and say which are to do, in order.
+
+        Photos that are already listed keep number and id; finished ones are left out, failed ones come last.
+        """
+        taken = {photo.image_id for photo in self._numbers.values()}
+        listed, known = [], len(self._numbers)
+        for photo in photos:
+            if photo.path not in self._numbers:
+                number = len(self._numbers) + 1
+                suffix = Path(photo.path).suffix
+                whole = photo.image_id if photo.image_id.endswith(suffix) else photo.image_id + suffix
+                image_id = photo.image_id
+                if image_id in taken:  # the id is another photo's since an earlier session
+                    image_id = unique_image_id(photo.path, whole, taken)
+                taken.add(image_id)
+                self._numbers[photo.path] = RunPhoto(number, photo.path, image_id)
+            listed.append(self._numbers[photo.path])
+        if len(self._numbers) > known:
+            rows = (
+                {"number": p.number, "image": p.path, "image_id": p.image_id} for p in self._numbers.values()
+            )
+            write_jsonl(self.path / IMAGES, rows)
+            self._write_manifest(finished=False)
+        todo = [photo for photo in listed if photo.number not in self._done]
+        return sorted(
+            todo, key=lambda photo: photo.path in self._failed
+        )  # stable: what failed before comes last
+
+    def write(
+        self,
+        photo: RunPhoto,
+        masks: MaskSet,
+        labels: MaskLabels,
+        image_embedding: NDArray[np.floating] | None = None,
+        patches: NDArray[np.floating] | None = None,
+    ) -> None:
+        """Store one finished photo; when this returns, no kill can lose it.
+
+        Args:
+            photo: as `register` gave it.
+            masks: N masks with embeddings (N, d).
+            labels: their labels.
+            image_embedding: (d,) class-token embedding of the photo.
+            patches: (h, w, d) patch features, stored as float16 in RUN/patches.
+        """
+        embedding = None if image_embedding is None else np.asarray(image_embedding, np.float16)
+        record = PhotoRecord(
+            photo.number, photo.path, photo.image_id, masks.width, masks.height, len(masks), embedding
+        )
+        table = photo_table(record, masks, labels, self.embedding_dim)
+        if patches is not None:
+            (self.path / PATCHES).mkdir(exist_ok=True)
+            half = np.asarray(patches, np.float16)
+            write_atomic(self.path / PATCHES / f"{photo.number}.npy", lambda file: np.save(file, half))
+        self._write_shard(self._pending_folder / f"{photo.number}.parquet", [(record, table)])
+        self._pending.add(photo.number)
+        self._count(
+            [record], [str(name) for name, keep in zip(labels.names, labels.kept, strict=True) if keep]
+        )
+        self._failed.discard(photo.path)
+        if len(self._pending) >= self.photos_per_shard:
+            self._compact()
+
+    def _write_shard(self, path: Path, rows: Iterable[tuple[PhotoRecord, Any]]) -> None:
+        def write(file: Any) -> None:
+            with ShardWriter(file, self.embedding_dim) as writer:
+                for record, table in rows:
+                    writer.add([record], table)
+
+        write_atomic(path, write)
+
+    def _compact(self) -> None:
+        """Gather the pending photos into one shard, a photo at a time."""
+        if not self._pending:
+            return
+        paths = [self._pending_folder / f"{number}.parquet" for number in sorted(self._pending)]
+
+        def rows() -> Iterable[tuple[PhotoRecord, Any]]:
+            for path in paths:
+                file = ShardFile(path)
+                yield from ((photos[0], table) for photos, table in file.groups())
+                file.close()
+
+        shards = shard_paths(self._masks)
+        number = int(shards[-1].stem.removeprefix("shard-")) + 1 if shards else 0
+        self._write_shard(self._masks / f"shard-{number:06d}.parquet", rows())
+        for path in paths:
+            path.unlink()
+        self._pending.clear()
+        self._write_manifest(finished=False)
+
+    def fail(self, photo: RunPhoto, stage: str, error: str) -> None:
+        """Record a photo that could not be labelled; a later session tries it again."""
+        row = {
+            "image": photo.path,
+            "image_id": photo.image_id,
+            "stage": stage,
+            "error": " ".join(error.split()),
+        }
+        append_jsonl(self.path / FAILURES, row)
+        self._failed.add(photo.path)
+
+    def close(self, finished: bool = True) -> None:
+        """Gather what is pending, tidy failures.jsonl, write the final manifest, give the lock back.
+
+        Args:
+            finished: every photo was tried; False after an interruption.
+        """
+        try:
+            self._compact()
+            if (self.path / FAILURES).exists():
+                write_jsonl(
+                    self.path / FAILURES,
+                    [{key: getattr(f, key) for key in ("image", "image_id", "stage", "error")}
+                     for f in Run(self.path).failures()],
+                )  # fmt: skip
+            self._write_manifest(finished)
+        finally:
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close(finished=kind is None)
+        except OSError:
+            # after an error that one is to be told; the next session gathers what is pending
+            if error is None:
+                raise
