@@ -139,7 +139,7 @@ def pool_patches(weights: NDArray[np.float32], patches: NDArray[np.float32]) -> 
         (N, d) float32, kept unnormalised: the norm (at most 1) says how coherent the mask is. An empty mask
         gives zeros.
     """
-    flat = weights.reshape(len(weights), -1)
+    flat = weights.reshape(len(weights), weights.shape[1] * weights.shape[2])
     total = flat.sum(axis=1, keepdims=True)
     pooled = flat @ patches.reshape(-1, patches.shape[-1]).astype(np.float32)
     return (pooled / np.where(total > 0, total, 1.0)).astype(np.float32)

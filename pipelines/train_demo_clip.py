@@ -135,7 +135,9 @@ def whiten_patch_embedding(visual: nn.Module, scenes: list[Scene]) -> None:
     weight = visual.conv1.weight
     side = visual.patch_size[0]
     pixels = torch.from_numpy(np.stack([s.image for s in scenes])).permute(0, 3, 1, 2)
-    patches = F.unfold((pixels.float() - MEAN) / STD, side, stride=side).transpose(1, 2).reshape(-1, 3 * side**2)
+    patches = (
+        F.unfold((pixels.float() - MEAN) / STD, side, stride=side).transpose(1, 2).reshape(-1, 3 * side**2)
+    )
     variances, directions = torch.linalg.eigh(torch.cov(patches.T))
     whitening = (directions / (variances.clamp(min=0) + 0.01).sqrt()).T.flip(0)
     count = min(len(whitening), len(weight))

@@ -75,9 +75,10 @@ def label(
         raise UsageError("the ray engine is not there yet: use --engine local")
     vocabulary = options.read_vocabulary(classes, classes_file, background)
     words = None if words_per_image is None else WordsPerImage.from_csv(words_per_image)
+    photos = list_images(paths)
     if words is not None:
         words.check(vocabulary)
-    photos = list_images(paths)
+        words.check_photos(photos)
 
     # torch only now: a mistake in the words or paths is told at once
     from gem_label.clip.models import load_clip

@@ -172,7 +172,9 @@ def report(
         named = (pool_patches(weights, maps["gem"]) @ text.T).argmax(1)
         ious = best_ious(truth, masks) > 0.5
         hits["found"].extend(bool(row.any()) for row in ious)
-        hits["both"].extend(bool((row & (named == noun)).any()) for row, noun in zip(ious, nouns, strict=True))
+        hits["both"].extend(
+            bool((row & (named == noun)).any()) for row, noun in zip(ious, nouns, strict=True)
+        )
         scaled = min_max(np.einsum("hwd,cd->chw", maps["gem"], present))
         belief = pool_patches(weights, scaled.transpose(1, 2, 0))
         for rule in ("threshold", "argmax"):
