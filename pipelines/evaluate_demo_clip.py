@@ -14,7 +14,6 @@ from gem_label.clip.models import load_clip
 from gem_label.demo.report import held_out_scenes, report
 from gem_label.demo.sprites import load_sprites
 from gem_label.sam.models import load_sam
-from gem_label.sam.proposals import ProposalSettings
 
 
 def main() -> None:
@@ -25,23 +24,18 @@ def main() -> None:
     parser.add_argument("--clip", default="demo", help="name or folder, as `gem-label label --clip` takes it")
     parser.add_argument("--scenes", type=int, default=200, help="scenes for the figures without proposals")
     parser.add_argument("--sam-scenes", type=int, default=20, help="of which with MobileSAM's masks")
-    parser.add_argument("--points-per-side", type=int, default=12)
     parser.add_argument("--json", type=Path, help="write the figures there too")
     args = parser.parse_args()
     clip, book = load_clip(args.clip), load_sprites()
     words = list(book.nouns)
     figures = {}
-    for name, unseen in (("seen styles", False), ("unseen style", True)):
+    for name, unseen in (("seen styles", False), ("unseen styles", True)):
         scenes = held_out_scenes(book, args.scenes, unseen=unseen)
         figures[name] = report(clip, words, scenes)
         print(f"-- {len(scenes)} held-out scenes, {name}, {len(words)} words\n{figures[name]}", flush=True)
     if args.sam_scenes:
-        # emoji are flatter than photographs and SAM is less sure of them: thresholds of the demo
-        proposals = ProposalSettings(
-            points_per_side=args.points_per_side, pred_iou_thresh=0.8, stability_score_thresh=0.9
-        )
         scenes = held_out_scenes(book, args.sam_scenes)
-        figures["with MobileSAM"] = report(clip, words, scenes, load_sam("mobile_sam"), proposals)
+        figures["with MobileSAM"] = report(clip, words, scenes, load_sam("mobile_sam"))
         print(f"-- {len(scenes)} held-out scenes with MobileSAM\n{figures['with MobileSAM']}", flush=True)
     if args.json:
         args.json.write_text(json.dumps({k: asdict(v) for k, v in figures.items()}, indent=1) + "\n")

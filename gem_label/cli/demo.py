@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
     dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset.")] = "gem-label-demo",
-    points_per_side: Annotated[int, typer.Option(help="Prompts along each side of a scene.")] = 16,
+    points_per_side: Annotated[int, typer.Option(help="Prompts along each side of a scene.")] = 12,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Label a dozen scenes that come with the package.
@@ -31,17 +32,17 @@ def demo(
     """
     from gem_label.clip.models import load_clip
     from gem_label.demo import demo_words, scene_paths
+    from gem_label.demo.report import DEMO_PROPOSALS
     from gem_label.engines.local import LocalEngine
     from gem_label.export.coco import export_coco
     from gem_label.images import list_images
     from gem_label.labeler import Labeler
     from gem_label.runs import open_run
     from gem_label.sam.models import load_sam
-    from gem_label.sam.proposals import ProposalSettings
     from gem_label.vocabulary import Vocabulary
 
     where = options.resolve_device(device)
-    proposals = ProposalSettings(points_per_side=points_per_side)
+    proposals = replace(DEMO_PROPOSALS, points_per_side=points_per_side)
     labeler = Labeler(load_clip("demo", where), load_sam("mobile_sam", where), proposals)
     job = labeler.job(Vocabulary.from_words(demo_words()))
     folder, coco = out / "run", out / "annotations.json"

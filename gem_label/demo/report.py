@@ -28,6 +28,8 @@ from gem_label.masks import MaskSet, encode_mask, patch_weights, pool_patches
 from gem_label.sam.models import Sam
 from gem_label.sam.proposals import ProposalSettings, propose_masks
 
+# Drawings are flatter than photographs and SAM is less sure of them; their size allows a coarse grid.
+DEMO_PROPOSALS = ProposalSettings(points_per_side=12, pred_iou_thresh=0.8, stability_score_thresh=0.9)
 TEST_SEED = 2**40  # training counts its seeds from 0, so no test scene was ever trained on
 
 
@@ -141,7 +143,7 @@ def report(
         words: the whole vocabulary; every thing's word is sought among all of them.
         scenes: with their truth.
         sam: proposes masks; without it the figures that need masks are 0.
-        proposals: how masks are proposed.
+        proposals: how masks are proposed; None: as for the demo.
     """
     gem, plain = DenseEncoder(clip, "gem"), DenseEncoder(clip, "clip")
     text = gem.text.encode(list(words))
@@ -167,7 +169,7 @@ def report(
             counts[method].append((scene.nouns, point_counts(predicted, points, len(present))))
         if sam is None:
             continue
-        masks = propose_masks(sam, scene.image, proposals or ProposalSettings())
+        masks = propose_masks(sam, scene.image, proposals or DEMO_PROPOSALS)
         weights = patch_weights(masks, maps["gem"].shape[:2])
         named = (pool_patches(weights, maps["gem"]) @ text.T).argmax(1)
         ious = best_ious(truth, masks) > 0.5

@@ -9,7 +9,7 @@ from pathlib import Path
 import open_clip
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from gem_label.demo.captions import ONE, SOME
 
@@ -21,19 +21,35 @@ def tokens_that_occur(nouns: Sequence[str], context_length: int) -> torch.Tensor
     return tokenizer(texts).unique()
 
 
+def scale_norms(state: dict[str, Tensor], gain: float) -> dict[str, Tensor]:
+    """The same vision tower with the outputs of its attention blocks' ln_1 larger by `gain`.
+
+    The queries', keys' and values' projections shrink by as much, so every output of the model stays what it was.
+    Only GEM's adaptive temperature sees the difference: it is the norm of ln_1's output (GEM, eq. 4), which in a
+    small network is so low that self-self attention averages over the whole image.
+    """
+    factors = {"ln_1.weight": gain, "ln_1.bias": gain, "attn.in_proj_weight": 1 / gain}
+    scaled = dict(state)
+    for name, tensor in state.items():
+        for ending, factor in factors.items():
+            if name.startswith("visual.") and name.endswith(ending):
+                scaled[name] = tensor * factor
+    return scaled
+
+
 def save_demo_clip(model: nn.Module, rows: torch.Tensor, settings: dict, out: Path) -> None:
     """Write open_clip_config.json and open_clip_model.safetensors into `out`.
 
     Args:
         model: an `open_clip.CLIP` whose token table holds R rows.
         rows: (R,) int64, the token that each row of the table stands for.
-        settings: of pipelines/train_demo_clip.yaml; "model" and "dense" go into the configuration.
+        settings: of pipelines/train_demo_clip.yaml; "model" and "dense" go into the configuration, "norm_gain" is
+            that of `scale_norms`.
         out: folder, made if missing.
     """
     out.mkdir(parents=True, exist_ok=True)
-    state = {
-        k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items() if k != "attn_mask"
-    }
+    weights = {k: v.detach().cpu() for k, v in model.state_dict().items() if k != "attn_mask"}
+    state = {k: v.half().contiguous() for k, v in scale_norms(weights, settings["norm_gain"]).items()}
     state["token_ids"] = rows.to(torch.int32)
     save_file(state, out / "open_clip_model.safetensors")
     config = {
