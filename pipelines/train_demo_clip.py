@@ -97,7 +97,10 @@ def encode_images(visual: nn.Module, images: Tensor, settings: dict, rng: np.ran
     x = visual.ln_pre(torch.cat([cls.to(x.dtype), x.flatten(2).transpose(1, 2) + window], dim=1))
     blocks = visual.transformer.resblocks
     for i, block in enumerate(blocks):
-        skip = i >= len(blocks) - settings["dense"]["depth"] and rng.random() < settings["skip_mlp"]
+        skip = (
+            i >= len(blocks) - settings["skip_mlp"]["blocks"]
+            and rng.random() < settings["skip_mlp"]["chance"]
+        )
         x = x + block.ls_1(block.attention(block.ln_1(x)))
         if not skip:
             x = x + block.ls_2(block.mlp(block.ln_2(x)))
