@@ -135,16 +135,17 @@ def test_scaled_norms_change_nothing_but_gems_temperature() -> None:
 def test_the_demo_clip_names_things_by_their_patches(book: SpriteBook, scenes: list[Scene]) -> None:
     """Naming and grounding on scenes and backgrounds never rendered in training, over the whole vocabulary."""
     figures = report(load_clip("demo"), book.nouns, scenes)
-    assert figures.named_gem > 0.5
-    assert figures.gem > figures.clip + 0.05
-    assert figures.retrieval > 0.5
+    assert figures.named_gem > 0.35
+    assert figures.gem > 0.72
+    assert figures.gem > figures.clip + 0.1
+    assert figures.retrieval > 0.65
 
 
 @pytest.mark.slow
 def test_masks_and_words_come_together(book: SpriteBook, scenes: list[Scene]) -> None:
-    """MobileSAM's masks, the demo CLIP's words: most things end with a good mask and the right word."""
+    """MobileSAM's masks, the demo CLIP's words; GEM-SAM is above GEM, as in the paper's table 3."""
     pull_weights("mobile_sam", progress=False)
     figures = report(load_clip("demo"), book.nouns, scenes[:4], load_sam("mobile_sam"))
     assert figures.found > 0.8
-    assert figures.found_and_named > 0.4
+    assert figures.found_and_named > 0.25
     assert max(figures.gem_sam_threshold, figures.gem_sam_argmax) > figures.gem

@@ -22,7 +22,7 @@ def demo(
     points_per_side: Annotated[int, typer.Option(help="Prompts along each side of a scene.")] = 12,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Label a dozen scenes that come with the package.
+    """Label a dozen scenes that come with the package, each with the words that are known to be in it.
 
     Writes a run, COCO annotations and overlay pictures, and loads a FiftyOne dataset. Needs no model hub; labelled
     scenes are not labelled again.
@@ -31,7 +31,7 @@ def demo(
     Example: gem-label demo --out demo-out
     """
     from gem_label.clip.models import load_clip
-    from gem_label.demo import demo_words, scene_paths
+    from gem_label.demo import demo_folder, demo_words, scene_paths
     from gem_label.demo.report import DEMO_PROPOSALS
     from gem_label.engines.local import LocalEngine
     from gem_label.export.coco import export_coco
@@ -40,11 +40,13 @@ def demo(
     from gem_label.runs import open_run
     from gem_label.sam.models import load_sam
     from gem_label.vocabulary import Vocabulary
+    from gem_label.words import WordsPerImage
 
     where = options.resolve_device(device)
     proposals = replace(DEMO_PROPOSALS, points_per_side=points_per_side)
     labeler = Labeler(load_clip("demo", where), load_sam("mobile_sam", where), proposals)
-    job = labeler.job(Vocabulary.from_words(demo_words()))
+    words = WordsPerImage.from_csv(demo_folder() / "words.csv")
+    job = labeler.job(Vocabulary.from_words(demo_words()), words=words)
     folder, coco = out / "run", out / "annotations.json"
     with labeler.start_run(folder, job) as writer:
         LocalEngine().run(writer.register(list_images(scene_paths())), labeler, job, writer)
@@ -65,8 +67,8 @@ def demo(
     else:
         print("FiftyOne     not installed: pip install 'gem-label[fiftyone]'")
     found = sorted(counts["kept_by_class"], key=counts["kept_by_class"].__getitem__, reverse=True)
-    words = ", ".join(found[:3])
-    print(f"Give other words:   gem-label relabel {folder} --classes '{words}' --out {out / 'relabelled'}")
+    examples = ", ".join(found[:3])
+    print(f"Give other words:   gem-label relabel {folder} --classes '{examples}' --out {out / 'relabelled'}")
     print(f"Search by text:     gem-label search {folder} '{found[0]}' --top 5")
     print("Label your photos:  gem-label label PHOTOS --classes 'cat, dog' --out RUN")
 

@@ -27,12 +27,14 @@ def write_dataset(scenes: Sequence[Scene], words: Sequence[str], folder: Path) -
         scenes: rendered scenes; scene i becomes data/scene_00i.jpg.
         words: the vocabulary; word i gets the label /m/demo00i and category id i + 1.
         folder: gets data/*.jpg, instances.json (COCO, RLE masks), captions.json (image id -> caption),
+            words.csv (each photo's words, as `--words-per-image` takes them),
             labels/points.csv, metadata/classes.csv, metadata/point_classes.csv and metadata/image_ids.csv.
     """
     for part in ("data", "labels", "metadata"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     labels = {word: f"/m/demo{i + 1:03}" for i, word in enumerate(words)}
     images: list[dict[str, Any]] = []
+    tags: list[tuple[str, str]] = []
     annotations: list[dict[str, Any]] = []
     captions: dict[str, str] = {}
     points: list[tuple[Any, ...]] = []
@@ -41,6 +43,7 @@ def write_dataset(scenes: Sequence[Scene], words: Sequence[str], folder: Path) -
         Image.fromarray(scene.image).save(folder / "data" / f"{name}.jpg", quality=92)
         height, width = scene.owners.shape
         images.append({"id": number, "file_name": f"{name}.jpg", "height": height, "width": width})
+        tags.append((name, ";".join(scene.nouns)))
         rng = np.random.default_rng(number)
         captions[name] = caption(rng, [str(n) for n in rng.permutation(scene.nouns)][:4])
         masks = true_masks(scene)
@@ -70,6 +73,7 @@ def write_dataset(scenes: Sequence[Scene], words: Sequence[str], folder: Path) -
         "labels/points.csv": [POINT_COLUMNS, *points],
         "metadata/classes.csv": [(label, word) for word, label in labels.items()],
         "metadata/point_classes.csv": [("LabelName", "DisplayName"), *((v, k) for k, v in labels.items())],
+        "words.csv": [("image", "words"), *tags],
         "metadata/image_ids.csv": [("ImageID",), *((Path(i["file_name"]).stem,) for i in images)],
     }
     for path, rows in tables.items():
