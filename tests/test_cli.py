@@ -223,13 +223,22 @@ def test_an_interrupted_label_says_how_to_go_on(tmp_path: Path, small_photos: Pa
         "--device",
         "cpu",
     ]  # 32 x 32 prompts: minutes
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (folder / "images.jsonl").exists() and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell starts its background jobs deaf to SIGINT, and what they start inherits that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "images.jsonl").exists() and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # nothing to a process that has ended
     assert process.returncode == options.INTERRUPTED
     assert (
         errors.splitlines()[-1] == "gem-label: interrupted; the same command goes on where this one stopped"
