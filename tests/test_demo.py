@@ -145,7 +145,7 @@ def test_the_demo_clip_names_things_by_their_patches(book: SpriteBook, scenes: l
 def test_masks_and_words_come_together(book: SpriteBook, scenes: list[Scene]) -> None:
     """MobileSAM's masks, the demo CLIP's words; GEM-SAM is above GEM, as in the paper's table 3."""
     pull_weights("mobile_sam", progress=False)
-    figures = report(load_clip("demo"), book.nouns, scenes[:3], load_sam("mobile_sam"))
-    assert figures.found > 0.8
-    assert figures.found_and_named > 0.25
-    assert max(figures.gem_sam_threshold, figures.gem_sam_argmax) > figures.gem
+    figures = report(load_clip("demo"), book.nouns, scenes[:12], load_sam("mobile_sam"))
+    assert figures.found > 0.84
+    assert figures.found_and_named > 0.31
+    assert figures.gem_sam_argmax > figures.gem + 0.02
