@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zipfile
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from gem_label.clip.towers import VisionTower
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.weights import file_sha256
 
 DEFAULT_CLIP = "ViT-B-16/openai"
 DEFAULT_SHORT_SIDE = 448
@@ -160,7 +160,7 @@ def load_clip(name: str = DEFAULT_CLIP, device: torch.device | str = "cpu") -> C
         clip,
         short_side=source.dense_cfg.get("short_side", clip.short_side),
         dense_depth=min(source.dense_cfg.get("depth", clip.dense_depth), clip.tower.num_blocks),
-        weights_sha256=_sha256(path),
+        weights_sha256=file_sha256(path),
         known_tokens=known_tokens,
     ).to(device)
 
@@ -361,8 +361,3 @@ def spread_token_table(rows: Tensor, token_ids: Tensor, vocab_size: int) -> Tens
     table = rows.new_zeros(vocab_size, rows.shape[1])
     table[token_ids.long()] = rows
     return table
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+from torch import Tensor
 
 from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.models import Clip
@@ -151,12 +152,12 @@ def report(
     counts: dict[str, list[tuple[list[str], NDArray[np.int64]]]] = {
         k: [] for k in ("clip", "gem", "threshold", "argmax")
     }
+    embeddings: list[Tensor] = []
     for i, scene in enumerate(scenes):
         image = clip.preprocess(scene.image)[None]
-        maps = {
-            "gem": gem.encode(image)[0].numpy(force=True),
-            "clip": plain.encode(image)[0].numpy(force=True),
-        }
+        plain_patches, embedding = plain.encode_with_class_token(image)
+        embeddings.append(embedding)
+        maps = {"gem": gem.encode(image)[0].numpy(force=True), "clip": plain_patches[0].numpy(force=True)}
         truth, points = true_masks(scene), scene_points(scene, np.random.default_rng(i))
         nouns = np.array([words.index(t.noun) for t in scene.things])
         present = text[[words.index(n) for n in scene.nouns]]
@@ -185,7 +186,7 @@ def report(
     mean = {k: float(np.mean(v)) if v else 0.0 for k, v in hits.items()}
     pairs = {k: average_iou(v).pairs for k, v in counts.items()}
     return SceneReport(
-        retrieval=caption_retrieval(clip, scenes),
+        retrieval=caption_retrieval(clip, scenes, torch.cat(embeddings)),
         named_clip=mean["clip"],
         named_gem=mean["gem"],
         clip=pairs["clip"],
@@ -198,13 +199,17 @@ def report(
 
 
 @torch.no_grad()
-def caption_retrieval(clip: Clip, scenes: Sequence[Scene]) -> float:
-    """Share of scenes whose own caption (up to four of its things) is nearest among all scenes' captions."""
+def caption_retrieval(clip: Clip, scenes: Sequence[Scene], embeddings: Tensor) -> float:
+    """Share of scenes whose own caption (up to four of its things) is nearest among all scenes' captions.
+
+    Args:
+        clip: the model.
+        scenes: N scenes.
+        embeddings: (N, d) their unit-length image embeddings.
+    """
     rng = np.random.default_rng(0)
     captions = [caption(rng, scene.nouns[:4]) for scene in scenes]
     text = torch.nn.functional.normalize(
         clip.model.encode_text(clip.tokenizer(captions).to(clip.device)), dim=-1
     )
-    encoder = DenseEncoder(clip, "clip")
-    image = torch.cat([encoder.encode_with_class_token(clip.preprocess(s.image)[None])[1] for s in scenes])
-    return float(((image @ text.T).argmax(1).cpu() == torch.arange(len(scenes))).float().mean())
+    return float(((embeddings @ text.T).argmax(1).cpu() == torch.arange(len(scenes))).float().mean())
