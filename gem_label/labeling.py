@@ -131,8 +131,11 @@ def candidate_logits(
     """
     if text.shape[0] != len(vocabulary.phrases):
         raise ValueError(f"{text.shape[0]} text embeddings for {len(vocabulary.phrases)} phrases")
-    logits = np.float32(logit_scale) * (embeddings.astype(np.float32) @ text.astype(np.float32).T)
-    return np.maximum.reduceat(logits, vocabulary.first_phrase, axis=1)
+    logits = embeddings.astype(np.float32, copy=False) @ text.astype(np.float32, copy=False).T
+    logits *= np.float32(logit_scale)
+    first = vocabulary.first_phrase
+    # reduceat would cost as much as the product when every candidate has one phrase, as most do
+    return logits if len(first) == logits.shape[1] else np.maximum.reduceat(logits, first, axis=1)
 
 
 def image_top_k(
@@ -191,27 +194,47 @@ def score_masks(
             margin=np.zeros(n, np.float32),
             kept=np.zeros(n, bool),
         )
-    logits[:, ~part] = -np.inf
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scores = odds / odds.sum(axis=1, keepdims=True)
-    class_scores = np.where(
-        part[:c], scores[:, :c], np.float32(-1.0)
-    )  # -1: below every class that takes part
-    # argpartition first: a full sort of a large vocabulary would cost more than the matrix product
-    best = np.argpartition(-class_scores, k - 1, axis=1)[:, :k] if k < c else np.tile(np.arange(c), (n, 1))
-    order = np.lexsort((best, -np.take_along_axis(class_scores, best, axis=1)), axis=1)
-    best = np.take_along_axis(best, order, axis=1)
-    top_scores = np.take_along_axis(class_scores, best, axis=1)
-    winners = np.partition(scores, -2, axis=1)[:, -2:] if scores.shape[1] > 1 else np.c_[0 * scores, scores]
-    background = top_scores[:, 0] < scores[:, c:].max(axis=1, initial=0.0)
+    if not part.all():
+        logits[:, ~part] = -np.inf
+    logits -= logits.max(axis=1, keepdims=True)
+    scores = np.exp(logits, out=logits)
+    scores /= scores.sum(axis=1, keepdims=True)
+    rivals = np.sort(scores[:, c:], axis=1)[:, -2:]  # the likeliest background words
+    scores[:, :c][:, ~part[:c]] = -1.0  # below every class that takes part
+    top_classes, top_scores = _largest(scores[:, :c], max(k, min(2, c)))
+    winners = np.sort(np.hstack([np.zeros((n, 2), np.float32), top_scores[:, :2], rivals]), axis=1)
+    top_classes, top_scores = top_classes[:, :k], top_scores[:, :k]
+    background = (top_scores[:, 0] < rivals.max(axis=1, initial=0.0)) | (top_scores[:, 0] < 0)
     return MaskLabels(
         classes=vocabulary.classes,
-        top_classes=np.where(top_scores < 0, -1, best).astype(np.int32),
-        top_scores=np.maximum(top_scores, 0).astype(np.float32),
-        background=background | (top_scores[:, 0] < 0),
-        margin=(winners[:, 1] - winners[:, 0]).astype(np.float32),
-        kept=~background & (top_scores[:, 0] >= 0),
+        top_classes=np.where(top_scores < 0, -1, top_classes).astype(np.int32),
+        top_scores=np.maximum(top_scores, 0),
+        background=background,
+        margin=winners[:, -1] - winners[:, -2],
+        kept=~background,
     )
+
+
+def _largest(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Columns and values of each row's largest entries, largest first, the first column where they tie.
+
+    The entries that were found are overwritten. A pass of argmax a column: for the few that are asked for, that
+    is many times faster than to partition or sort a large vocabulary.
+
+    Args:
+        values: (N, C).
+        count: K <= C.
+
+    Returns:
+        (N, K) columns and (N, K) values.
+    """
+    rows = np.arange(len(values))
+    columns, found = np.zeros((len(values), count), np.int64), np.zeros((len(values), count), np.float32)
+    for i in range(count):
+        columns[:, i] = values.argmax(axis=1)
+        found[:, i] = values[rows, columns[:, i]]
+        values[rows, columns[:, i]] = -np.inf
+    return columns, found
 
 
 def suppress_contained(masks: MaskSet, labels: MaskLabels, threshold: float = 0.9) -> NDArray[np.bool_]:
@@ -220,9 +243,14 @@ def suppress_contained(masks: MaskSet, labels: MaskLabels, threshold: float = 0.
     Better: a higher score; at the same score the larger mask. Inside: |A and B| / |A| >= threshold.
     """
     kept = labels.kept.copy()
-    candidates = masks[kept]
+    of_class = np.bincount(labels.label_index[kept], minlength=1)
+    rows = np.flatnonzero(kept)
+    rows = rows[of_class[labels.label_index[rows]] > 1]  # a mask alone in its class is inside none of them
+    if not len(rows):
+        return kept
+    candidates = masks[rows]
     boxes, areas, rles = candidates.boxes, candidates.areas, candidates.rles
-    score, index = labels.score[kept], labels.label_index[kept]
+    score, index = labels.score[rows], labels.label_index[rows]
     best_first = np.lexsort((np.arange(len(areas)), -areas, -score))
     x, y, w, h = boxes[best_first].T
     area, index = areas[best_first], index[best_first]
@@ -232,14 +260,14 @@ def suppress_contained(masks: MaskSet, labels: MaskLabels, threshold: float = 0.
     possible = np.tril((overlap >= threshold * area[:, None]) & np.equal.outer(index, index), -1)
     parts, wholes = np.flatnonzero(possible.any(axis=1)), np.flatnonzero(possible.any(axis=0))
     if len(parts):
-        part_rles, whole_rles = ([rles[i] for i in best_first[rows]] for rows in (parts, wholes))
+        part_rles, whole_rles = ([rles[i] for i in best_first[some]] for some in (parts, wholes))
         # iscrowd divides the intersection by the first mask's area alone, which is containment
         inside = np.asarray(coco_mask.iou(part_rles, whole_rles, [1] * len(wholes))) >= threshold
         inside &= possible[np.ix_(parts, wholes)]
         alive = np.ones(len(area), bool)
         for part, row in zip(parts, inside, strict=True):
             alive[part] = not alive[wholes[row]].any()
-        kept[np.flatnonzero(kept)[best_first]] = alive
+        kept[rows[best_first]] = alive
     return kept
 
 

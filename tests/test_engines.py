@@ -117,6 +117,23 @@ def test_models_that_only_fail_end_the_run_and_it_can_go_on(tmp_path: Path) -> N
     ]  # new ones come first
 
 
+def test_a_disk_that_takes_no_more_ends_the_run_in_one_line_and_it_can_go_on(tmp_path: Path) -> None:
+    folder = save(tmp_path / "photos", **{f"{i:03d}": "red" for i in range(8)})
+    pending = tmp_path / "run" / "masks" / "pending"
+    with RunWriter.create_or_resume(
+        tmp_path / "run", settings={}, vocabulary=WORDS, embedding_dim=3, logit_scale=10.0
+    ) as writer:
+        photos = writer.register(list_images([folder]))
+        pending.rmdir()
+        pending.touch()  # nothing can be written into a file
+        with pytest.raises(GemLabelError, match=r"cannot write .*the same command goes on"):
+            LocalEngine(progress=False).run(photos, ColorModels(), JOB, writer)
+        pending.unlink()
+        pending.mkdir()
+    assert run_photos(folder, tmp_path / "run").photos == 8
+    assert open_run(tmp_path / "run").manifest["counts"]["photos"] == 8
+
+
 def numbered(folder: Path) -> list[RunPhoto]:
     return [RunPhoto(i, photo.path, photo.image_id) for i, photo in enumerate(list_images([folder]), start=1)]
 

@@ -1,22 +1,34 @@
-"""The engine of one process: decode ahead in threads, run the models, write each photo as it is done."""
+"""The engine of one process: decode ahead in threads, run the models, write behind."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from tqdm import tqdm
 
-from gem_label.engines import LabelJob, LabelReport, PhotoError, PhotoModels, failure_reason, label_photo
+from gem_label.engines import (
+    LabelJob,
+    LabelReport,
+    PhotoError,
+    PhotoModels,
+    PhotoResult,
+    failure_reason,
+    label_photo,
+)
 from gem_label.engines.decoding import DECODER_THREADS, PIXELS_AHEAD, decode_ahead
 from gem_label.errors import GemLabelError
 from gem_label.runs import RunPhoto, RunWriter
 
 # So many model failures one after the other are no bad photos but a broken GPU or driver.
 FAILURES_IN_A_ROW = 50
+PHOTOS_BEHIND = 2  # finished photos that may wait for the disk
 
 
 @dataclass(frozen=True)
@@ -45,45 +57,74 @@ class LocalEngine:
         bar = tqdm(
             total=len(photos), unit="photo", file=sys.stderr, disable=not self.progress, smoothing=0.05
         )
-        with bar, closing(decode_ahead(photos, self.threads, self.pixels_ahead)) as images:
+        with (
+            bar,
+            closing(decode_ahead(photos, self.threads, self.pixels_ahead)) as images,
+            closing(_WriteBehind(writer)) as output,
+        ):
             for photo, image in images:
                 try:
                     result = label_photo(photo, image, models, job)
                 except PhotoError as error:
                     failed += 1
                     in_a_row = 0 if error.stage == "read" else in_a_row + 1
-                    _record(writer, photo, error)
+                    output.fail(photo, error)
                     if in_a_row >= FAILURES_IN_A_ROW:
                         raise GemLabelError(
                             f"{in_a_row} photos in a row failed, the last with {error}: when the cause is "
                             "mended, the same command goes on where this one stopped"
                         ) from error
                 else:
-                    done, masks, kept = (
-                        done + 1,
-                        masks + len(result.masks),
-                        kept + int(result.labels.kept.sum()),
-                    )
+                    done += 1
+                    masks += len(result.masks)
+                    kept += int(result.labels.kept.sum())
                     in_a_row = 0
-                    try:
-                        writer.write(
-                            photo, result.masks, result.labels, result.image_embedding, result.patches
-                        )
-                    except OSError as error:
-                        raise _cannot_write(writer, error) from error
+                    output.write(photo, result)
                 bar.set_postfix(masks=masks, kept=kept, failed=failed, refresh=False)
                 bar.update()
         return LabelReport(done, failed, masks, kept, time.monotonic() - started)
 
 
-def _record(writer: RunWriter, photo: RunPhoto, error: PhotoError) -> None:
-    try:
-        writer.fail(photo, error.stage, str(error))
-    except OSError as problem:
-        raise _cannot_write(writer, problem) from problem
+class _WriteBehind:
+    """Writes finished photos in a thread of its own, in order, so that the models need not wait for the disk."""
 
+    def __init__(self, writer: RunWriter) -> None:
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._under_way: deque[Future[None]] = deque()
 
-def _cannot_write(writer: RunWriter, error: OSError) -> GemLabelError:
-    return GemLabelError(
-        f"cannot write {writer.path} ({failure_reason(error)}): free some space, the same command goes on"
-    )
+    def write(self, photo: RunPhoto, result: PhotoResult) -> None:
+        """Write a finished photo.
+
+        Raises:
+            GemLabelError: an earlier photo could not be written.
+        """
+        self._submit(
+            self._writer.write, photo, result.masks, result.labels, result.image_embedding, result.patches
+        )
+
+    def fail(self, photo: RunPhoto, error: PhotoError) -> None:
+        """Record a photo that could not be labelled; raises as `write` does."""
+        self._submit(self._writer.fail, photo, error.stage, str(error))
+
+    def _submit(self, work: Callable[..., None], *args: Any) -> None:
+        while len(self._under_way) >= PHOTOS_BEHIND:
+            self._wait()
+        self._under_way.append(self._thread.submit(work, *args))
+
+    def _wait(self) -> None:
+        try:
+            self._under_way.popleft().result()
+        except OSError as error:
+            raise GemLabelError(
+                f"cannot write {self._writer.path} ({failure_reason(error)}): free some space, the same command "
+                "goes on"
+            ) from error
+
+    def close(self) -> None:
+        """Wait until everything is written; raises as `write` does."""
+        try:
+            while self._under_way:
+                self._wait()
+        finally:
+            self._thread.shutdown(cancel_futures=True)

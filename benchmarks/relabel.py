@@ -1,0 +1,135 @@
+"""How long new words for a finished run take, against the bare matrix product of the same size.
+
+    python benchmarks/relabel.py --masks 1000000 --words 1000
+
+Makes a run of random masks and embeddings (100 masks a photo), then alternates `relabel_run` with
+embeddings @ text.T over the same number of rows, in batches that fit the caches, and prints the ratio of their
+CPU times. Reading, softmax, top-k, containment and writing are all in the first and not in the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gem_label.images import Photo
+from gem_label.labeling import LabelSettings, Vocabulary, label_maskset
+from gem_label.masks import MaskSet, encode_mask
+from gem_label.runs import Run, RunWriter, open_run, relabel_run
+
+HEIGHT, WIDTH, MASKS_PER_PHOTO, LOGIT_SCALE = 480, 640, 100, 100.0
+
+
+def unit_rows(rng: np.random.Generator, rows: int, dimension: int) -> NDArray[np.float32]:
+    """(rows, dimension) float32 of unit length."""
+    values = rng.standard_normal((rows, dimension), np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def ellipses(rng: np.random.Generator, count: int) -> list[bytes]:
+    """Run lengths of ellipses of all sizes."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    found = []
+    for _ in range(count):
+        radii = np.exp(rng.uniform(np.log(6), np.log(200), 2))
+        centre = rng.uniform(0, (HEIGHT, WIDTH))
+        found.append(encode_mask(((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1))
+    return found
+
+
+def make_run(path: Path, masks: int, dimension: int) -> Run:
+    """A finished run of that many masks, labelled with three words."""
+    rng = np.random.default_rng(0)
+    pool = [counts for counts in ellipses(rng, 2000) if counts]
+    vocabulary = Vocabulary.from_words(("cat", "dog", "cup"))
+    text, settings = unit_rows(rng, 3, dimension), LabelSettings()
+    writer = RunWriter.create_or_resume(
+        path,
+        settings={"made_by": "benchmarks/relabel.py"},
+        vocabulary=vocabulary,
+        embedding_dim=dimension,
+        logit_scale=LOGIT_SCALE,
+        label_settings=settings,
+    )
+    with writer:
+        listing = [Photo(f"/photos/{i:07d}.jpg", f"{i:07d}") for i in range(masks // MASKS_PER_PHOTO)]
+        for photo in tqdm(writer.register(listing), desc="making a run"):
+            chosen = MaskSet(
+                HEIGHT,
+                WIDTH,
+                tuple(pool[i] for i in rng.integers(0, len(pool), MASKS_PER_PHOTO)),
+                rng.random(MASKS_PER_PHOTO, np.float32),
+                rng.random(MASKS_PER_PHOTO, np.float32),
+                np.zeros((MASKS_PER_PHOTO, 2), np.float32),
+                unit_rows(rng, MASKS_PER_PHOTO, dimension).astype(np.float16).astype(np.float32),
+            )
+            labels = label_maskset(chosen, text, vocabulary, LOGIT_SCALE, settings)
+            writer.write(photo, chosen, labels, image_embedding=np.zeros(dimension, np.float16))
+    return open_run(path)
+
+
+def matrix_product(masks: int, text: NDArray[np.float32], batch: int = 4096) -> None:
+    """The floor: as many rows times the same text embeddings, nothing else."""
+    rows = unit_rows(np.random.default_rng(1), batch, text.shape[1])
+    logits = np.empty((batch, len(text)), np.float32)
+    for _ in range(masks // batch):
+        np.matmul(rows, text.T, out=logits)
+
+
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """CPU seconds of this process and wall seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--masks", type=int, default=1_000_000)
+    parser.add_argument("--words", type=int, default=1000)
+    parser.add_argument("--dimension", type=int, default=512, help="of the embeddings (512: ViT-B/16)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--run", type=Path, help="keep the made run here, or use the one that is here")
+    args = parser.parse_args()
+    words = Vocabulary.from_words(tuple(f"word {i}" for i in range(args.words)))
+    text = unit_rows(np.random.default_rng(2), args.words, args.dimension)
+    with tempfile.TemporaryDirectory() as folder:
+        path = args.run or Path(folder) / "run"
+        run = open_run(path) if path.exists() else make_run(path, args.masks, args.dimension)
+        ratios = []
+        for _ in range(args.repeats):
+            floor, floor_wall = seconds(lambda: matrix_product(args.masks, text))
+            cost, cost_wall = seconds(lambda: relabel_run(run, words, text))
+            ratios.append(cost / floor)
+            print(
+                f"relabel {cost:.2f} s of CPU ({cost_wall:.2f} s), matrix product {floor:.2f} s "
+                f"({floor_wall:.2f} s), ratio {ratios[-1]:.2f}",
+                flush=True,
+            )
+    print(
+        json.dumps(
+            {
+                "masks": args.masks,
+                "words": args.words,
+                "dimension": args.dimension,
+                "ratio_median": round(statistics.median(ratios), 2),
+                "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
