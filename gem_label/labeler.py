@@ -25,7 +25,7 @@ from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_mask
 from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.runs import Run, RunWriter
 from gem_label.sam.models import Sam
-from gem_label.sam.proposals import ProposalSettings, propose_masks
+from gem_label.sam.proposals import AnySettings, ProposalSettings, propose_masks
 from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class Labeler:
     Args:
         clip: what `load_clip` returns, or any open_clip model with a ViT.
         sam: what `load_sam` returns.
-        proposals: how masks are proposed; None: `SamAutomaticMaskGenerator`'s defaults.
+        proposals: how masks are proposed, `ProposalSettings` or `FastSettings`; None:
+            `SamAutomaticMaskGenerator`'s defaults.
         dense: the patch features; None: GEM with the model's own settings.
         text: prompts and cache of the words; None: the dense encoder's, "a photo of a {}.".
     """
@@ -86,7 +87,7 @@ class Labeler:
         self,
         clip: Clip | open_clip.CLIP,
         sam: Sam,
-        proposals: ProposalSettings | None = None,
+        proposals: AnySettings | None = None,
         dense: DenseEncoder | None = None,
         text: TextEncoder | None = None,
     ) -> None:
@@ -148,20 +149,23 @@ class Labeler:
             image: (H, W, 3) uint8 RGB.
             masks: N masks of it.
         """
+        patches, class_token = self.patch_features(image)
+        return pool_photo(masks, patches, class_token)
+
+    def patch_features(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """GEM's features of (H, W, 3) uint8 RGB.
+
+        Returns:
+            (h, w, d) unit-length patch features and the (d,) embedding of the class token.
+        """
         pixels = self.clip.preprocess(image, self._short_side(*image.shape[:2]))
         features, class_token = self.dense.encode_with_class_token(pixels[None])
-        patches = features[0].cpu().numpy()
-        pooled = np.zeros((0, patches.shape[2]), np.float32)
-        if len(masks):
-            pooled = pool_patches(patch_weights(masks, (patches.shape[0], patches.shape[1])), patches)
-        return EmbeddedPhoto(
-            masks=masks.with_embeddings(pooled.astype(np.float16).astype(np.float32)),
-            image_embedding=class_token[0].cpu().numpy().astype(np.float16),
-            patches=patches,
-        )
+        return features[0].cpu().numpy(), class_token[0].cpu().numpy()
 
     def _short_side(self, height: int, width: int) -> int | None:
-        """A smaller short side where a long photo would have more than `MAX_PATCHES` patches."""
+        """A smaller short side where a long photo would have more than `MAX_PATCHES` patches at once."""
+        if self.dense.window is not None:
+            return None
         rows, columns = (side // self.clip.patch_size for side in self.clip.input_size(height, width))
         if rows * columns <= MAX_PATCHES:
             return None
@@ -173,19 +177,15 @@ class Labeler:
     def settings(self) -> dict[str, Any]:
         """What decides over masks and embeddings, as JSON for a run's manifest."""
         proposals = asdict(self.proposals)
-        del proposals["points_per_batch"]  # speed and memory, not the masks: a resumed run may change it
+        proposals.pop(
+            "points_per_batch", None
+        )  # speed and memory, not the masks: a resumed run may change it
         return {
             "clip": self.clip.name,
             "short_side": self.clip.short_side,
             "sam": self.sam.name,
             "proposals": proposals,
-            "dense": {
-                "method": self.dense.method,
-                "depth": self.dense.depth,
-                "iterations": self.dense.iterations,
-                "temperature": self.dense.temperature,
-                "projections": self.dense.projections,
-            },
+            "dense": self.dense.settings,
             "templates": list(self.text.templates),
         }
 
@@ -240,6 +240,26 @@ class Labeler:
             weights=self.weights,
             words_per_image=None if job.words is None else job.words.digest,
         )
+
+
+def pool_photo(
+    masks: MaskSet, patches: NDArray[np.float32], class_token: NDArray[np.float32]
+) -> EmbeddedPhoto:
+    """Pool a photo's features under its masks, rounded to float16 as a run stores them.
+
+    Args:
+        masks: N masks.
+        patches: (h, w, d) unit-length patch features.
+        class_token: (d,).
+    """
+    pooled = np.zeros((0, patches.shape[2]), np.float32)
+    if len(masks):
+        pooled = pool_patches(patch_weights(masks, (patches.shape[0], patches.shape[1])), patches)
+    return EmbeddedPhoto(
+        masks=masks.with_embeddings(pooled.astype(np.float16).astype(np.float32)),
+        image_embedding=class_token.astype(np.float16),
+        patches=patches,
+    )
 
 
 def as_pixels(image: Picture) -> NDArray[np.uint8]:

@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gem_label.clip import templates
+from gem_label.clip.adapters import make_tower
 from gem_label.clip.dense import DenseEncoder
-from gem_label.clip.models import Clip, as_clip, load_clip, spread_token_table
+from gem_label.clip.models import Clip, as_clip, load_clip
+from gem_label.clip.sources import spread_token_table
 from gem_label.clip.text import TextEncoder
-from gem_label.clip.towers import VisionTower
 from gem_label.errors import GemLabelError, UsageError
 
 VARIANTS = [
@@ -82,10 +83,10 @@ def test_our_ordinary_path_is_open_clips(variant: dict) -> None:
     images = random_images(2, 3, *model.visual.image_size)
     expected = model.encode_image(images)
 
-    tower = VisionTower(model.visual)
+    tower = make_tower(model.visual)
     x = tower.tokens(images)
     for index in range(tower.num_blocks):
-        x = tower.block(index)(x)
+        x = tower.blocks[index](x)
     torch.testing.assert_close(tower.pool(x), expected, atol=1e-5, rtol=1e-5)
 
     for method in ("gem", "clip"):
@@ -105,7 +106,7 @@ def test_plain_clip_patches_are_open_clips_output_tokens(variant: dict) -> None:
 
 
 def test_a_block_taken_apart_is_the_block(model: open_clip.CLIP) -> None:
-    block, resblock = VisionTower(model.visual).block(-1), model.visual.transformer.resblocks[-1]
+    block, resblock = make_tower(model.visual).blocks[-1], model.visual.transformer.resblocks[-1]
     x = random_images(2, 9, 64)
     q, k, v = block.qkv(block.ln_1(x))
     assert q.shape == (2, 4, 9, 16)
@@ -115,7 +116,7 @@ def test_a_block_taken_apart_is_the_block(model: open_clip.CLIP) -> None:
 
 
 def test_tokens_of_another_grid_have_resized_positions(model: open_clip.CLIP) -> None:
-    tower = VisionTower(model.visual)
+    tower = make_tower(model.visual)
     positions = model.visual.positional_embedding
     patches = positions[1:].T.reshape(1, 64, 4, 4)
     resized = F.interpolate(patches, (3, 6), mode="bicubic", antialias=True)[0].flatten(1).T
@@ -125,7 +126,7 @@ def test_tokens_of_another_grid_have_resized_positions(model: open_clip.CLIP) ->
 
 
 def test_a_grid_as_large_as_the_native_one_but_of_another_shape_is_resized(model: open_clip.CLIP) -> None:
-    tower = VisionTower(model.visual)
+    tower = make_tower(model.visual)
     tall, square = tower.tokens(torch.zeros(1, 3, 128, 32)), tower.tokens(torch.zeros(1, 3, 64, 64))
     assert tall.shape == square.shape
     assert not torch.allclose(tall, square, atol=1e-2)

@@ -163,7 +163,7 @@ def test_depth_is_six_unless_the_model_is_shallower_or_says_otherwise(model: ope
 @pytest.mark.parametrize(
     ("wrong", "names"),
     [
-        ({"method": "dino"}, "gem, clip"),
+        ({"method": "dino"}, "gem, clip, maskclip"),
         ({"depth": 0}, "not 1 to 8"),
         ({"depth": 9}, "not 1 to 8"),
         ({"iterations": -1}, "iterations"),

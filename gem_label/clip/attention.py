@@ -27,8 +27,10 @@ def adaptive_inv_temp(x: Tensor, d_head: int) -> Tensor:
     return x.norm(dim=-1).mean(dim=-1).mul(d_head**-0.5)[:, None, None, None]
 
 
-def self_self_attention(p: Tensor, v: Tensor, inv_temp: Tensor | float, iterations: int = 1) -> Tensor:
-    """Attention of the tokens to themselves in one projection, read out of `v`.
+def self_self_attention(
+    p: Tensor, v: Tensor, inv_temp: Tensor | float, iterations: int = 1, normalize: bool = True
+) -> Tensor:
+    """Attention of the tokens to themselves in one projection, read out of `v` (GEM, equations 5 and 6).
 
     `iterations` times p <- softmax(inv_temp * p p^T) p, where p has unit length before each step; then
     softmax(inv_temp * p p^T) v. More iterations give larger, more even groups.
@@ -36,29 +38,43 @@ def self_self_attention(p: Tensor, v: Tensor, inv_temp: Tensor | float, iteratio
     Args:
         p: (B, heads, n, d_head) tokens in one projection (queries, keys or values).
         v: (B, heads, n, d_head) values that are averaged over the groups.
-        inv_temp: factor on the cosines before the softmax, a number or (B, 1, 1, 1).
+        inv_temp: factor on the cosines before the softmax, above 0, a number or (B, 1, 1, 1).
         iterations: grouping steps before the read-out, 0 or more.
+        normalize: False leaves p's length as it is, as CLIP Surgery, SCLIP and ClearCLIP do (equation 2).
 
     Returns:
         (B, heads, n, d_head).
     """
-    p = F.normalize(p, dim=-1)
+    # With p scaled by the root of the inverse temperature the scores are p p^T, and p need not be held twice.
+    # A group's mean then has the factor too: it goes where p is normalised again, and is right where it is not.
+    root = inv_temp**0.5
+
+    def unit(p: Tensor) -> Tensor:
+        return p * (root / p.norm(dim=-1, keepdim=True).clamp(min=1e-12))
+
+    p = unit(p) if normalize else p * root
     for _ in range(iterations):
         # the fused kernel never holds the (n, n) attention; its scale is one number, inv_temp one per image
-        p = F.normalize(F.scaled_dot_product_attention(p * inv_temp, p, p, scale=1.0), dim=-1)
-    return F.scaled_dot_product_attention(p * inv_temp, p, v, scale=1.0)
+        p = F.scaled_dot_product_attention(p, p, p, scale=1.0)
+        p = unit(p) if normalize else p
+    return F.scaled_dot_product_attention(p, p, v, scale=1.0)
 
 
 def gem_attention(
-    projections: list[Tensor], v: Tensor, inv_temp: Tensor | float, iterations: int = 1
+    projections: list[Tensor],
+    v: Tensor,
+    inv_temp: Tensor | float,
+    iterations: int = 1,
+    normalize: bool = True,
 ) -> Tensor:
-    """Mean of the self-self attentions of several projections (GEM's qkv ensemble, section 3.2).
+    """Mean of the self-self attentions of several projections (GEM's qkv ensemble, equation 7).
 
     Args:
         projections: P tensors (B, heads, n, d_head): any of the queries, keys and values.
         v: (B, heads, n, d_head) values.
         inv_temp: as in `self_self_attention`.
         iterations: as in `self_self_attention`.
+        normalize: as in `self_self_attention`.
 
     Returns:
         (B, heads, n, d_head).
@@ -67,5 +83,6 @@ def gem_attention(
     if isinstance(inv_temp, Tensor):
         inv_temp = inv_temp.repeat(count, 1, 1, 1)
     # all projections along the batch axis: one kernel call a step in place of P
-    out = self_self_attention(torch.cat(projections), v.repeat(count, 1, 1, 1), inv_temp, iterations)
+    values = v.repeat(count, 1, 1, 1)
+    out = self_self_attention(torch.cat(projections), values, inv_temp, iterations, normalize)
     return out.unflatten(0, (count, -1)).mean(dim=0)

@@ -1,24 +1,24 @@
-"""Patch features that text can find: GEM, and plain CLIP patches as the baseline."""
+"""Patch features that text can find: GEM and the other training-free methods over one tower."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gem_label.clip.attention import adaptive_inv_temp, gem_attention
+from gem_label.clip.methods import DenseMethod, named
 from gem_label.clip.models import Clip, as_clip
 from gem_label.clip.text import TextEncoder
-from gem_label.clip.towers import TowerBlock
+from gem_label.clip.windows import Encode, Window, encode_scales, encode_windows
 from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
     import open_clip
-
-METHODS = ("gem", "clip")
 
 
 class DenseEncoder:
@@ -26,14 +26,20 @@ class DenseEncoder:
 
     Args:
         clip: what `load_clip` returns, or any open_clip model with a ViT.
-        method: "gem", or "clip" for the patches of the ordinary last block.
-        depth: how many of the last blocks GEM runs on; None takes the model's own, 6 as a rule.
+        method: a name such as "gem", "clip", "maskclip" or "table7/depth-3+mlp" (see `gem_label.clip.methods`),
+            or a `DenseMethod`. The next four change its settings; None leaves them as the method has them.
+        depth: how many of the last blocks the method runs on; GEM's is the model's own, 6 as a rule.
             The authors' package counts one more: its `gem_depth=7` is `depth=6`. The paper's text says 4.
-        iterations: grouping steps of the self-self attention, 0 or more.
-        temperature: None adapts it to each image; a number is used as it stands as the factor on the cosines
-            inside the softmax (an inverse temperature, what the authors' package calls `ss_attn_temp`).
+        iterations: grouping steps of the self-self attention, 0 or more; GEM's is 1.
+        temperature: a number is used as it stands as the factor on the cosines inside the softmax (an inverse
+            temperature, what the authors' package calls `ss_attn_temp`); GEM adapts it to each image.
         projections: which of the projections "q", "k" and "v" are averaged.
         text: the text encoder that `similarity` uses; None makes one with the prompt "a photo of a {}.".
+        window: for large images, slides a window of its crop over them; None takes images whole.
+        scales: factors on the images' sides; features are averaged over them.
+
+    Attributes:
+        method: the resolved settings, with a number for `depth`.
 
     Raises:
         UsageError: for settings that do not exist or do not fit the model.
@@ -42,31 +48,52 @@ class DenseEncoder:
     def __init__(
         self,
         clip: Clip | open_clip.CLIP,
-        method: Literal["gem", "clip"] = "gem",
+        method: str | DenseMethod = "gem",
         depth: int | None = None,
-        iterations: int = 1,
+        iterations: int | None = None,
         temperature: float | None = None,
-        projections: str = "qkv",
+        projections: str | None = None,
         text: TextEncoder | None = None,
+        window: Window | None = None,
+        scales: Sequence[float] = (1.0,),
     ) -> None:
         self.clip = as_clip(clip)
         self.tower = self.clip.tower
-        self.method = method
-        self.depth = self.clip.dense_depth if depth is None else depth
-        self.iterations = iterations
-        self.temperature = temperature
-        self.projections = projections
+        changes = {
+            "depth": depth,
+            "iterations": iterations,
+            "temperature": temperature,
+            "projections": projections,
+        }
+        chosen = replace(
+            named(method) if isinstance(method, str) else method,
+            **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
+        )
+        self.depth = self.clip.dense_depth if chosen.depth is None else chosen.depth
+        self.method = replace(chosen, depth=self.depth)
         self.text = text or TextEncoder(self.clip)
-        if method not in METHODS:
-            raise UsageError(f"unknown dense method {method!r}: choose one of {', '.join(METHODS)}")
+        self.window = window
+        self.scales = tuple(scales)
         if not 1 <= self.depth <= self.tower.num_blocks:
             raise UsageError(
                 f"depth {self.depth} is not 1 to {self.tower.num_blocks}, the blocks of {self.clip.name}"
             )
-        if iterations < 0:
-            raise UsageError(f"iterations must be 0 or more, not {iterations}")
-        if not projections or len(set(projections)) != len(projections) or not set(projections) <= set("qkv"):
-            raise UsageError(f"projections must be some of the letters q, k and v, not {projections!r}")
+        patch = self.tower.patch_size
+        if window is not None and (window.crop % patch or window.stride % patch):
+            raise UsageError(f"a window's crop and stride must be multiples of {patch} px, not {window}")
+        if not self.scales or min(self.scales) <= 0:
+            raise UsageError(f"scales must be numbers above 0, not {self.scales}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides over the features of a model, as JSON: the method's settings, windows and scales."""
+        settings = asdict(self.method)
+        return {
+            "method": settings.pop("name"),
+            **settings,
+            "window": None if self.window is None else asdict(self.window),
+            "scales": list(self.scales),
+        }
 
     def encode(self, images: Tensor) -> Tensor:
         """Patch features.
@@ -77,21 +104,43 @@ class DenseEncoder:
         Returns:
             (B, h, w, d) float32 of unit length, on the model's device.
         """
-        return self._encode(images, with_embedding=False)[0]
+        encode: Encode = self._encode_whole
+        if self.window is not None:
+            encode = functools.partial(
+                encode_windows, encode, window=self.window, patch_size=self.tower.patch_size
+            )
+        if self.scales == (1.0,):
+            return encode(images)
+        return encode_scales(encode, images, self.scales, self.tower.patch_size)
 
     def encode_with_class_token(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch features and the ordinary image embedding, out of one pass.
+        """Patch features and the ordinary image embedding, out of one pass where images are taken whole.
 
         Args:
             images: as in `encode`.
 
         Returns:
             (B, h, w, d) patch features and (B, d) image embeddings, both float32 of unit length. At the
-            tower's native size the embedding is that of the model's own `encode_image`.
+            tower's native size the embedding is that of the model's own `encode_image`. With windows or
+            scales it is that of the image reduced to the native size, in its aspect ratio.
         """
-        patches, embedding = self._encode(images, with_embedding=True)
-        assert embedding is not None
-        return patches, embedding
+        if self.window is None and self.scales == (1.0,):
+            return self._run(images)
+        return self.encode(images), self._embed(self._at_native_size(images))
+
+    def encode_layers(self, images: Tensor) -> Tensor:
+        """The dense stream after every block, as if it were the last (GEM supplement, D.3).
+
+        Args:
+            images: as in `encode`, taken whole.
+
+        Returns:
+            (blocks, B, h, w, d) float32 of unit length; the last is what `encode` gives. Blocks ahead of the
+            last `depth` show the ordinary stream.
+        """
+        grid = self.tower.grid(images)
+        with torch.no_grad():
+            return torch.stack([self._features(dense, grid) for dense, _ in self._streams(images)])
 
     def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """Cosine of each patch with each text.
@@ -108,41 +157,48 @@ class DenseEncoder:
         return torch.einsum("bhwd,cd->bchw", patches, embeddings)
 
     @torch.no_grad()
-    def _encode(self, images: Tensor, with_embedding: bool) -> tuple[Tensor, Tensor | None]:
-        tower = self.tower
-        grid = tower.grid(images)
-        x = tower.tokens(images.to(self.clip.device))
-        if self.method == "clip":
-            for block in tower.blocks:
-                x = block(x)
-            dense = x
-        else:
-            dense, x = self._gem(x, with_embedding)
-        patches = F.normalize(tower.project(tower.patches(dense, grid)).float(), dim=-1)
-        return patches, F.normalize(tower.pool(x).float(), dim=-1) if with_embedding else None
+    def _encode_whole(self, images: Tensor) -> Tensor:
+        *_, (dense, _) = self._streams(images, finish=False)
+        return self._features(dense, self.tower.grid(images))
 
-    def _gem(self, x: Tensor, finish: bool) -> tuple[Tensor, Tensor]:
-        """GEM's stream and the ordinary one; unless `finish` is set the latter stops short of its last block.
+    @torch.no_grad()
+    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        *_, (dense, ordinary) = self._streams(images)
+        embedding = F.normalize(self.tower.pool(ordinary).float(), dim=-1)
+        return self._features(dense, self.tower.grid(images)), embedding
 
-        The GEM stream parts from the ordinary one `depth` blocks before the end and then only adds attention
-        branches, no MLP; the ordinary stream goes on as trained and feeds every block (GEM, figure 2).
+    @torch.no_grad()
+    def _embed(self, images: Tensor) -> Tensor:
+        x = self.tower.tokens(images.to(self.clip.device))
+        for block in self.tower.blocks:
+            x = block(x)
+        return F.normalize(self.tower.pool(x).float(), dim=-1)
+
+    def _at_native_size(self, images: Tensor) -> Tensor:
+        size = self.clip.input_size(images.shape[-2], images.shape[-1], self.tower.native_size)
+        return F.interpolate(images, size=size, mode="bicubic", antialias=True)
+
+    def _features(self, dense: Tensor, grid: tuple[int, int]) -> Tensor:
+        return F.normalize(self.tower.project(self.tower.patches(dense, grid)).float(), dim=-1)
+
+    def _streams(self, images: Tensor, finish: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+        """The dense and the ordinary stream after every block, both (B, n, D).
+
+        The ordinary stream goes on as trained and feeds every block (GEM, figure 2). Unless `finish` is set it
+        stops short of its last block wherever the dense stream does not need it.
         """
-        first = self.tower.num_blocks - self.depth
-        for block in self.tower.blocks[:first]:
-            x = block(x)
-        dense = x
-        for block in self.tower.blocks[first:-1]:
-            dense = dense + self._gem_branch(block, x)
-            x = block(x)
-        last = self.tower.blocks[-1]
-        dense = dense + self._gem_branch(last, x)
-        return dense, last(x) if finish else x
-
-    def _gem_branch(self, block: TowerBlock, x: Tensor) -> Tensor:
-        """GEM's attention branch of one block on the ordinary stream, (B, n, D) -> (B, n, D)."""
-        x = block.ln_1(x)
-        projected = dict(zip("qkv", block.qkv(x), strict=True))
-        v = projected["v"]
-        inv_temp = adaptive_inv_temp(x, v.shape[-1]) if self.temperature is None else self.temperature
-        chosen = [projected[name] for name in self.projections]
-        return block.out_proj(gem_attention(chosen, v, inv_temp, self.iterations))
+        first = self.tower.num_blocks - (0 if self.method.is_ordinary else self.depth)
+        dense = x = self.tower.tokens(images.to(self.clip.device))
+        for index, block in enumerate(self.tower.blocks):
+            if index < first:
+                dense = x = block(x)
+            else:
+                normed = block.ln_1(x)
+                q, k, v = block.qkv(normed)
+                branch = block.out_proj(self.method.attend(normed, q, k, v))
+                dense = dense + branch if self.method.residual else branch
+                if self.method.mlp:
+                    dense = block.feed_forward(dense)
+                if finish or index + 1 < self.tower.num_blocks:
+                    x = block.attend(x, q, k, v)
+            yield dense, x

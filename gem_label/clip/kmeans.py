@@ -1,0 +1,69 @@
+"""K-means over tokens: the hard clustering that GEM's self-self attention is compared with (supplement, E)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MAX_STEPS = 30
+
+
+def kmeans(points: Tensor, clusters: int) -> Tensor:
+    """Cluster the points of every set by Lloyd's algorithm with Euclidean distances.
+
+    The first centre is the point nearest the mean of the set, each further one the point farthest from the
+    centres before it: no chance is involved, so a set's clusters do not depend on its batch or on a seed.
+
+    Args:
+        points: (..., n, d), n points in each set.
+        clusters: how many; no more than n are made.
+
+    Returns:
+        (..., n) int64 cluster numbers in [0, clusters).
+    """
+    sets = points.float().flatten(0, -3)
+    centres = _farthest_first(sets, min(clusters, sets.shape[1]))
+    assigned = torch.cdist(sets, centres).argmin(dim=-1)
+    for _ in range(MAX_STEPS):
+        means, sizes = _sums(sets, assigned, centres.shape[1])
+        # an empty cluster keeps its centre
+        centres = torch.where(sizes > 0, means / sizes.clamp(min=1), centres)
+        previous, assigned = assigned, torch.cdist(sets, centres).argmin(dim=-1)
+        if torch.equal(previous, assigned):
+            break
+    return assigned.view(points.shape[:-1])
+
+
+def cluster_mean(values: Tensor, assigned: Tensor) -> Tensor:
+    """Every value replaced by the mean over its cluster.
+
+    Args:
+        values: (..., n, d).
+        assigned: (..., n) cluster numbers.
+
+    Returns:
+        (..., n, d) in the type of `values`.
+    """
+    sets, flat = values.flatten(0, -3), assigned.flatten(0, -2)
+    sums, sizes = _sums(sets, flat, int(flat.max()) + 1)
+    means = sums / sizes.clamp(min=1)
+    return means.gather(1, flat[..., None].expand_as(sets)).view(values.shape).to(values)
+
+
+def _farthest_first(sets: Tensor, clusters: int) -> Tensor:
+    """Centres to start from: (S, n, d) -> (S, clusters, d)."""
+    batch = torch.arange(len(sets), device=sets.device)
+    first = torch.cdist(sets, sets.mean(dim=1, keepdim=True))[..., 0].argmin(dim=-1)
+    centres = [sets[batch, first]]
+    nearest = torch.full(sets.shape[:2], torch.inf, device=sets.device)
+    while len(centres) < clusters:
+        nearest = nearest.minimum(torch.cdist(sets, centres[-1][:, None])[..., 0])
+        centres.append(sets[batch, nearest.argmax(dim=-1)])
+    return torch.stack(centres, dim=1)
+
+
+def _sums(sets: Tensor, assigned: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
+    """Sums (S, K, d) and sizes (S, K, 1) of the clusters of (S, n, d)."""
+    members = F.one_hot(assigned, clusters).to(sets).transpose(1, 2)
+    return members @ sets, members.sum(dim=-1, keepdim=True)
