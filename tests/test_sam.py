@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -14,10 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+from sam_fixture import RememberingEncoder
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
 from segment_anything.utils.transforms import ResizeLongestSide
-from torch import nn
 from torch.nn import functional
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
@@ -36,22 +35,6 @@ LENIENT = {"pred_iou_thresh": 0.6, "stability_score_thresh": 0.7, "points_per_ba
 def mobile_sam() -> Sam:
     pull_weights("mobile_sam", progress=False)
     return load_sam("mobile_sam")
-
-
-class RememberingEncoder(nn.Module):
-    """The image encoder, run once per input: the generator and we then start from the very same features."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.img_size = encoder.img_size
-        self.seen: dict[bytes, torch.Tensor] = {}
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        key = hashlib.sha256(x.numpy().tobytes()).digest()
-        if key not in self.seen:
-            self.seen[key] = self.encoder(x)
-        return self.seen[key]
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +171,22 @@ def smooth_logits(seed: int, size: tuple[int, int]) -> torch.Tensor:
 def test_interpolation_is_that_of_torch(target: tuple[int, int]) -> None:
     logits = smooth_logits(0, (64, 48))
     expected = functional.interpolate(logits[None, None], target, mode="bilinear", align_corners=False)[0, 0]
-    rows, columns = upsample.axis_taps(64, target[0]), upsample.axis_taps(48, target[1])
-    torch.testing.assert_close(upsample.interpolate(logits, rows, columns), expected, atol=1e-5, rtol=0)
+    rows, columns = (upsample.resizing(n, [(m, m)]) for n, m in zip(logits.shape, target, strict=True))
+    y, x = slice(target[0] // 3, target[0]), slice(0, target[1])
+    found = upsample.interpolate(logits, rows, columns, y, x)
+    torch.testing.assert_close(found, expected[y, x].T, atol=1e-5, rtol=0)
+
+
+def test_resizing_twice_is_what_sam_does_after_decoding(quick_sam: Sam) -> None:
+    """`postprocess_masks`: to the model's square input, without its padding, to the photo."""
+    logits, resized, size = smooth_logits(3, (256, 256)), (683, 1024), (427, 640)
+    expected = quick_sam.model.postprocess_masks(logits[None, None], resized, size)[0, 0]
+    rows, columns = (
+        upsample.resizing(256, [(1024, kept), (n, n)]) for kept, n in zip(resized, size, strict=True)
+    )
+    assert (rows.reach, columns.reach) == (172, 256)
+    found = upsample.interpolate(logits[:172], rows, columns, slice(0, 427), slice(0, 640))
+    torch.testing.assert_close(found, expected.T, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -202,7 +199,7 @@ def test_outline_is_the_upsampled_mask(
     monkeypatch.setattr(upsample, "_STRIP_PIXELS", strip)
     logits, (top, left) = smooth_logits(seed, (64, 48)), (5, 11) if seed % 2 else (0, 0)
     height, width = target[0] + 2 * top, target[1] + left
-    rows, columns = upsample.axis_taps(64, target[0]), upsample.axis_taps(48, target[1])
+    rows, columns = upsample.resizing(64, [(target[0],) * 2]), upsample.resizing(48, [(target[1],) * 2])
     found = upsample.outline(logits, rows, columns, (top, left), height, cutoff=0.0, offset=1.0)
 
     full = functional.interpolate(logits[None, None], target, mode="bilinear", align_corners=False)[0, 0]
@@ -218,8 +215,8 @@ def test_outline_is_the_upsampled_mask(
 @pytest.mark.parametrize("value", [-5.0, 5.0, 0.0])
 def test_outline_of_constant_logits(value: float) -> None:
     """Nothing, everything, and a mask that is there at the lower cutoff alone."""
-    taps = upsample.axis_taps(16, 40)
-    found = upsample.outline(torch.full((16, 16), value), taps, taps, (0, 0), 40, 0.0, 1.0)
+    axis = upsample.resizing(16, [(40, 40)])
+    found = upsample.outline(torch.full((16, 16), value), axis, axis, (0, 0), 40, 0.0, 1.0)
     everything = value > 1
     assert upsample.encode_outline(found.positions, 40, 40) == encode_mask(np.full((40, 40), everything))
     assert found.box == ((0, 0, 39, 39) if everything else (0, 0, 0, 0))

@@ -14,13 +14,6 @@ from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import UsageError
 
 
-class Proposals(StrEnum):
-    """How masks are proposed."""
-
-    exact = "exact"
-    fast = "fast"
-
-
 class Engine(StrEnum):
     """Who does the work."""
 
@@ -45,15 +38,12 @@ def label(
     sam: Annotated[
         str, typer.Option(help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file of one of them.")
     ] = options.DEFAULT_SAM,
-    proposals: Annotated[
-        Proposals, typer.Option(help="exact: as SamAutomaticMaskGenerator; fast is not there yet.")
-    ] = Proposals.exact,
-    points_per_side: Annotated[int, typer.Option(help="Prompts along each side of the photo.")] = 32,
-    crop_layers: Annotated[int, typer.Option(help="Layers of crops to look into as well.")] = 0,
-    pred_iou_thresh: Annotated[
-        float, typer.Option(help="SAM's own estimate a mask must pass, 0 to 1.")
-    ] = 0.88,
-    stability_thresh: Annotated[float, typer.Option(help="Stability a mask must have, 0 to 1.")] = 0.95,
+    proposals: options.ProposalsOption = options.Proposals.exact,
+    points_per_side: options.PointsPerSide = None,
+    max_prompts: options.MaxPrompts = None,
+    crop_layers: options.CropLayers = 0,
+    pred_iou_thresh: options.PredIouThresh = None,
+    stability_thresh: options.StabilityThresh = None,
     keep_patches: Annotated[
         bool, typer.Option("--keep-patches", help="Keep each photo's patch features in RUN/patches.")
     ] = False,
@@ -87,15 +77,10 @@ def label(
     from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run
     from gem_label.sam.models import load_sam
-    from gem_label.sam.proposals import ProposalSettings
 
     label_settings = LabelSettings(min_score=min_score, top_k=top_k, image_top_k=image_top_k or None)
-    proposal_settings = ProposalSettings(
-        mode=proposals.value,
-        points_per_side=points_per_side,
-        crop_n_layers=crop_layers,
-        pred_iou_thresh=pred_iou_thresh,
-        stability_score_thresh=stability_thresh,
+    proposal_settings = options.proposal_settings(
+        proposals, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh
     )
     where = options.resolve_device(device)
     labeler = Labeler(load_clip(options.absolute_clip(clip), where), load_sam(sam, where), proposal_settings)

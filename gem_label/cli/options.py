@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
     from gem_label.runs import Run
+    from gem_label.sam.proposals import AnySettings
     from gem_label.vocabulary import Vocabulary
 
 DEFAULT_CLIP = "ViT-B-16/openai"
@@ -83,6 +84,64 @@ def absolute_clip(name: str) -> str:
     if name != "demo" and folder.is_dir():
         return str(folder.resolve())
     return f"{architecture}/{file.resolve()}" if weights and file.is_file() else name
+
+
+class Proposals(StrEnum):
+    """How masks are proposed."""
+
+    exact = "exact"
+    fast = "fast"
+
+
+ProposalsOption = Annotated[
+    Proposals, typer.Option(help="exact: as SamAutomaticMaskGenerator; fast: a tenth of the prompts.")
+]
+PointsPerSide = Annotated[
+    int | None,
+    typer.Option(help="Prompts along each side of the photo: 32; for fast of its first grid: 8."),
+]
+MaxPrompts = Annotated[
+    int | None, typer.Option(help="fast: most prompts for a photo, 192 unless given; more find more.")
+]
+CropLayers = Annotated[int, typer.Option(help="exact: layers of crops to look into as well.")]
+PredIouThresh = Annotated[
+    float | None,
+    typer.Option(help="SAM's own estimate a mask must pass, 0 to 1: 0.88; for fast 0.7."),
+]
+StabilityThresh = Annotated[
+    float | None, typer.Option(help="Stability a mask must have, 0 to 1: 0.95; for fast 0.7.")
+]
+
+
+def proposal_settings(
+    proposals: Proposals,
+    points_per_side: int | None = None,
+    max_prompts: int | None = None,
+    crop_layers: int = 0,
+    pred_iou_thresh: float | None = None,
+    stability_thresh: float | None = None,
+) -> AnySettings:
+    """The settings that the options give; what is None has the default of its mode.
+
+    Raises:
+        UsageError: an option of the other mode, or a value that makes no sense.
+    """
+    from gem_label.sam.fast import FastSettings
+    from gem_label.sam.proposals import ProposalSettings
+
+    shared: dict[str, Any] = {
+        "points_per_side": points_per_side,
+        "pred_iou_thresh": pred_iou_thresh,
+        "stability_score_thresh": stability_thresh,
+    }
+    given = {name: value for name, value in shared.items() if value is not None}
+    if proposals is Proposals.fast:
+        if crop_layers:
+            raise UsageError("--crop-layers goes with --proposals exact: fast looks at the whole photo alone")
+        return FastSettings(**given | ({} if max_prompts is None else {"max_prompts": max_prompts}))
+    if max_prompts is not None:
+        raise UsageError("--max-prompts goes with --proposals fast: exact asks about every --points-per-side")
+    return ProposalSettings(crop_n_layers=crop_layers, **given)
 
 
 def resolve_device(device: Device) -> str:

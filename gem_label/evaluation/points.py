@@ -7,7 +7,7 @@ FP, yes-points outside it are FN.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +58,12 @@ class PointAverages:
 
 
 def min_max(similarity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each of C maps (C, h, w) scaled to [0, 1]; a constant map becomes zeros."""
+    """Each of C maps (C, h, w) scaled to [0, 1]; a constant map becomes zeros.
+
+    Example:
+        >>> min_max(np.array([[[1.0, 3.0, 2.0]], [[5.0, 5.0, 5.0]]])).tolist()
+        [[[0.0, 1.0, 0.5]], [[0.0, 0.0, 0.0]]]
+    """
     low = similarity.min(axis=(1, 2), keepdims=True)
     span = similarity.max(axis=(1, 2), keepdims=True) - low
     return (similarity - low) / np.where(span > 0, span, 1.0)
@@ -68,6 +73,13 @@ def values_at(maps: NDArray[np.float32], points: ImagePoints) -> NDArray[np.floa
     """Bilinear value of each point's own class map: maps (C, h, w) -> (P,).
 
     Patch centres are half a patch in from the border, as when a map is resized with align_corners=False.
+
+    Example:
+        Two patches side by side have their centres at x = 1/4 and 3/4; half-way between them counts the mean.
+
+        >>> p = ImagePoints(np.array([0.25, 0.5, 1.0]), np.full(3, 0.5), np.zeros(3, np.int64), np.ones(3, bool))
+        >>> values_at(np.array([[[0.0, 1.0]]]), p).tolist()
+        [0.0, 0.5, 1.0]
     """
     _, h, w = maps.shape
     y = np.clip(points.y * h - 0.5, 0, h - 1)
@@ -113,6 +125,11 @@ def assign_masks(pooled: NDArray[np.float32], rule: Literal["threshold", "argmax
     Args:
         pooled: (N, C) scaled similarity pooled over each mask, in [0, 1].
         rule: "threshold", a mask belongs to every class it reaches the threshold for; "argmax", to its best class.
+
+    Example:
+        >>> pooled = np.array([[0.9, 0.6], [0.1, 0.3]])
+        >>> assign_masks(pooled, "threshold").tolist(), assign_masks(pooled, "argmax").tolist()
+        ([[True, True], [False, False]], [[True, False], [False, True]])
     """
     if rule == "threshold":
         return pooled >= SIMILARITY_THRESHOLD
@@ -122,42 +139,90 @@ def assign_masks(pooled: NDArray[np.float32], rule: Literal["threshold", "argmax
     return best
 
 
-def mask_prediction(masks: MaskSet, belongs: NDArray[np.bool_], points: ImagePoints) -> NDArray[np.bool_]:
-    """GEM-SAM: does any mask of the point's class cover the point? (P,) bool.
-
-    Args:
-        masks: N masks of the image.
-        belongs: (N, C) from `assign_masks`.
-        points: the answered points.
-    """
+def covered_points(masks: MaskSet, points: ImagePoints) -> NDArray[np.bool_]:
+    """Which of N masks cover which of P points, (N, P) bool; masks are decoded one at a time."""
     rows, columns = points.pixels(masks.height, masks.width)
-    covered = np.zeros(len(points.x), bool)
-    for mask, classes in zip(masks, belongs, strict=True):
-        covered |= mask[rows, columns] & classes[points.class_index]
+    covered = np.zeros((len(masks), len(points.x)), bool)
+    for i, mask in enumerate(masks):
+        covered[i] = mask[rows, columns]
     return covered
 
 
-def average_iou(images: Sequence[tuple[Sequence[str], NDArray[np.int64]]]) -> PointAverages:
-    """The three averages over all images.
+def union_prediction(
+    covered: NDArray[np.bool_], belongs: NDArray[np.bool_], points: ImagePoints
+) -> NDArray[np.bool_]:
+    """GEM-SAM: does any mask of the point's class cover the point? (P,) bool.
 
     Args:
-        images: per image its class names and their (C, 3) counts. Classes without any count (no yes-point and
-            nothing wrongly predicted) have no IoU and are left out.
+        covered: (N, P) from `covered_points`.
+        belongs: (N, C) from `assign_masks`.
+        points: the answered points.
     """
-    pairs: list[float] = []
-    means: list[float] = []
-    pooled: dict[str, NDArray[np.int64]] = {}
-    for names, counts in images:
+    return np.asarray((covered & belongs[:, points.class_index]).any(axis=0))
+
+
+def mask_prediction(masks: MaskSet, belongs: NDArray[np.bool_], points: ImagePoints) -> NDArray[np.bool_]:
+    """`union_prediction` of N masks that belong (N, C) to classes, (P,) bool."""
+    return union_prediction(covered_points(masks, points), belongs, points)
+
+
+class PointTotals:
+    """Adds up the counts of any number of images; holds one row a class, nothing per image.
+
+    Example:
+        A cat with IoU 1/2 and a dog with 1 in one image, a cat with 1 in another; a class without counts has
+        no IoU.
+
+        >>> totals = PointTotals()
+        >>> totals.add(["cat", "dog", "cup"], np.array([[1, 0, 1], [2, 0, 0], [0, 0, 0]]))
+        >>> totals.add(["cat"], np.array([[3, 0, 0]]))
+        >>> averages = totals.averages()
+        >>> [round(value, 4) for value in (averages.pairs, averages.images, averages.classes)]
+        [0.8333, 0.875, 0.9]
+        >>> {name: round(iou, 2) for name, iou in totals.class_ious().items()}
+        {'cat': 0.8, 'dog': 1.0}
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[str, NDArray[np.int64]] = {}
+        self.pairs = self.images = 0
+        self._pair_sum = self._image_sum = 0.0
+
+    def add(self, classes: Sequence[str], counts: NDArray[np.int64]) -> None:
+        """Add one image.
+
+        Args:
+            classes: its C distinct classes.
+            counts: (C, 3) TP, FP, FN. A class without any count (no yes-point and nothing wrongly predicted)
+                has no IoU and is left out.
+        """
         valid = counts.sum(axis=1) > 0
         ious = counts[valid, 0] / counts[valid].sum(axis=1)
-        pairs.extend(ious.tolist())
         if len(ious):
-            means.append(float(ious.mean()))
-        for name, row in zip(names, counts, strict=True):
-            pooled[name] = pooled.get(name, np.zeros(3, np.int64)) + row
-    totals = [row[0] / row.sum() for row in pooled.values() if row.sum()]
+            self.pairs += len(ious)
+            self.images += 1
+            self._pair_sum += float(ious.sum())
+            self._image_sum += float(ious.mean())
+        for name, row in zip(classes, counts, strict=True):
+            self.counts[name] = self.counts.get(name, 0) + row
 
-    def mean(values: Sequence[float]) -> float:
-        return float(np.mean(values)) if values else 0.0
+    def class_ious(self) -> dict[str, float]:
+        """IoU of each class from its counts pooled over all images."""
+        return {name: float(row[0] / row.sum()) for name, row in self.counts.items() if row.sum()}
 
-    return PointAverages(pairs=mean(pairs), images=mean(means), classes=mean(totals))
+    def averages(self) -> PointAverages:
+        """The three averages; 0 where there is nothing to average."""
+        ious = self.class_ious()
+        return PointAverages(
+            pairs=self._pair_sum / max(1, self.pairs),
+            images=self._image_sum / max(1, self.images),
+            classes=sum(ious.values()) / max(1, len(ious)),
+        )
+
+
+def average_iou(images: Iterable[tuple[Sequence[str], NDArray[np.int64]]]) -> PointAverages:
+    """The three averages over all images, each with its class names and their (C, 3) counts."""
+    totals = PointTotals()
+    for names, counts in images:
+        totals.add(names, counts)
+    return totals.averages()

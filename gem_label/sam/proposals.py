@@ -1,13 +1,12 @@
 """Mask proposals: SAM asked about every point of a grid, filtered as `SamAutomaticMaskGenerator` filters.
 
-The masks are the same as that generator's, up to float noise; the order of the work differs so that memory
-stays bounded. The decoder's 256 x 256 logits are filtered by predicted IoU first; only the survivors are
-upsampled to the photo, each inside its own box, and at once become run lengths.
+The masks are the same as that generator's, up to float noise; the order of the work differs, for speed and so that
+memory stays bounded. SAM's own estimate of the masks' IoU comes first; only masks that pass are drawn, each is
+resized to the photo inside its own box, and at once becomes run lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,20 +15,20 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from segment_anything.modeling import Sam as SegmentAnything
 from segment_anything.utils.amg import batched_mask_to_box, is_box_near_crop_edge, remove_small_regions
-from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
-from torch.nn import functional
 from torchvision.ops.boxes import batched_nms
 
-from gem_label.errors import ImageError, UsageError
+from gem_label.errors import UsageError
 from gem_label.masks import MaskSet, encode_mask
+from gem_label.sam.decoder import PointDecoder
+from gem_label.sam.encoding import encode_image
+from gem_label.sam.fast import FastSettings, propose_fast
 from gem_label.sam.models import Sam
 from gem_label.sam.prompts import Crop, crop_prompts
-from gem_label.sam.upsample import axis_taps, encode_outline, outline
+from gem_label.sam.upsample import Axis, encode_outline, outline
 
-# On a CPU a larger batch leaves the caches: 0.11 s a prompt at 4, 0.20 s at 64 (one core).
-_POINTS_ON_CPU, _POINTS_ON_GPU = 4, 64
-_MASKS_AT_ONCE = 16  # logits over the model's 1024 x 1024 input held at a time: 64 MiB of float32
+# A prompt's image tokens take 2 MB until its masks are drawn.
+_POINTS_ON_CPU, _POINTS_ON_GPU = 8, 64
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class ProposalSettings:
     Attributes:
         mode: "exact" proposes the generator's own masks.
         points_per_side: points along one side of the grid over the whole photo.
-        points_per_batch: prompts decoded at once; None takes 64 on a GPU and 4 on a CPU, which is twice as
-            fast there and gives the same masks up to float noise.
+        points_per_batch: prompts decoded at once; None takes 64 on a GPU and 8 on a CPU. The masks are the same
+            up to float noise.
         pred_iou_thresh: a mask passes when SAM's own estimate of its IoU is higher; 0 lets all pass.
         stability_score_thresh: a mask passes when its stability is at least that; 0 lets all pass.
         stability_score_offset: how far the cutoff is moved up and down to measure stability, in logits.
@@ -67,10 +66,10 @@ class ProposalSettings:
     min_mask_region_area: int = 0
 
     def __post_init__(self) -> None:
-        if self.mode == "fast":
-            raise UsageError("proposals `fast` come later: use `exact`")
         if self.mode != "exact":
-            raise UsageError(f"unknown proposals {self.mode!r}: use `exact`")
+            raise UsageError(
+                f"{self.mode!r} is not `exact`: `fast` proposals have settings of their own, FastSettings"
+            )
         for name in ("points_per_side", "points_per_batch", "crop_n_points_downscale_factor"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -83,6 +82,9 @@ class ProposalSettings:
                 f"points_per_side {self.points_per_side} leaves no point in crop layer {self.crop_n_layers}: "
                 "take more points or a smaller crop_n_points_downscale_factor"
             )
+
+
+AnySettings = ProposalSettings | FastSettings
 
 
 @dataclass(frozen=True)
@@ -124,17 +126,19 @@ def _join(parts: list[_Candidates]) -> _Candidates:
 
 
 @torch.no_grad()
-def propose_masks(sam: Sam, image: NDArray[np.uint8], settings: ProposalSettings | None = None) -> MaskSet:
-    """Class-agnostic masks of one photo, from SAM prompted with a grid of points.
+def propose_masks(sam: Sam, image: NDArray[np.uint8], settings: AnySettings | None = None) -> MaskSet:
+    """Class-agnostic masks of one photo, from SAM prompted with points.
 
     Args:
         sam: the model.
         image: (H, W, 3) uint8 RGB.
-        settings: grid, filters and suppression; `ProposalSettings()` when None.
+        settings: `ProposalSettings` for `exact` proposals, `FastSettings` for `fast` ones; `ProposalSettings()`
+            when None.
 
     Returns:
-        The masks in the order of `SamAutomaticMaskGenerator` (by predicted IoU, best first, when there are no
-        crop layers), the same at every call, without empty ones. `predicted_iou` is SAM's raw estimate, which
+        The masks, the same at every call, without empty ones. `exact` has the order of
+        `SamAutomaticMaskGenerator` (by predicted IoU, best first, when there are no crop layers), `fast` is by
+        predicted IoU. `predicted_iou` is SAM's raw estimate, which
         may be a little above 1.
 
     Raises:
@@ -144,6 +148,8 @@ def propose_masks(sam: Sam, image: NDArray[np.uint8], settings: ProposalSettings
     settings = ProposalSettings() if settings is None else settings
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    if isinstance(settings, FastSettings):
+        return propose_fast(sam, image, settings)
     height, width = image.shape[:2]
     crops = crop_prompts(
         height,
@@ -173,29 +179,25 @@ def _propose_in_crop(
     model: SegmentAnything, image: NDArray[np.uint8], crop: Crop, settings: ProposalSettings
 ) -> _Candidates:
     x0, y0, x1, y1 = crop.box
-    pixels = image[y0:y1, x0:x1]
-    resize = ResizeLongestSide(model.image_encoder.img_size)
-    if min(resize.get_preprocess_shape(crop.height, crop.width, resize.target_length)) < 1:
-        raise ImageError(f"{crop.width} x {crop.height} pixels are too thin for SAM")
-    resized = torch.as_tensor(resize.apply_image(pixels), device=model.device).permute(2, 0, 1)[None]
-    features = model.image_encoder(model.preprocess(resized))
-    input_size = (resized.shape[-2], resized.shape[-1])
-    prompts = resize.apply_coords(crop.points, pixels.shape[:2])
+    encoded = encode_image(model, image[y0:y1, x0:x1])
+    prompts = encoded.to_input(crop.points)
+    decoder = PointDecoder(model, encoded.features, (encoded.rows.reach, encoded.columns.reach))
     parts = []
     at_once = settings.points_per_batch or (_POINTS_ON_CPU if model.device.type == "cpu" else _POINTS_ON_GPU)
     for start in range(0, len(prompts), at_once):
         batch = slice(start, start + at_once)
-        logits, predicted_iou = _decode_points(model, features, prompts[batch])
+        decoded = decoder.read(prompts[batch])
+        passed = decoded.predicted_iou > (settings.pred_iou_thresh or -torch.inf)
         points = torch.as_tensor(crop.points[batch] + [x0, y0], dtype=torch.float32)
         parts.append(
             _filter_masks(
-                model,
-                logits.flatten(0, 1),
-                predicted_iou.flatten(),
-                points.repeat_interleave(logits.shape[1], dim=0),
-                input_size,
+                decoder.draw(decoded, passed),
+                decoded.predicted_iou[passed],
+                points.repeat_interleave(passed.sum(1).cpu(), dim=0),
+                (encoded.rows, encoded.columns),
                 crop,
                 (image.shape[0], image.shape[1]),
+                model.mask_threshold,
                 settings,
             )
         )
@@ -203,71 +205,37 @@ def _propose_in_crop(
     return found[_suppress(found.boxes, found.predicted_iou, settings.box_nms_thresh)]
 
 
-def _decode_points(
-    model: SegmentAnything, features: Tensor, prompts: NDArray[np.float64]
-) -> tuple[Tensor, Tensor]:
-    """Three masks per point: logits (P, 3, 256, 256) and predicted IoU (P, 3).
-
-    Args:
-        features: (1, 256, 64, 64) image features.
-        prompts: (P, 2) points x, y in the model's input frame.
-    """
-    # Like the generator: points go in as float64 where the device has it, and become float32 in the encoding.
-    dtype = torch.float32 if model.device.type == "mps" else torch.float64
-    points = torch.as_tensor(prompts, dtype=dtype, device=model.device)[:, None]
-    labels = torch.ones(points.shape[:2], dtype=torch.int, device=model.device)
-    sparse, dense = model.prompt_encoder(points=(points, labels), boxes=None, masks=None)
-    return model.mask_decoder(
-        image_embeddings=features,
-        image_pe=model.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=True,
-    )
-
-
 def _filter_masks(
-    model: SegmentAnything,
     logits: Tensor,
     predicted_iou: Tensor,
     points: Tensor,
-    input_size: tuple[int, int],
+    axes: tuple[Axis, Axis],
     crop: Crop,
     image_size: tuple[int, int],
+    cutoff: float,
     settings: ProposalSettings,
 ) -> _Candidates:
-    """The masks that pass predicted IoU, stability and the crop's edge, as run lengths of the whole photo.
+    """The masks that pass stability and the crop's edge, as run lengths of the whole photo.
 
     Args:
-        logits: (M, 256, 256), over the model's padded square input.
+        logits: (M, h, w) of the crop.
         predicted_iou: (M,).
         points: (M, 2) prompts in pixels of the photo.
-        input_size: height and width of the resized crop inside the padded input.
+        axes: rows from h to the crop's height and columns from w to its width.
         crop: the part of the photo that was encoded.
         image_size: height and width of the photo.
+        cutoff: logit above which a pixel belongs to the mask.
         settings: thresholds.
     """
-    if settings.pred_iou_thresh > 0:
-        passed = predicted_iou > settings.pred_iou_thresh
-        logits, predicted_iou, points = logits[passed], predicted_iou[passed], points[passed.cpu()]
     height, width = image_size
-    rows = axis_taps(input_size[0], crop.height, model.device)
-    columns = axis_taps(input_size[1], crop.width, model.device)
+    top_left = (crop.box[1], crop.box[0])
     counts, kept, boxes, stabilities = [], [], [], []
-    for index, canvas in enumerate(_unpadded(model, logits, input_size)):
-        found = outline(
-            canvas,
-            rows,
-            columns,
-            (crop.box[1], crop.box[0]),
-            height,
-            model.mask_threshold,
-            settings.stability_score_offset,
-        )
+    for index, mask in enumerate(logits):
+        found = outline(mask, *axes, top_left, height, cutoff, settings.stability_score_offset)
         if not len(found.positions) or found.stability < settings.stability_score_thresh:
             continue
         box = torch.tensor([found.box], dtype=torch.float32)
-        if _ends_at_crop_edge(box, crop, (height, width)):
+        if _ends_at_crop_edge(box, crop, image_size):
             continue
         kept.append(index)
         counts.append(encode_outline(found.positions, height, width))
@@ -281,15 +249,6 @@ def _filter_masks(
         points[kept],
         torch.full((len(kept),), float(crop.height * crop.width)),
     )
-
-
-def _unpadded(model: SegmentAnything, logits: Tensor, input_size: tuple[int, int]) -> Iterator[Tensor]:
-    """Logits over the resized crop, one (h, w) at a time: the first half of `Sam.postprocess_masks`."""
-    side = model.image_encoder.img_size
-    for start in range(0, len(logits), _MASKS_AT_ONCE):  # split() would give one empty chunk of no masks
-        chunk = logits[start : start + _MASKS_AT_ONCE]
-        square = functional.interpolate(chunk[None], (side, side), mode="bilinear", align_corners=False)[0]
-        yield from square[:, : input_size[0], : input_size[1]]
 
 
 def _ends_at_crop_edge(box: Tensor, crop: Crop, image_size: tuple[int, int]) -> bool:

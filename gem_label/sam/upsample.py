@@ -1,14 +1,14 @@
 """SAM's low-resolution logits as masks of the photo, computed only where they can be positive.
 
-`Sam.postprocess_masks` upsamples every mask to the whole photo, 48 MB a mask at 12 megapixels. Bilinear
-interpolation never exceeds the values it lies between, so outside the rows and columns whose logits pass the
-cutoff there is nothing to compute; large masks are computed in strips of columns, the order of COCO run
-lengths. All functions are pure.
+`Sam.postprocess_masks` resizes every mask twice, to the model's input and from there to the photo: 48 MB a mask at 12
+megapixels. Along one axis both are one narrow matrix. Bilinear interpolation never exceeds the values it lies
+between, so outside the rows and columns whose logits pass the cutoff there is nothing to compute; large masks are
+computed in strips of columns, the order of COCO run lengths. All functions are pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,26 +16,30 @@ import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
+from torch.nn import functional
 
 _STRIP_PIXELS = 1 << 20  # logits of one strip: 4 MiB of float32, which a CPU cache holds
+_SAMPLES_AT_ONCE = 64  # along an axis: few enough that they read a narrow band of the logits
 
 
 @dataclass(frozen=True)
-class Taps:
-    """Where bilinear interpolation along one axis reads: out = (1 - weight) * in[low] + weight * in[high].
+class Axis:
+    """Resizing along one axis, linear in the samples: out = weights @ in.
 
     Attributes:
-        low: (n,) int64 source index.
-        high: (n,) int64 source index, low or low + 1.
-        weight: (n,) float32 in [0, 1].
+        weights: (n, source) float32; rows sum to one, what is not zero in a row lies together.
+        first: (n,) int64, the first source sample that each target sample reads.
+        last: (n,) int64, the last one.
     """
 
-    low: Tensor
-    high: Tensor
-    weight: Tensor
+    weights: Tensor
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
 
-    def __getitem__(self, where: slice) -> Taps:
-        return Taps(self.low[where], self.high[where], self.weight[where])
+    @property
+    def reach(self) -> int:
+        """How many source samples are read, from the first on."""
+        return int(self.last.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -54,44 +58,52 @@ class Outline:
     stability: float
 
 
-def axis_taps(source: int, target: int, device: torch.device | str = "cpu") -> Taps:
-    """Taps that resize an axis of `source` samples to `target`, as `F.interpolate(mode="bilinear")` does.
+def resizing(source: int, steps: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> Axis:
+    """The axis that does, one after the other, what `F.interpolate(mode="bilinear")` does along one side.
 
-    In float32 like PyTorch's kernels, so that the weights are the same to the last bit.
+    Args:
+        source: number of samples to begin with.
+        steps: to how many samples to resize, and how many of these to keep, from the first on.
+        device: where the weights are wanted.
     """
-    scale = torch.tensor(source, dtype=torch.float32) / target
-    place = ((torch.arange(target, dtype=torch.float32) + 0.5) * scale - 0.5).clamp(min=0)
-    low = place.long().clamp(max=source - 1)
-    weight = (place - low).clamp(0, 1)
-    return Taps(low.to(device), (low + 1).clamp(max=source - 1).to(device), weight.to(device))
+    weights = torch.eye(source)[None]
+    for size, kept in steps:
+        weights = functional.interpolate(weights, size, mode="linear", align_corners=False)[..., :kept]
+    read = weights[0].T != 0
+    first = read.int().argmax(dim=1)
+    last = source - 1 - read.flip(1).int().argmax(dim=1)
+    return Axis(weights[0].T.contiguous().to(device), first.numpy(), last.numpy())
 
 
-def reached(taps: Taps, occupied: Tensor) -> slice:
+def reached(axis: Axis, occupied: NDArray[np.bool_]) -> slice:
     """The smallest range of target samples that holds every one reading an occupied source sample.
 
     Args:
-        taps: of one axis.
-        occupied: (source,) bool.
+        axis: how target samples read source samples.
+        occupied: (source,), or shorter when the axis reads no more.
     """
-    hit = (occupied[taps.low] | occupied[taps.high]).nonzero()
+    before = np.concatenate([[0], np.cumsum(occupied)])
+    hit = np.flatnonzero(before[axis.last + 1] > before[axis.first])
     return slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0)
 
 
-def interpolate(logits: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """Bilinear interpolation of (h, w) logits at the given rows and columns: (rows, columns)."""
-    first, last = int(rows.low[0]), int(rows.high[-1]) + 1
-    band = logits[first:last]
-    # index_select: the same as indexing, several times as fast
-    left, right = band.index_select(1, columns.low), band.index_select(1, columns.high)
-    band = torch.lerp(left, right, columns.weight)
-    upper, lower = band.index_select(0, rows.low - first), band.index_select(0, rows.high - first)
-    return torch.lerp(upper, lower, rows.weight[:, None])
+def interpolate(logits: Tensor, rows: Axis, columns: Axis, y: slice, x: slice) -> Tensor:
+    """A window of the resized logits, column by column: (columns in x, rows in y).
+
+    Args:
+        logits: (h, w).
+        rows: from h to the target's height.
+        columns: from w to the target's width.
+        y: rows of the target.
+        x: columns of the target.
+    """
+    return _resized(_resized(logits, columns, x).T, rows, y)
 
 
 def outline(
     logits: Tensor,
-    rows: Taps,
-    columns: Taps,
+    rows: Axis,
+    columns: Axis,
     top_left: tuple[int, int],
     height: int,
     cutoff: float,
@@ -100,31 +112,33 @@ def outline(
     """The mask `logits > cutoff` after resizing, placed into the photo.
 
     Args:
-        logits: (h, w) of the crop, without padding.
-        rows: taps from h to the crop's height in pixels.
-        columns: taps from w to the crop's width in pixels.
+        logits: (h, w), all that `rows` and `columns` read.
+        rows: from h to the crop's height in pixels.
+        columns: from w to the crop's width in pixels.
         top_left: y0, x0 of the crop in the photo.
         height: of the photo in pixels.
         cutoff: logit above which a pixel belongs to the mask.
         offset: distance of the higher and the lower cutoff for stability, at least 0.
     """
     passed = logits > cutoff - offset
-    window_y, window_x = reached(rows, passed.any(1)), reached(columns, passed.any(0))
+    window_y, window_x = (
+        reached(axis, passed.any(dim).cpu().numpy()) for axis, dim in ((rows, 1), (columns, 0))
+    )
     inner = outer = 0
     strips = []
     for strip in _strips(window_y, window_x):
-        values = interpolate(logits, rows[window_y], columns[strip])
+        values = interpolate(logits, rows, columns, window_y, strip)
         inner += int(torch.count_nonzero(values > cutoff + offset))
         outer += int(torch.count_nonzero(values > cutoff - offset))
-        y, x = _turns((values > cutoff).cpu().numpy())
-        strips.append((y + window_y.start + top_left[0], x + strip.start + top_left[1]))
+        x, y = _turns((values > cutoff).cpu().numpy())
+        strips.append((x + strip.start + top_left[1], y + window_y.start + top_left[0]))
     stability = inner / outer if outer else 0.0
-    y = np.concatenate([strip[0] for strip in strips]) if strips else np.zeros(0, np.int64)
-    if not len(y):
-        return Outline(y, (0, 0, 0, 0), stability)
-    x = np.concatenate([strip[1] for strip in strips])
-    box = (int(x.min()), int(y.min()), int(x.max()), int(y.max()) - 1)
-    return Outline(_join_columns(np.sort(x * height + y)), box, stability)
+    x = np.concatenate([strip[0] for strip in strips]) if strips else np.zeros(0, np.int64)
+    if not len(x):
+        return Outline(x, (0, 0, 0, 0), stability)
+    y = np.concatenate([strip[1] for strip in strips])
+    box = (int(x[0]), int(y.min()), int(x[-1]), int(y.max()) - 1)
+    return Outline(_join_columns(x * height + y), box, stability)
 
 
 def encode_outline(positions: NDArray[np.int64], height: int, width: int) -> bytes:
@@ -143,14 +157,27 @@ def _strips(window_y: slice, window_x: slice) -> Iterator[slice]:
         yield slice(start, min(start + step, window_x.stop))
 
 
+def _resized(values: Tensor, axis: Axis, window: slice) -> Tensor:
+    """Target samples of an axis in a window, (m, source) -> (m, n): each few of them from the samples they read."""
+    result = values.new_empty(len(values), window.stop - window.start)
+    # a GPU multiplies by all the zeros in less time than it takes to start many small products
+    step = _SAMPLES_AT_ONCE if values.device.type == "cpu" else max(1, result.shape[1])
+    for start in range(window.start, window.stop, step):
+        end = min(start + step, window.stop)
+        read = slice(int(axis.first[start]), int(axis.last[end - 1]) + 1)
+        part = slice(start - window.start, end - window.start)
+        torch.mm(values[:, read], axis.weights[start:end, read].T, out=result[:, part])
+    return result
+
+
 def _turns(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns where the mask turns on or off going down; row h is the end below the last pixel."""
-    edges = np.zeros((mask.shape[0] + 1, mask.shape[1]), np.bool_)
-    edges[0] = mask[0]
-    np.not_equal(mask[1:], mask[:-1], out=edges[1:-1])
-    edges[-1] = mask[-1]
-    y, x = np.nonzero(edges)
-    return y, x
+    """Columns and rows where the mask, (columns, rows), turns on or off going down; row h ends the last pixel."""
+    edges = np.zeros((mask.shape[0], mask.shape[1] + 1), np.bool_)
+    edges[:, 0] = mask[:, 0]
+    np.not_equal(mask[:, 1:], mask[:, :-1], out=edges[:, 1:-1])
+    edges[:, -1] = mask[:, -1]
+    x, y = np.nonzero(edges)
+    return x, y
 
 
 def _join_columns(positions: NDArray[np.int64]) -> NDArray[np.int64]:

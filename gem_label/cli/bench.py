@@ -1,0 +1,166 @@
+"""`gem-label bench`: how long labelling takes on the user's own photos."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from enum import StrEnum
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gem_label.cli import options
+from gem_label.cli.options import Device, DeviceOption, Proposals
+from gem_label.errors import UsageError
+
+if TYPE_CHECKING:
+    from gem_label.bench import BenchResult
+
+WORDS = "person, animal, vehicle, furniture, food, plant, building, tool"
+
+
+class Compared(StrEnum):
+    """Which proposals are measured."""
+
+    both = "both"
+    exact = "exact"
+    fast = "fast"
+
+
+def bench(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Photos, and folders of photos.")],
+    photos: Annotated[
+        int, typer.Option(min=1, help="How many to label, spread evenly over those found.")
+    ] = 8,
+    proposals: Annotated[
+        Compared, typer.Option(help="exact: as SamAutomaticMaskGenerator; fast: a tenth of the prompts.")
+    ] = Compared.both,
+    points_per_side: options.PointsPerSide = None,
+    max_prompts: options.MaxPrompts = None,
+    crop_layers: options.CropLayers = 0,
+    pred_iou_thresh: options.PredIouThresh = None,
+    stability_thresh: options.StabilityThresh = None,
+    classes: Annotated[str, typer.Option(help="Words, with commas between.")] = WORDS,
+    clip: Annotated[
+        str, typer.Option(help="demo, open_clip's ARCH/PRETRAINED, ARCH/FILE, or a folder.")
+    ] = options.DEFAULT_CLIP,
+    sam: Annotated[
+        str, typer.Option(help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file.")
+    ] = options.DEFAULT_SAM,
+    device: DeviceOption = Device.auto,
+    estimate: Annotated[
+        int | None, typer.Option(metavar="N", help="Estimate the time for N photos; the number found.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(metavar="COCO.json", help="Instances of the photos: measures recall too.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
+) -> None:
+    """Label a few photos and show the time of every stage, the masks, and the memory.
+
+    Nothing is kept. Each kind of proposals runs in a process of its own, so that its peak memory is its own.
+
+    \b
+    Example: gem-label bench photos/ --photos 8 --estimate 200000
+    """
+    from gem_label.images import list_images
+
+    found = list_images(paths)
+    modes = [mode for mode in Proposals if proposals in (Compared.both, mode.value)]
+    if len(modes) > 1 and (
+        points_per_side or crop_layers or max_prompts or pred_iou_thresh or stability_thresh
+    ):
+        raise UsageError("settings of proposals go with --proposals exact or --proposals fast, not with both")
+    step = max(1, len(found) // photos)
+    chosen = [Path(photo.path) for photo in found[::step][:photos]]
+    results: dict[str, BenchResult] = {}
+    for mode in modes:
+        settings = (mode, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh)
+        # spawn: a fresh process, as CUDA needs it and as peak memory is measured
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            results[mode.value] = pool.submit(
+                measure, chosen, settings, classes, clip, sam, device, annotations
+            ).result()
+    total = estimate or len(found)
+    print_results(results, total)
+    if json_file is not None:
+        content = {"photos": len(found), "estimate_for": total} | {
+            "proposals": {mode: result.as_json() for mode, result in results.items()}
+        }
+        json_file.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def measure(
+    photos: list[Path],
+    settings: tuple[Proposals, int | None, int | None, int, float | None, float | None],
+    classes: str,
+    clip: str,
+    sam: str,
+    device: Device,
+    annotations: Path | None,
+) -> BenchResult:
+    """Measure one kind of proposals in this process; the arguments are those of `bench`.
+
+    Args:
+        photos: the photos to label.
+        settings: the arguments of `options.proposal_settings`.
+        classes: words.
+        clip: name of the CLIP model.
+        sam: name of the SAM model.
+        device: where they run.
+        annotations: COCO instances of the photos.
+    """
+    from gem_label.bench import Annotations
+    from gem_label.bench import bench as run_bench
+    from gem_label.clip.models import load_clip
+    from gem_label.images import list_images
+    from gem_label.labeler import Labeler
+    from gem_label.sam.models import load_sam
+    from gem_label.vocabulary import Vocabulary
+
+    truth = None if annotations is None else Annotations.read(annotations)
+    proposals = options.proposal_settings(*settings)
+    where = options.resolve_device(device)
+    labeler = Labeler(load_clip(options.absolute_clip(clip), where), load_sam(sam, where), proposals)
+    job = labeler.job(Vocabulary.parse(classes))
+    return run_bench(labeler, job, list_images(photos), truth)
+
+
+def print_results(results: dict[str, BenchResult], total: int) -> None:
+    """The table: a column for each kind of proposals.
+
+    Args:
+        results: by kind.
+        total: how many photos the estimate is for.
+    """
+    from gem_label.bench import STAGES
+    from gem_label.evaluation.results import percent, text_table
+
+    columns = results.values()
+    rows = [[f"{name}, s/photo", *(f"{c.stages[name]:.3f}" for c in columns)] for name in STAGES]
+    rows += [
+        ["all stages, s/photo", *(f"{c.seconds:.3f}" for c in columns)],
+        ["photos an hour", *(f"{c.photos_per_hour:.0f}" for c in columns)],
+        [f"{total} photos", *(_duration(c.seconds * total) for c in columns)],
+        ["masks/photo", *(f"{c.masks:.0f}" for c in columns)],
+        ["peak memory, MiB", *(f"{c.memory_mib:.0f}" for c in columns)],
+    ]
+    if any(c.gpu_memory_mib is not None for c in columns):
+        rows.append(["peak GPU memory, MiB", *(f"{c.gpu_memory_mib or 0:.0f}" for c in columns)])
+    for size in next(iter(columns)).coverage or {}:
+        found = [c.coverage[size] for c in columns if c.coverage is not None]
+        instances = f"{size}, {found[0].instances} instances"
+        rows.append([f"mean best IoU, {instances}, %", *(percent(f.mean_best_iou) for f in found)])
+        rows.append([f"AR, {size}, %", *(percent(f.average_recall) for f in found)])
+        rows.append([f"R@0.5, {size}, %", *(percent(f.recall_50) for f in found)])
+    print(text_table([f"{next(iter(columns)).photos} photos", *results], rows))
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people: 45 s, 12 min, 3.4 h, 5.1 days."""
+    for size, unit, digits in ((86400, "days", 1), (3600, "h", 1), (60, "min", 0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,180 @@
+"""What evaluations ask of a model: similarity of every place with every text, or masks that belong to texts.
+
+Our own methods and the comparators (`gem_label.comparators`) stand behind the same two protocols.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gem_label.clip.dense import DenseEncoder
+from gem_label.evaluation.points import assign_masks, min_max
+from gem_label.labeler import MAX_PATCHES
+from gem_label.masks import MaskSet, patch_weights, pool_patches
+from gem_label.sam.models import Sam
+from gem_label.sam.proposals import ProposalSettings, propose_masks
+
+
+class DenseModel(Protocol):
+    """Similarity of every place of an image with every text.
+
+    Attributes:
+        name: for tables.
+        logit_scale: factor on similarities before a softmax over texts.
+    """
+
+    name: str
+    logit_scale: float
+
+    def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
+        """(H, W, 3) uint8 RGB to the network's input (3, H', W'), which covers the whole image."""
+        ...
+
+    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, C, h, w) float32 of preprocessed images (B, 3, H', W') with C phrases; larger is more alike."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, and the weights' name and sha256, as JSON."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassMasks:
+    """Masks of one image and what they are.
+
+    Attributes:
+        masks: N masks.
+        scores: (N, C) float32, how well each mask fits each text.
+        belongs: (N, C) bool, which texts each mask counts for.
+    """
+
+    masks: MaskSet
+    scores: NDArray[np.float32]
+    belongs: NDArray[np.bool_]
+
+
+@runtime_checkable
+class MaskModel(Protocol):
+    """Masks of an image, each for some of the texts."""
+
+    name: str
+
+    def label(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ClassMasks:
+        """Masks of (H, W, 3) uint8 RGB for C phrases."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, and the weights' names and sha256, as JSON."""
+        ...
+
+
+class EncoderModel:
+    """A `DenseEncoder` as a `DenseModel`.
+
+    Args:
+        dense: the encoder.
+        short_side: pixels of the input's shorter side; None takes the model's.
+    """
+
+    def __init__(self, dense: DenseEncoder, short_side: int | None = None) -> None:
+        self.dense = dense
+        self.short_side = short_side or dense.clip.short_side
+        self.name = dense.method.name
+        self.logit_scale = dense.clip.logit_scale
+
+    def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
+        """(3, H, W) as `Clip.preprocess`; a long photo is seen smaller, as when it is labelled."""
+        clip, side = self.dense.clip, self.short_side
+        height, width = image.shape[:2]
+        rows, columns = (length // clip.patch_size for length in clip.input_size(height, width, side))
+        if rows * columns > MAX_PATCHES and self.dense.window is None:
+            side = max(clip.patch_size, int(side * math.sqrt(MAX_PATCHES / (rows * columns))))
+        return clip.preprocess(image, side)
+
+    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, C, h, w) cosines."""
+        return self.dense.similarity(images, texts)
+
+    def patches(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(h, w, d) unit-length patch features, rounded to float16 as a run keeps them."""
+        features = self.dense.encode(self.preprocess(image)[None])[0]
+        return features.cpu().numpy().astype(np.float16).astype(np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, settings and weights."""
+        clip = self.dense.clip
+        return {
+            "clip": clip.name,
+            "weights_sha256": clip.weights_sha256,
+            "short_side": self.short_side,
+            "dense": self.dense.settings,
+            "templates": list(self.dense.text.templates),
+        }
+
+
+def similarity_of(model: DenseModel, image: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float32]:
+    """(C, h, w) similarity of one (H, W, 3) uint8 image with C phrases."""
+    with torch.no_grad():
+        return model.similarity(model.preprocess(image)[None], texts)[0].float().cpu().numpy()
+
+
+def mask_belief(masks: MaskSet, similarity: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, C) scaled similarity of (C, h, w) maps pooled over each of N masks, in [0, 1] (GEM-SAM).
+
+    Example:
+        One mask over the left of two patches:
+
+        >>> from gem_label.masks import encode_mask
+        >>> left = np.array([[True, True, False, False]])
+        >>> one = np.ones(1, np.float32)
+        >>> masks = MaskSet(1, 4, (encode_mask(left),), one, one, np.zeros((1, 2), np.float32))
+        >>> mask_belief(masks, np.array([[[3.0, 1.0]], [[0.0, 2.0]]], np.float32)).tolist()
+        [[1.0, 0.0]]
+    """
+    weights = patch_weights(masks, (similarity.shape[1], similarity.shape[2]))
+    return pool_patches(weights, min_max(similarity).transpose(1, 2, 0))
+
+
+class GemSam:
+    """GEM-SAM as a `MaskModel`: SAM proposes, a dense model says which masks belong to which texts.
+
+    Args:
+        dense: the dense model.
+        sam: proposes masks.
+        rule: "threshold" or "argmax" (`gem_label.evaluation.points.assign_masks`).
+        proposals: how masks are proposed; None: the defaults.
+    """
+
+    def __init__(
+        self,
+        dense: EncoderModel,
+        sam: Sam,
+        rule: Literal["threshold", "argmax"] = "threshold",
+        proposals: ProposalSettings | None = None,
+    ) -> None:
+        self.dense, self.sam, self.rule = dense, sam, rule
+        self.proposals = proposals or ProposalSettings()
+        self.name = f"{dense.name}-sam {rule}"
+
+    def label(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ClassMasks:
+        """All proposals, with their pooled scaled similarity as score."""
+        masks = propose_masks(self.sam, image, self.proposals)
+        scores = mask_belief(masks, similarity_of(self.dense, image, texts))
+        return ClassMasks(masks, scores, assign_masks(scores, self.rule))
+
+    def describe(self) -> dict[str, Any]:
+        """Of both models."""
+        return self.dense.describe() | {
+            "sam": self.sam.name,
+            "sam_sha256": self.sam.weights_sha256,
+            "rule": self.rule,
+        }
