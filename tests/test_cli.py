@@ -30,9 +30,9 @@ from gem_label.runs import open_run
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     [], ["label"], ["relabel"], ["search"], ["export"], ["push"], ["review"],
-    ["models"], ["models", "list"], ["models", "pull"], ["doctor"], ["demo"],
+    ["models"], ["models", "list"], ["models", "pull"], ["bench"], ["doctor"], ["demo"],
 )  # fmt: skip
-QUICK = ["--points-per-side", "3", "--device", "cpu"]
+QUICK = ["--proposals", "exact", "--points-per-side", "3", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +222,8 @@ def test_an_interrupted_label_says_how_to_go_on(tmp_path: Path, small_photos: Pa
         *arguments,
         "--device",
         "cpu",
+        "--proposals",
+        "exact",
     ]  # 32 x 32 prompts: minutes
     process = subprocess.Popen(
         command,
@@ -335,7 +337,7 @@ def test_demo_labels_its_scenes(
 
     monkeypatch.chdir(tmp_path)
     for _ in range(2):  # the second time finds everything done
-        assert run(["demo", "--dataset", "demo-test", "--points-per-side", "2", "--device", "cpu"]) == 0
+        assert run(["demo", "--dataset", "demo-test", "--max-prompts", "4", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "gem-label review demo-test" in out
     scenes = open_run("demo-out/run").manifest["counts"]["photos"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
     dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset.")] = "gem-label-demo",
-    points_per_side: Annotated[int, typer.Option(help="Prompts along each side of a scene.")] = 12,
+    max_prompts: Annotated[int, typer.Option(help="Most prompts for a scene; more find more.", min=1)] = 128,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Label a dozen scenes that come with the package, each with the words that are known to be in it.
@@ -32,21 +32,23 @@ def demo(
     """
     from gem_label.clip.models import load_clip
     from gem_label.demo import demo_folder, demo_words, scene_paths
-    from gem_label.demo.report import DEMO_PROPOSALS
     from gem_label.engines.local import LocalEngine
     from gem_label.export.coco import export_coco
     from gem_label.images import list_images
     from gem_label.labeler import Labeler
+    from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run
-    from gem_label.sam.models import load_sam
+    from gem_label.sam import FastSettings, load_sam
     from gem_label.vocabulary import Vocabulary
     from gem_label.words import WordsPerImage
 
     where = options.resolve_device(device)
-    proposals = replace(DEMO_PROPOSALS, points_per_side=points_per_side)
+    first_grid = min(FastSettings.points_per_side, math.isqrt(max_prompts))
+    proposals = FastSettings(points_per_side=first_grid, max_prompts=max_prompts)
     labeler = Labeler(load_clip("demo", where), load_sam("mobile_sam", where), proposals)
     words = WordsPerImage.from_csv(demo_folder() / "words.csv")
-    job = labeler.job(Vocabulary.from_words(demo_words()), words=words)
+    # the background, too, gets one of the scene's words, but seldom a high score
+    job = labeler.job(Vocabulary.from_words(demo_words()), LabelSettings(min_score=0.7), words)
     folder, coco = out / "run", out / "annotations.json"
     with labeler.start_run(folder, job) as writer:
         LocalEngine().run(writer.register(list_images(scene_paths())), labeler, job, writer)

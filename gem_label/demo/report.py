@@ -26,11 +26,11 @@ from gem_label.evaluation.points import (
     similarity_prediction,
 )
 from gem_label.masks import MaskSet, encode_mask, patch_weights, pool_patches
+from gem_label.sam.fast import FastSettings
 from gem_label.sam.models import Sam
-from gem_label.sam.proposals import ProposalSettings, propose_masks
+from gem_label.sam.proposals import AnySettings, propose_masks
 
-# Drawings are flatter than photographs and SAM is less sure of them; their size allows a coarse grid.
-DEMO_PROPOSALS = ProposalSettings(points_per_side=12, pred_iou_thresh=0.8, stability_score_thresh=0.9)
+DEMO_PROPOSALS = FastSettings(max_prompts=128)  # a scene has fewer things than a photograph
 TEST_SEED = 2**40  # training counts its seeds from 0, so no test scene was ever trained on
 
 
@@ -135,7 +135,7 @@ def report(
     words: Sequence[str],
     scenes: Sequence[Scene],
     sam: Sam | None = None,
-    proposals: ProposalSettings | None = None,
+    proposals: AnySettings | None = None,
 ) -> SceneReport:
     """Measure one model on scenes.
 
