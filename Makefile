@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO_OUT ?= demo-out
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 PYTEST_ARGS ?=
 
 # FiftyOne reports nothing home from here
@@ -52,6 +53,14 @@ define fetch
 	$(BIN)/python -m gem_label.review.database --ensure
 endef
 
+# the tests drive the FiftyOne App in a real browser
+define fetch_browser
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+		printf '\n== installing chromium, which the App is tested in\n'; \
+		$(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || { \
+		echo "the tests need a browser: install chromium and run make test again" >&2; exit 1; }
+endef
+
 # --- what people ask for ---
 
 .PHONY: demo
@@ -63,6 +72,7 @@ demo: $(VENV)/.installed-demo ## label a dozen demo scenes: COCO file, overlay p
 .PHONY: test
 test: $(VENV)/.installed-dev ## the whole test suite
 	$(fetch)
+	$(fetch_browser)
 	$(call say,"running the tests")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -24,8 +24,9 @@ from gem_label.images import read_image, to_rgb
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_maskset
 from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.runs import Run, RunWriter
+from gem_label.sam.fast import FastSettings
 from gem_label.sam.models import Sam
-from gem_label.sam.proposals import AnySettings, ProposalSettings, propose_masks
+from gem_label.sam.proposals import AnySettings, propose_masks
 from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ class Labeler:
     Args:
         clip: what `load_clip` returns, or any open_clip model with a ViT.
         sam: what `load_sam` returns.
-        proposals: how masks are proposed, `ProposalSettings` or `FastSettings`; None:
-            `SamAutomaticMaskGenerator`'s defaults.
+        proposals: how masks are proposed, `FastSettings` or `ProposalSettings`; None: fast, as it comes.
         dense: the patch features; None: GEM with the model's own settings.
         text: prompts and cache of the words; None: the dense encoder's, "a photo of a {}.".
     """
@@ -93,7 +93,7 @@ class Labeler:
     ) -> None:
         self.clip = dense.clip if dense is not None else as_clip(clip)
         self.sam = sam
-        self.proposals = proposals or ProposalSettings()
+        self.proposals = proposals or FastSettings()
         self.dense = dense or DenseEncoder(self.clip)
         self.text = text or self.dense.text
 

@@ -218,8 +218,8 @@ def test_a_photo_as_thin_as_a_line_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--proposals", "fast", "--crop-layers", "1"], "--crop-layers goes with --proposals exact"),
-        (["--proposals", "exact", "--max-prompts", "99"], "--max-prompts goes with --proposals fast"),
+        (["--crop-layers", "1"], "--crop-layers needs --proposals exact"),
+        (["--proposals", "exact", "--max-prompts", "99"], "--max-prompts needs --proposals fast"),
         (["--proposals", "fast", "--max-prompts", "9"], "max_prompts 9"),
     ],
     ids=["crops", "max_prompts", "too_few"],
@@ -235,7 +235,7 @@ def test_options_of_the_other_mode_are_refused(
 
 @pytest.mark.slow
 def test_a_run_records_the_settings_of_fast_proposals(tmp_path: Path) -> None:
-    given = ["--classes", "cat", "--clip", "demo", "--proposals", "fast", "--points-per-side", "2"]
+    given = ["--classes", "cat", "--clip", "demo", "--points-per-side", "2"]  # fast is the default
     out = tmp_path / "run"
     assert run(["label", str(SCENES / "scene_001.jpg"), "--out", str(out), *given, "--max-prompts", "6"]) == 0
     proposals = open_run(out).manifest["settings"]["proposals"]

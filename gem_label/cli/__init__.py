@@ -14,7 +14,7 @@ from typing import cast
 
 import typer
 
-from gem_label.cli import bench, demo, eval, label, models, review, runs
+from gem_label.cli import bench, demo, eval, label, models, plugin, review, runs
 from gem_label.cli.options import INTERRUPTED
 from gem_label.errors import GemLabelError
 
@@ -42,6 +42,7 @@ def make_app() -> typer.Typer:
     app.command("export")(runs.export)
     app.command("push")(review.push)
     app.command("review")(review.review)
+    app.add_typer(plugin.make_app(), name="plugin")
     app.add_typer(eval.make_app(), name="eval")
     app.add_typer(models.make_app(), name="models")
     app.command("bench")(bench.bench)

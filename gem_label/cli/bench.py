@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from enum import StrEnum
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from gem_label.cli import options
 from gem_label.cli.options import Device, DeviceOption, Proposals
-from gem_label.errors import UsageError
+from gem_label.errors import GemLabelError, UsageError
 
 if TYPE_CHECKING:
     from gem_label.bench import BenchResult
@@ -35,7 +36,7 @@ def bench(
         int, typer.Option(min=1, help="How many to label, spread evenly over those found.")
     ] = 8,
     proposals: Annotated[
-        Compared, typer.Option(help="exact: as SamAutomaticMaskGenerator; fast: a tenth of the prompts.")
+        Compared, typer.Option(help="fast, exact, or both one after the other.")
     ] = Compared.both,
     points_per_side: options.PointsPerSide = None,
     max_prompts: options.MaxPrompts = None,
@@ -69,10 +70,9 @@ def bench(
 
     found = list_images(paths)
     modes = [mode for mode in Proposals if proposals in (Compared.both, mode.value)]
-    if len(modes) > 1 and (
-        points_per_side or crop_layers or max_prompts or pred_iou_thresh or stability_thresh
-    ):
-        raise UsageError("settings of proposals go with --proposals exact or --proposals fast, not with both")
+    given = (points_per_side, max_prompts, crop_layers or None, pred_iou_thresh, stability_thresh)
+    if len(modes) > 1 and any(value is not None for value in given):
+        raise UsageError("settings of proposals need --proposals fast or --proposals exact: each has its own")
     step = max(1, len(found) // photos)
     chosen = [Path(photo.path) for photo in found[::step][:photos]]
     results: dict[str, BenchResult] = {}
@@ -80,9 +80,11 @@ def bench(
         settings = (mode, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh)
         # spawn: a fresh process, as CUDA needs it and as peak memory is measured
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            results[mode.value] = pool.submit(
-                measure, chosen, settings, classes, clip, sam, device, annotations
-            ).result()
+            work = pool.submit(measure, chosen, settings, classes, clip, sam, device, annotations)
+            try:
+                results[mode.value] = work.result()
+            except BrokenProcessPool as error:
+                raise GemLabelError(f"the process for {mode.value} was killed: is memory short?") from error
     total = estimate or len(found)
     print_results(results, total)
     if json_file is not None:

@@ -38,7 +38,7 @@ def label(
     sam: Annotated[
         str, typer.Option(help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file of one of them.")
     ] = options.DEFAULT_SAM,
-    proposals: options.ProposalsOption = options.Proposals.exact,
+    proposals: options.ProposalsOption = options.Proposals.fast,
     points_per_side: options.PointsPerSide = None,
     max_prompts: options.MaxPrompts = None,
     crop_layers: options.CropLayers = 0,

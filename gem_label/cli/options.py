@@ -94,11 +94,12 @@ class Proposals(StrEnum):
 
 
 ProposalsOption = Annotated[
-    Proposals, typer.Option(help="exact: as SamAutomaticMaskGenerator; fast: a tenth of the prompts.")
+    Proposals,
+    typer.Option(help="fast: prompts where they pay, finds more; exact: as SamAutomaticMaskGenerator."),
 ]
 PointsPerSide = Annotated[
     int | None,
-    typer.Option(help="Prompts along each side of the photo: 32; for fast of its first grid: 8."),
+    typer.Option(help="Prompts along each side of the first grid: 8; for exact of the only one: 32."),
 ]
 MaxPrompts = Annotated[
     int | None, typer.Option(help="fast: most prompts for a photo, 192 unless given; more find more.")
@@ -106,10 +107,10 @@ MaxPrompts = Annotated[
 CropLayers = Annotated[int, typer.Option(help="exact: layers of crops to look into as well.")]
 PredIouThresh = Annotated[
     float | None,
-    typer.Option(help="SAM's own estimate a mask must pass, 0 to 1: 0.88; for fast 0.7."),
+    typer.Option(help="SAM's own estimate a mask must pass, 0 to 1: 0.7; for exact 0.88."),
 ]
 StabilityThresh = Annotated[
-    float | None, typer.Option(help="Stability a mask must have, 0 to 1: 0.95; for fast 0.7.")
+    float | None, typer.Option(help="Stability a mask must have, 0 to 1: 0.7; for exact 0.95.")
 ]
 
 
@@ -137,10 +138,10 @@ def proposal_settings(
     given = {name: value for name, value in shared.items() if value is not None}
     if proposals is Proposals.fast:
         if crop_layers:
-            raise UsageError("--crop-layers goes with --proposals exact: fast looks at the whole photo alone")
+            raise UsageError("--crop-layers needs --proposals exact: fast looks at the whole photo alone")
         return FastSettings(**given | ({} if max_prompts is None else {"max_prompts": max_prompts}))
     if max_prompts is not None:
-        raise UsageError("--max-prompts goes with --proposals fast: exact asks about every --points-per-side")
+        raise UsageError("--max-prompts needs --proposals fast: exact asks about every point of its grid")
     return ProposalSettings(crop_n_layers=crop_layers, **given)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from gem_label.export.crops import crop_mask
 from gem_label.labeling import MaskLabels
 from gem_label.masks import MaskSet
 from gem_label.review.database import load_fiftyone
+from gem_label.review.decision_log import deleted_mask_ids
 from gem_label.review.merge import (
     Document,
     MaskStorage,
@@ -93,14 +94,16 @@ def push_run(
     overwrite: bool = False,
     database_limit: int = DATABASE_LIMIT,
     progress: bool = False,
+    add_missing: bool = True,
 ) -> PushReport:
     """Make or update a persistent dataset with the photos and kept masks of a run.
 
     Samples are matched by file path; photos without masks and photos whose file is gone get one too, samples of
-    other origin are left alone. A detection carries `label`, `confidence` (score), `margin`, `mask_id`,
-    `proposed_label` (what the run said, to tell a reviewer's change) and its mask. Pushing twice changes nothing;
-    pushing after a relabel updates labels and keeps what reviewers did (see `merge_detections`). Push different
-    runs over the same photos into different fields: mask ids repeat from run to run.
+    other origin are left alone. A detection carries `label`, `confidence` (score), `margin`, `runner_up` (the
+    second-best class), `mask_id`, `proposed_label` (what the run said, to tell a reviewer's change) and its mask.
+    Pushing twice changes nothing; pushing after a relabel updates labels and keeps what reviewers did (see
+    `merge_detections`). Push different runs over the same photos into different fields: mask ids repeat from run
+    to run.
 
     Args:
         run: an open run.
@@ -111,6 +114,7 @@ def push_run(
         overwrite: give decided detections the run's label too.
         database_limit: bytes of masks that one photo may have in the database with "auto".
         progress: show a bar on stderr.
+        add_missing: make samples for photos of the run that the dataset does not have.
 
     Raises:
         UsageError: unknown storage, or dataset or field are of another kind.
@@ -125,7 +129,9 @@ def push_run(
         ThreadPoolExecutor(os.cpu_count()) as threads,  # zlib and PNG encoding let go of the interpreter
         tqdm(total=run.manifest["counts"]["photos"], unit="photo", desc="push", disable=not progress) as bar,
     ):
-        push = _Push(run, dataset, field, mask_storage, database_limit, overwrite, threads, report)
+        push = _Push(
+            run, dataset, field, mask_storage, database_limit, overwrite, add_missing, threads, report
+        )
         for batch in _batches(run.photo_masks(embeddings=False)):
             push.batch(batch)
             bar.update(len(batch))
@@ -159,11 +165,14 @@ def _open_dataset(name: str, field: str, classes: Iterable[str]) -> Any:
             ("margin", fo.FloatField),
             ("mask_id", fo.StringField),
             ("proposed_label", fo.StringField),
+            ("runner_up", fo.StringField),
         ):
             dataset.add_sample_field(f"{field}.detections.{attribute}", kind)
     except ValueError as error:
         raise UsageError(f"cannot use dataset {name!r}, field {field!r}: {error}") from error
     dataset.persistent = True
+    if dataset.app_config.color_scheme is None:  # masks of one field in one colour tell nothing
+        dataset.app_config.color_scheme = fo.ColorScheme(color_by="value")
     dataset.classes[field] = list(classes)
     dataset.save()
     return dataset
@@ -212,13 +221,14 @@ class _Push:
         storage: MaskStorage,
         database_limit: int,
         overwrite: bool,
+        add_missing: bool,
         threads: Executor,
         report: PushReport,
     ) -> None:
         self.fo = load_fiftyone()
         self.run, self.dataset, self.field = run, dataset, field
         self.storage, self.database_limit, self.overwrite = storage, database_limit, overwrite
-        self.threads, self.report = threads, report
+        self.add_missing, self.threads, self.report = add_missing, threads, report
         # FiftyOne has no public name for the collection of a dataset's samples
         self.collection = dataset._sample_collection
         template = self.fo.Detection(tags=[]).to_mongo().to_dict()
@@ -228,6 +238,8 @@ class _Push:
         """Bring the samples of some photos up to date."""
         paths = [photo.image for photo, _, _ in photos]
         there = {doc["filepath"] for doc in self.collection.find({"filepath": {"$in": paths}}, ["filepath"])}
+        if not self.add_missing:
+            photos = [item for item in photos if item[0].image in there]
         added = [photo for photo, _, _ in photos if photo.image not in there]
         if added:
             self.dataset.add_samples([self._sample(p) for p in added], validate=False, progress=False)
@@ -253,8 +265,9 @@ class _Push:
         changed: set[str] = set()
         for _ in range(_ATTEMPTS):
             try:
-                docs = self.collection.find({"filepath": {"$in": list(of_path)}}, wanted)
-                updates = [self._update(doc, *of_path[doc["filepath"]]) for doc in docs]
+                docs = list(self.collection.find({"filepath": {"$in": list(of_path)}}, wanted))
+                deleted = deleted_mask_ids(self.dataset, self.field, [doc["_id"] for doc in docs])
+                updates = [self._update(doc, deleted, *of_path[doc["filepath"]]) for doc in docs]
                 writes = [
                     UpdateOne(update.key, {"$set": update.values}) for update in updates if update.values
                 ]
@@ -271,11 +284,19 @@ class _Push:
                 return changed
         raise GemLabelError(f"dataset {self.dataset.name!r} is being changed all the time: push again later")
 
-    def _update(self, doc: Document, photo: PhotoRecord, masks: MaskSet, labels: MaskLabels) -> _Update:
+    def _update(
+        self,
+        doc: Document,
+        deleted: Mapping[Any, set[str]],
+        photo: PhotoRecord,
+        masks: MaskSet,
+        labels: MaskLabels,
+    ) -> _Update:
         """Compare a sample with the run."""
         existing = (doc.get(self.field) or {}).get("detections") or []
         proposals = list(photo_proposals(photo.image_id, masks, labels))
-        merged = merge_detections(existing, proposals, self.template, self.storage, self.overwrite)
+        gone = deleted.get(doc["_id"], set())
+        merged = merge_detections(existing, proposals, self.template, self.storage, self.overwrite, gone)
         self._add_masks(merged, photo, masks)
         values: Document = {}
         if doc.get(self.field) is None or merged.detections != existing:

@@ -6,7 +6,7 @@ a detection, detections that they drew, labels that they changed, and every mask
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ class Proposal:
         label: its class.
         score: the class's probability, in [0, 1].
         margin: best minus second-best probability, in [0, 1].
+        runner_up: the second-best class, None where the run stores one class per mask.
         box: x, y, width, height in pixels.
         bounding_box: the same relative to the photo's sides, in [0, 1], as FiftyOne has it.
     """
@@ -41,6 +42,7 @@ class Proposal:
     label: str
     score: float
     margin: float
+    runner_up: str | None
     box: tuple[int, int, int, int]
     bounding_box: tuple[float, float, float, float]
 
@@ -51,6 +53,7 @@ class Proposal:
             "label": self.label,
             "confidence": self.score,
             "margin": self.margin,
+            "runner_up": self.runner_up,
             "proposed_label": self.label,
         }
 
@@ -58,6 +61,7 @@ class Proposal:
 def photo_proposals(image_id: str, masks: MaskSet, labels: MaskLabels) -> Iterator[Proposal]:
     """The kept masks of one photo; empty masks are left out."""
     names, boxes = labels.names, masks.boxes.astype(int).tolist()
+    seconds = labels.top_classes[:, 1] if labels.top_classes.shape[1] > 1 else np.full(len(labels), -1)
     for i in np.flatnonzero(labels.kept).tolist():
         x, y, width, height = boxes[i]
         name = names[i]
@@ -69,6 +73,7 @@ def photo_proposals(image_id: str, masks: MaskSet, labels: MaskLabels) -> Iterat
             label=name,
             score=float(labels.score[i]),
             margin=float(labels.margin[i]),
+            runner_up=labels.classes[seconds[i]] if seconds[i] >= 0 else None,
             box=(x, y, width, height),
             bounding_box=(
                 x / masks.width,
@@ -107,12 +112,13 @@ def merge_detections(
     template: Document,
     storage: MaskStorage = "auto",
     overwrite: bool = False,
+    deleted: Collection[str] = (),
 ) -> Merged:
     """Bring a sample's detections up to date with a run.
 
     A detection is known by its `mask_id`. One that the run still keeps gets the run's label, score and margin and
     loses nothing else; a new one is added; one that the run no longer keeps goes. Detections without a `mask_id`
-    stay, and so do decided ones, unless `overwrite`.
+    stay, and so do decided ones, unless `overwrite`. Masks that a reviewer deleted do not come back.
 
     Args:
         existing: the sample's detections as documents.
@@ -120,11 +126,14 @@ def merge_detections(
         template: the document of an empty detection.
         storage: where masks belong; a mask that is elsewhere is needed again ("auto": anywhere is right).
         overwrite: treat decided detections like the others (tags and further fields stay).
+        deleted: mask ids that reviewers deleted.
     """
     known = {d["mask_id"]: d for d in existing if d.get("mask_id") is not None}
     merged = Merged([], {}, 0)
     detections, decided = merged.detections, 0
     for proposal in proposals:
+        if proposal.mask_id in deleted:
+            continue
         old = known.pop(proposal.mask_id, None)
         if old is not None and is_decided(old) and not overwrite:
             detections.append(old)

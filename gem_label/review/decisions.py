@@ -1,0 +1,181 @@
+"""Accept, reject, rename and delete masks, with undo; the database does all of it, one mask or all of them.
+
+A decided mask carries `decided_at` and the id of its last `decision`, and the tag "accepted" or "rejected" or a
+label that differs from `proposed_label`: what `merge_detections` leaves alone when a run is pushed again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from gem_label.errors import UsageError
+from gem_label.review.decision_log import (
+    Decision,
+    apply_log,
+    collections,
+    declare_attributes,
+    forget,
+    list_decisions,
+    now,
+    record,
+)
+from gem_label.review.fields import check_mask_field
+from gem_label.review.merge import DECIDED_TAGS
+from gem_label.review.selection import TAGS, Expression, Selection, aggregate_masks
+
+Action = Literal["accept", "reject", "rename", "delete"]
+
+_RESTORED = ("_id", "label", "tags", "decided_at", "decision")
+"""What a decision changes of a mask that stays."""
+
+
+def decide(
+    dataset: Any, field: str, action: Action, selection: Selection | None = None, label: str | None = None
+) -> Decision:
+    """Decide about masks.
+
+    Args:
+        dataset: the FiftyOne dataset.
+        field: its field of detections.
+        action: "accept" and "reject" tag the masks; "rename" gives them another label; "delete" takes them out of
+            the dataset, and a later push does not bring them back.
+        selection: which masks; None: all of the field.
+        label: the new label, for "rename" alone.
+
+    Raises:
+        UsageError: no mask is meant, or the request does not make sense.
+    """
+    check_mask_field(dataset, field)
+    label = (label or "").strip() or None
+    if action not in ("accept", "reject", "rename", "delete"):
+        raise UsageError(f"unknown decision {action!r}: accept, reject, rename or delete")
+    if (action == "rename") != (label is not None):
+        raise UsageError("rename needs the new label, and nothing else takes one")
+    declare_attributes(dataset, field)
+    decision = _log_selection(dataset, field, action, selection or Selection(), label)
+    masks = f"${field}.detections"
+    chosen: Expression = {"$in": ["$$mask._id", "$$ids"]}
+    if action == "delete":
+        new: Expression = {"$filter": {"input": masks, "as": "mask", "cond": {"$not": [chosen]}}}
+    else:
+        change = {**_change(action, label), "decided_at": decision.at, "decision": decision.id}
+        changed = {"$cond": [chosen, {"$mergeObjects": ["$$mask", change]}, "$$mask"]}
+        new = {"$map": {"input": masks, "as": "mask", "in": changed}}
+    apply_log(dataset, field, decision.id, ["ids"], new)
+    if label is not None and label not in dataset.classes.get(field, [label]):
+        dataset.classes[field] = [*dataset.classes[field], label]
+        dataset.save()
+    dataset.reload()  # samples that this process holds show the decision
+    return decision
+
+
+def _change(action: Action, label: str | None) -> Expression:
+    """The attributes that a mask gets."""
+    if action == "rename":
+        return {"label": {"$literal": label}}
+    is_decision = {"$in": ["$$tag", sorted(DECIDED_TAGS)]}
+    others = {"$filter": {"input": TAGS, "as": "tag", "cond": {"$not": [is_decision]}}}
+    return {"tags": {"$concatArrays": [others, ["accepted" if action == "accept" else "rejected"]]}}
+
+
+def _log_selection(
+    dataset: Any, field: str, action: Action, selection: Selection, label: str | None
+) -> Decision:
+    """Write down which masks a decision is about and what they are before it, sample by sample."""
+    from bson import ObjectId
+
+    _, log = collections()
+    identifier, at, removes = str(ObjectId()), now(), action == "delete"
+    kept = {name: {"$ifNull": [f"$$mask.{name}", None]} for name in _RESTORED}
+    removed = {"$filter": {"input": "$masks.mask_id", "as": "id", "cond": {"$gt": ["$$id", None]}}}
+    entry = {
+        "_id": 0,
+        "sample": "$_id",
+        "decision": {"$literal": identifier},
+        "dataset": {"$literal": dataset._doc.id},
+        "field": {"$literal": field},
+        "ids": "$masks._id",
+        "before": {"$map": {"input": "$masks", "as": "mask", "in": "$$mask" if removes else kept}},
+        "added": [],
+        "removed": removed if removes else [],
+    }
+    aggregate_masks(
+        dataset,
+        field,
+        selection,
+        [{"$project": entry}, {"$merge": {"into": log.name, "whenMatched": "fail"}}],
+    )
+    count = {"$group": {"_id": None, "masks": {"$sum": {"$size": "$ids"}}}}
+    counts = list(log.aggregate([{"$match": {"decision": identifier}}, count]))
+    if not counts:
+        raise UsageError("no mask is meant: select masks, or widen the view or the conditions")
+    decision = Decision(identifier, action, field, counts[0]["masks"], at, label)
+    record(dataset, decision)
+    return decision
+
+
+def undo(dataset: Any, field: str, decision: str | None = None) -> tuple[Decision, int]:
+    """Take a decision back.
+
+    Args:
+        dataset: the FiftyOne dataset.
+        field: its field of detections.
+        decision: its id; None: the last one about the field that was not undone.
+
+    Returns:
+        The decision, and how many masks are again what they were; masks that were decided about again since
+        stay as they are now.
+
+    Raises:
+        UsageError: there is nothing to undo.
+    """
+    check_mask_field(dataset, field)
+    found = next((each for each in list_decisions(dataset, field) if decision in (None, each.id)), None)
+    if found is None:
+        raise UsageError(f"there is nothing to undo in field {field!r}")
+    untouched = {"$eq": ["$$mask.decision", found.id]}
+    masks = {"$ifNull": [f"${field}.detections", []]}
+    was_added = {"$and": [untouched, {"$in": ["$$mask._id", "$$added"]}]}
+    before = {"$let": {"vars": {"at": {"$indexOfArray": ["$$ids", "$$mask._id"]}}, "in": {"$cond": [
+        {"$gte": ["$$at", 0]}, {"$arrayElemAt": ["$$before", "$$at"]}, "$$mask"]}}}  # fmt: skip
+    # the log has whole masks where a mask itself was changed, otherwise only what the decision overwrote
+    restored = {"$let": {"vars": {"old": before}, "in": {"$cond": [
+        {"$gt": ["$$old._cls", None]}, "$$old", {"$mergeObjects": ["$$mask", "$$old"]}]}}}  # fmt: skip
+    stay = {"$filter": {"input": masks, "as": "mask", "cond": {"$not": [was_added]}}}
+    present = {"$map": {"input": stay, "as": "mask", "in": {"$cond": [untouched, restored, "$$mask"]}}}
+    is_gone = {"$not": [{"$in": ["$$mask._id", {"$ifNull": [f"${field}.detections._id", []]}]}]}
+    was_removed = {"$and": [{"$gt": ["$$mask._cls", None]}, is_gone]}
+    missing = {"$filter": {"input": "$$before", "as": "mask", "cond": was_removed}}
+    count = _count_restored(dataset, field, found.id)
+    apply_log(dataset, field, found.id, ["ids", "before", "added"], {"$concatArrays": [present, missing]})
+    forget(found.id)
+    dataset.reload()
+    return found, count
+
+
+def _count_restored(dataset: Any, field: str, decision: str) -> int:
+    """How many masks an undo changes: those whose last decision it is, and those that it took out."""
+    _, log = collections()
+    last = {
+        "$filter": {
+            "input": f"${field}.detections",
+            "as": "mask",
+            "cond": {"$eq": ["$$mask.decision", decision]},
+        }
+    }
+    touched = dataset._sample_collection.aggregate(
+        [
+            {"$match": {f"{field}.detections.decision": decision}},
+            {"$group": {"_id": None, "masks": {"$sum": {"$size": last}}}},
+        ]
+    )
+    taken_out = log.aggregate(
+        [
+            {"$match": {"decision": decision, "before._cls": {"$exists": True}}},
+            {"$lookup": {"from": dataset._sample_collection_name, "localField": "sample", "foreignField": "_id",
+                         "pipeline": [{"$project": {"ids": f"${field}.detections._id"}}], "as": "now"}},
+            {"$set": {"now": {"$ifNull": [{"$first": "$now.ids"}, []]}}},
+            {"$group": {"_id": None, "masks": {"$sum": {"$size": {"$setDifference": ["$ids", "$now"]}}}}},
+        ]
+    )  # fmt: skip
+    return sum(part["masks"] for counts in (touched, taken_out) for part in counts)

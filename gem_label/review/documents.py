@@ -1,0 +1,101 @@
+"""Detections as MongoDB documents: their masks as arrays and as COCO run lengths, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from gem_label.errors import GemLabelError
+from gem_label.export.crops import crop_mask
+from gem_label.review.merge import Document
+
+Box = tuple[int, int, int, int]
+
+
+def pixel_box(detection: Document, width: int, height: int) -> Box:
+    """The x, y, width, height in pixels of a detection's relative box, inside a photo of this size."""
+    x, y, w, h = detection.get("bounding_box") or (0.0, 0.0, 0.0, 0.0)
+    left, top = min(max(round(x * width), 0), width), min(max(round(y * height), 0), height)
+    right, bottom = round((x + w) * width), round((y + h) * height)
+    return left, top, max(0, min(right, width) - left), max(0, min(bottom, height) - top)
+
+
+def read_crop(detection: Document, box: Box) -> NDArray[np.bool_]:
+    """The mask inside its box, (box height, box width) booleans; a detection without a mask fills its box.
+
+    A mask of another size than its box (drawn by hand) is stretched over it, as FiftyOne shows it.
+
+    Raises:
+        GemLabelError: the mask's file cannot be read.
+    """
+    from fiftyone.core.utils import deserialize_numpy_array
+
+    _, _, width, height = box
+    if detection.get("mask"):
+        mask = deserialize_numpy_array(detection["mask"]) > 0
+    elif detection.get("mask_path"):
+        try:
+            with Image.open(detection["mask_path"]) as image:
+                mask = np.asarray(image.convert("L")) > 0
+        except OSError as error:
+            raise GemLabelError(f"cannot read the mask {detection['mask_path']}: {error}") from error
+    else:
+        return np.ones((height, width), bool)
+    if mask.shape == (height, width):
+        return mask
+    rows = (np.arange(height) * mask.shape[0]) // max(1, height)
+    columns = (np.arange(width) * mask.shape[1]) // max(1, width)
+    return mask[np.ix_(rows, columns)]
+
+
+def encode_crop(crop: NDArray[np.bool_], box: Box, height: int, width: int) -> dict[str, Any]:
+    """Compressed COCO run lengths of a mask that is known inside a box, without making the whole photo.
+
+    Args:
+        crop: (box height, box width) booleans.
+        box: x, y, width, height in pixels.
+        height: of the photo.
+        width: of the photo.
+
+    Returns:
+        {"size": [height, width], "counts": bytes}.
+    """
+    x, y, box_width, box_height = box
+    columns = np.zeros((box_width, height), bool)  # column-major, as the run lengths go
+    columns[:, y : y + box_height] = crop.T
+    flat = np.r_[False, columns.ravel(), False]
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + x * height
+    counts = np.diff(np.r_[0, edges, height * width]).tolist()
+    if counts[-1] == 0:
+        del counts[-1]
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def detection_rle(detection: Document, width: int, height: int) -> dict[str, Any]:
+    """A detection's mask as compressed COCO run lengths over a photo of this size."""
+    box = pixel_box(detection, width, height)
+    return encode_crop(read_crop(detection, box), box, height, width)
+
+
+def with_mask(detection: Document, rle: dict[str, Any]) -> Document:
+    """The same detection with another mask, given as compressed COCO run lengths; it goes into the database."""
+    from fiftyone.core.utils import serialize_numpy_array
+
+    height, width = rle["size"]
+    x, y, w, h = (int(side) for side in coco_mask.toBbox(rle))
+    crop = crop_mask(rle["counts"], height, (x, y, w, h))
+    box = [x / width, y / height, w / width, h / height]
+    return {**detection, "bounding_box": box, "mask": serialize_numpy_array(crop), "mask_path": None}
+
+
+def new_detection(label: str, rle: dict[str, Any]) -> Document:
+    """A detection that no run proposed."""
+    import fiftyone as fo
+    from bson import ObjectId
+
+    document = fo.Detection(label=label, tags=[]).to_mongo().to_dict()
+    return with_mask({**document, "_id": ObjectId()}, rle)

@@ -1,0 +1,254 @@
+"""What the review desk shows: progress and decisions above, one part of the desk below."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fiftyone.operators import types
+
+from gem_label.errors import GemLabelError
+from gem_label.review.fields import mask_fields, run_of
+from gem_label.review.selection import STATES
+from gem_label.review.statistics import ReviewStatistics, least_certain, review_statistics
+
+from . import charts
+
+TABS = {
+    "classes": "Classes",
+    "thresholds": "Thresholds",
+    "queue": "Queue",
+    "words": "Confused words",
+    "run": "Run",
+}
+ALL = "all classes"
+CLASSES_PER_PAGE = 6
+QUEUE = 60
+CLOSE = 0.2
+LABEL = {"operator": "label"}
+
+# one column that is as wide as the panel, whatever stands in it; rows of buttons that wrap
+COLUMN = {"grid": {"sx": {"gridTemplateColumns": "minmax(0, 1fr)", "p": 2}}}
+OF_ITS_WIDTH = {"item": {"sx": {"width": "auto"}}}
+
+
+def chosen_class(ctx: Any) -> str | None:
+    """The class that the desk looks at; None: all."""
+    label = ctx.panel.state.label
+    return None if label in (None, ALL) else label
+
+
+def page_of(ctx: Any, statistics: ReviewStatistics) -> tuple[str, ...]:
+    """The classes whose sliders are shown."""
+    first = (ctx.panel.state.page or 0) * CLASSES_PER_PAGE
+    return statistics.classes[first : first + CLASSES_PER_PAGE]
+
+
+def desk_layout(desk: Any, ctx: Any) -> types.Property:
+    """The panel.
+
+    Args:
+        desk: the panel, whose methods are the handlers of its events.
+        ctx: the execution context; `ctx.panel.state` has field, tab, label, page and thresholds.
+    """
+    panel = types.Object()
+    view = types.GridView(orientation="vertical", gap=2, componentsProps=COLUMN)
+    field = ctx.panel.state.field
+    if not field:
+        panel.md("**No masks yet.** Label the photos, or push a run into this dataset.", name="empty")
+        row = _row(panel, "first")
+        _button(
+            row, "label", "Label photos", "auto_awesome", desk.open_form, variant="contained", params=LABEL
+        )
+        _button(row, "refresh", "Refresh", "refresh", desk.refresh)
+        return types.Property(panel, view=view)
+    statistics = review_statistics(ctx.dataset, field)
+    fields = mask_fields(ctx.dataset)
+    if len(fields) > 1:
+        choices = types.DropdownView()
+        for name in fields:
+            choices.add_choice(name, label=name)
+        panel.enum("field", fields, default=field, label="Field", view=choices, on_change=desk.change_field)
+    panel.md(progress_text(statistics), name="progress")
+    _decisions(panel, desk)
+    tabs = types.TabsView()
+    for tab, label in TABS.items():
+        tabs.add_choice(tab, label=label)
+    panel.enum("tab", list(TABS), default=ctx.panel.state.tab, view=tabs, on_change=desk.change_tab)
+    {
+        "classes": _classes,
+        "thresholds": _thresholds,
+        "queue": _queue,
+        "words": _words,
+        "run": _run,
+    }[ctx.panel.state.tab](panel, desk, ctx, statistics)
+    return types.Property(panel, view=view)
+
+
+def _row(panel: types.Object, name: str) -> types.Object:
+    return panel.grid(name, orientation="2d", gap=1, align_y="center")
+
+
+def _button(
+    row: types.Object,
+    name: str,
+    label: str,
+    icon: str,
+    on_click: Any,
+    variant: str = "outlined",
+    **options: Any,
+) -> None:
+    row.btn(
+        name, label, icon=icon, variant=variant, on_click=on_click, componentsProps=OF_ITS_WIDTH, **options
+    )
+
+
+def _decisions(panel: types.Object, desk: Any) -> None:
+    row = _row(panel, "decisions")
+    _button(row, "accept", "Accept", "thumb_up", desk.accept_selected, variant="contained")
+    _button(row, "reject", "Reject", "thumb_down", desk.reject_selected)
+    _button(row, "undo", "Undo", "undo", desk.undo_last)
+    for name, label, icon in (
+        ("rename", "Rename", "edit"),
+        ("merge", "Merge", "call_merge"),
+        ("delete", "Delete", "delete"),
+        ("relabel", "Relabel", "translate"),
+        ("search_masks", "Search", "search"),
+        ("export_coco", "Export", "download"),
+    ):
+        _button(row, name, label, icon, desk.open_form, variant="square", params={"operator": name})
+    _button(row, "show_all", "Show all", "grid_view", desk.show_all, variant="square")
+    _button(row, "refresh", "Refresh", "refresh", desk.refresh, variant="square")
+
+
+def _choose_class(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+    labels = types.DropdownView()
+    for label in (ALL, *statistics.classes):
+        labels.add_choice(label, label=label)
+    chosen = chosen_class(ctx) or ALL
+    panel.enum(
+        "label", labels.values(), default=chosen, label="Class", view=labels, on_change=desk.change_label
+    )
+
+
+def _classes(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+    hidden = len(statistics.classes) - charts.MAX_CLASSES
+    more = f" The {charts.MAX_CLASSES} largest of {len(statistics.classes)} classes." if hidden > 0 else ""
+    panel.md(f"**Masks per class.** Click a bar to see its masks.{more}", name="class_title")
+    _, layout = charts.class_bars(statistics)
+    panel.plot("class_bars", layout=layout, config=charts.CONFIG, on_click=desk.click_class)
+    panel.md("**Scores.** Click a bar to see its masks.", name="score_title")
+    _choose_class(panel, desk, ctx, statistics)
+    _, layout = charts.score_histogram(statistics, chosen_class(ctx))
+    panel.plot("score_histogram", layout=layout, config=charts.CONFIG, on_click=desk.click_score)
+
+
+def _thresholds(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+    thresholds = ctx.panel.state.thresholds or {}
+    panel.md(
+        "**A threshold per class.** Undecided masks below it go, the others stay; decided masks do not change.",
+        name="threshold_title",
+    )
+    effects = [statistics.effect(label, value) for label, value in thresholds.items() if value > 0]
+    go, stay = sum(effect.go for effect in effects), sum(effect.stay for effect in effects)
+    row = _row(panel, "apply")
+    _button(row, "show_changes", f"Show the {go} that go", "visibility", desk.show_changes, disabled=not go)
+    _button(row, "reject_below", f"Reject the {go}", "thumb_down", desk.reject_below, disabled=not go)
+    _button(
+        row, "accept_above", f"Accept the {stay} that stay", "thumb_up", desk.accept_above, disabled=not stay
+    )
+    for place, label in enumerate(page_of(ctx, statistics)):
+        value = thresholds.get(label, 0.0)
+        effect = statistics.effect(label, value)
+        decided = f", {effect.decided} decided" if effect.decided else ""
+        panel.float(
+            f"threshold{place}",
+            min=0,
+            max=1,
+            default=value,
+            label=f"{label} from {value:.2f}: {effect.stay} stay, {effect.go} go{decided}",
+            view=types.SliderView(
+                label_position="top", value_label_display="auto", value_precision=2, min=0, max=1
+            ),
+            on_change=desk.move_threshold,
+        )
+    if len(statistics.classes) > CLASSES_PER_PAGE:
+        first = (ctx.panel.state.page or 0) * CLASSES_PER_PAGE
+        last = min(first + CLASSES_PER_PAGE, len(statistics.classes))
+        pages = _row(panel, "pages")
+        _button(pages, "back", "Back", "chevron_left", desk.turn_page, variant="square", params={"step": -1})
+        where = f"classes {first + 1} to {last} of {len(statistics.classes)}"
+        pages.md(where, name="page", componentsProps=OF_ITS_WIDTH)
+        _button(pages, "next", "Next", "chevron_right", desk.turn_page, variant="square", params={"step": 1})
+
+
+def _queue(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+    panel.md(
+        f"**The least certain masks first.** The {QUEUE} undecided masks with the smallest margin between their two "
+        "best words, as patches in the grid. Select some, accept or reject them, and the queue moves on.",
+        name="queue_title",
+    )
+    _choose_class(panel, desk, ctx, statistics)
+    row = _row(panel, "start")
+    _button(row, "open_queue", "Open the queue", "playlist_play", desk.open_queue, variant="contained")
+    label = chosen_class(ctx)
+    masks = least_certain(ctx.dataset, ctx.panel.state.field, 8, None if label is None else [label])
+    lines = ["| label | second best | margin |", "|---|---|---:|"]
+    lines += [f"| {mask.label} | {mask.runner_up or ''} | {mask.margin:.3f} |" for mask in masks]
+    panel.md("\n".join(lines) if masks else "No undecided masks are left.", name="queue_table")
+
+
+def _words(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+    panel.md(
+        f"**Words that are nearly equal.** Undecided masks whose second-best word is at most {CLOSE} behind their "
+        "label. Click a number to see its masks.",
+        name="words_title",
+    )
+    if not ctx.panel.state.pairs:
+        panel.md("No masks are that close.", name="no_pairs")
+        return
+    layout = ctx.panel.state.confusion_layout
+    panel.plot("confusion", layout=layout, config=charts.CONFIG, on_click=desk.click_pair)
+
+
+def _run(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+    try:
+        run = run_of(ctx.dataset, ctx.panel.state.field)
+    except GemLabelError as error:
+        panel.md(f"**No run.** {error}", name="no_run")
+        return
+    panel.md(run_text(run.path, run.manifest), name="run")
+
+
+def progress_text(statistics: ReviewStatistics) -> str:
+    """How far the review is, with a bar."""
+    total, states = statistics.total, statistics.by_state
+    decided = total - states["undecided"]
+    share = decided / total if total else 0.0
+    full = round(24 * share)
+    bar = "■" * full + "□" * (24 - full)
+    counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    return f"{bar} **{decided} of {total} masks decided ({share:.0%})**  \n{counts}"
+
+
+def run_text(path: Path, manifest: dict[str, Any]) -> str:
+    """A run's settings as a table."""
+    settings, labeling = manifest["settings"], manifest["labeling"]
+    vocabulary = manifest["vocabulary"]
+    proposals = settings.get("proposals") or {}
+    words = vocabulary["classes"]
+    rows = {
+        "folder": f"`{path}`",
+        "CLIP": settings.get("clip", ""),
+        "SAM": settings.get("sam", ""),
+        "prompts per side": proposals.get("points_per_side", ""),
+        "classes": f"{len(words)}: {', '.join(words[:20])}{' ...' if len(words) > 20 else ''}",
+        "background": ", ".join(vocabulary["background"]) or "none",
+        "minimum score": labeling["settings"]["min_score"],
+        "photos": manifest["counts"]["photos"],
+        "photos that failed": manifest["counts"]["failed"],
+        "proposals": manifest["counts"]["masks"],
+        "kept": manifest["counts"]["kept"],
+        "last changed": manifest["updated"],
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

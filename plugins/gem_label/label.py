@@ -1,0 +1,216 @@
+"""Label the photos of a dataset with any words."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.labeling import LabelSettings
+from gem_label.review.fields import check_field_name
+from gem_label.review.labeling import default_run_folder, label_dataset
+from gem_label.review.progress import Progress
+from gem_label.runs import open_run
+from gem_label.weights import WEIGHTS, list_weights, pull_weights
+
+from .base import Result, SteppedOperator
+from .forms import add_words, notice, read_words, read_words_per_photo, refuse, titled
+
+DELEGATED_OVER = 20
+"""More photos than that are delegated unless one chooses otherwise."""
+
+CLIPS = ("ViT-B-16/openai", "ViT-B-16/laion2b_s34b_b88k", "ViT-L-14/openai", "ViT-B-32/openai", "demo")
+DEFAULTS = {
+    "field": "gem_label",
+    "clip": CLIPS[0],
+    "sam": "mobile_sam",
+    "points_per_side": 32,
+    "pred_iou_thresh": 0.88,
+    "stability_thresh": 0.95,
+    "min_score": 0.0,
+}
+
+
+class Label(SteppedOperator):
+    """SAM proposes masks, GEM names them."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """Name, label and when the form is asked for."""
+        return foo.OperatorConfig(
+            name="label",
+            label="GEM-Label: Label photos",
+            description="Propose masks with SAM and name them with any words, without training",
+            icon="auto_awesome",
+            dynamic=True,
+            execute_as_generator=True,
+            allow_delegated_execution=True,
+        )
+
+    def resolve_execution_options(self, ctx: Any) -> foo.ExecutionOptions:
+        """Many photos are delegated by default."""
+        return foo.ExecutionOptions(
+            allow_immediate_execution=True,
+            allow_delegated_execution=True,
+            default_choice_to_delegated=ctx.target_view().count() > DELEGATED_OVER,
+        )
+
+    def resolve_input(self, ctx: Any) -> types.Property:
+        """Words, models, proposals, target and field."""
+        form = types.Object()
+        form.view_target(ctx, action_description="Label")
+        photos = ctx.target_view().count()
+        notice(
+            form,
+            "about",
+            f"SAM proposes masks in {photos} photos, GEM gives each the word that fits it best.",
+        )
+        if not photos:
+            form.properties["about"].invalid = True
+            form.properties["about"].error_message = "there is no photo to label"
+        add_words(form, ctx)
+        self._ask_models(form, ctx)
+        self._ask_proposals(form)
+        form.str(
+            "field",
+            default=DEFAULTS["field"],
+            label="Field",
+            description="The label field that takes the masks; made when it is not there",
+        )
+        field = _answer(ctx, "field")
+        refuse(form, "field", lambda: check_field_name(ctx.dataset, field))
+        if not form.properties["field"].invalid:
+            self._ask_run(form, ctx, field)
+        return titled(form, "Label photos", "Label")
+
+    def _ask_models(self, form: types.Object, ctx: Any) -> None:
+        clips = types.AutocompleteView(allow_user_input=True)
+        for name in CLIPS:
+            clips.add_choice(name, label=name)
+        form.str(
+            "clip",
+            default=DEFAULTS["clip"],
+            label="CLIP",
+            description="open_clip's ARCH/PRETRAINED, ARCH/FILE, a folder, or demo (knows a few dozen words)",
+            view=clips,
+        )
+        present = {weights.name: weights.present for weights in list_weights()}
+        sams = types.DropdownView()
+        for name, source in WEIGHTS.items():
+            size = "" if present[name] else f" (to fetch: {source.bytes / 1e6:.0f} MB)"
+            sams.add_choice(name, label=f"{name}{size}")
+        form.enum("sam", sams.values(), default=DEFAULTS["sam"], label="SAM", view=sams)
+        sam = _answer(ctx, "sam")
+        if not present.get(sam, True):
+            form.bool("fetch_weights", default=False, label=f"Fetch the weights of {sam} first")
+            if not ctx.params.get("fetch_weights"):
+                form.properties["fetch_weights"].invalid = True
+                form.properties[
+                    "fetch_weights"
+                ].error_message = f"the weights of {sam} are not on this machine"
+
+    def _ask_proposals(self, form: types.Object) -> None:
+        form.int(
+            "points_per_side",
+            default=DEFAULTS["points_per_side"],
+            min=1,
+            max=128,
+            label="Prompts along each side of a photo",
+            description="More find smaller things and take longer",
+        )
+        thresholds = {
+            "pred_iou_thresh": ("SAM's own estimate a mask must pass", "pred_iou_thresh"),
+            "stability_thresh": ("Stability a mask must have", "stability_score_thresh"),
+            "min_score": ("Score a label must have", "the probability of the class"),
+        }
+        for name, (label, description) in thresholds.items():
+            form.float(name, default=DEFAULTS[name], min=0, max=1, label=label, description=description)
+
+    def _ask_run(self, form: types.Object, ctx: Any, field: str) -> None:
+        folder = default_run_folder(ctx.dataset, field)
+        form.str(
+            "run_folder",
+            default=str(folder),
+            label="Run folder",
+            description="Masks and embeddings for relabel and search; an interrupted run goes on from there",
+        )
+        path = Path(ctx.params.get("run_folder") or folder).expanduser()
+        if not (path / "manifest.json").is_file():
+            return
+        try:
+            counts = open_run(path).manifest["counts"]
+        except GemLabelError as error:
+            form.properties["run_folder"].invalid = True
+            form.properties["run_folder"].error_message = str(error)
+            return
+        text = f"There is a run with {counts['photos']} labelled photos: the same settings go on with it."
+        notice(form, "resumes", text, "For other words use 'GEM-Label: Relabel'.")
+
+    def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
+        """Load the models, label, push."""
+        from gem_label.clip.models import load_clip
+        from gem_label.labeler import Labeler
+        from gem_label.sam.models import load_sam
+        from gem_label.sam.proposals import ProposalSettings
+
+        samples = ctx.target_view()
+        if getattr(samples, "_is_patches", False):
+            samples = ctx.dataset.select(samples.distinct("sample_id"))
+        if not len(samples):
+            raise UsageError("there is no photo to label: widen the view or the selection")
+        vocabulary = read_words(ctx)
+        words = read_words_per_photo(ctx, vocabulary)
+        field, sam = _answer(ctx, "field"), _answer(ctx, "sam")
+        settings = LabelSettings(min_score=_answer(ctx, "min_score"))
+        proposals = ProposalSettings(
+            points_per_side=_answer(ctx, "points_per_side"),
+            pred_iou_thresh=_answer(ctx, "pred_iou_thresh"),
+            stability_score_thresh=_answer(ctx, "stability_thresh"),
+        )
+        if ctx.params.get("fetch_weights"):
+            yield Progress(0, 1, f"fetching the weights of {sam}")
+            pull_weights(sam)
+        yield Progress(0, 1, "loading the models")
+        device = _device()
+        labeler = Labeler(load_clip(_answer(ctx, "clip"), device), load_sam(sam, device), proposals)
+        folder = ctx.params.get("run_folder") or default_run_folder(ctx.dataset, field)
+        work = label_dataset(samples, labeler, vocabulary, field, Path(folder).expanduser(), settings, words)
+        report = yield from work
+        failed = f"; {len(report.failures)} photos could not be labelled" if report.failures else ""
+        return {
+            "message": f"{report.photos} photos labelled, {report.push.detections} masks in {field!r}{failed}",
+            "photos": report.photos,
+            "labelled_before": report.before,
+            "masks": report.push.detections,
+            "decided": report.push.decided,
+            "failures": [{"photo": photo, "reason": reason} for photo, reason in report.failures[:100]],
+            "run": str(Path(folder).expanduser()),
+        }
+
+    def resolve_output(self, ctx: Any) -> types.Property:
+        """What was done."""
+        form = types.Object()
+        form.str("message", label="Done")
+        form.str("run", label="Run folder")
+        failures = types.TableView()
+        failures.add_column("photo", label="Photo")
+        failures.add_column("reason", label="Why it could not be labelled")
+        if ctx.results.get("failures"):
+            form.list("failures", types.Object(), label="Failures", view=failures)
+        return types.Property(form)
+
+
+def _answer(ctx: Any, name: str) -> Any:
+    """A form's answer, or the default where Python left it out."""
+    value = ctx.params.get(name)
+    return DEFAULTS[name] if value is None else value
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,269 @@
+"""A review from an empty dataset to a COCO file, in the FiftyOne App, in a real browser.
+
+Set GEM_LABEL_SCREENSHOTS=docs/images to renew the pictures of docs/review.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fiftyone_fixture import fiftyone_db, free_port
+
+from gem_label.demo import scene_paths
+
+__all__ = ["fiftyone_db"]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+WORDS = ("bicycle", "dartboard", "rose", "tent", "chair", "monkey", "onion", "peach")
+FIELD = "gem_label"
+PATIENCE = 120_000  # milliseconds; a CI machine may do three other things at the same time
+
+
+@pytest.fixture(scope="module")
+def app(fiftyone_db: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of FiftyOne's server with this repository's plugin."""
+    import fiftyone.server.main
+
+    port, folder = free_port(), tmp_path_factory.mktemp("app")
+    environment = os.environ | {"FIFTYONE_PLUGINS_DIR": str(Path(__file__).parents[1] / "plugins")}
+    command = [sys.executable, fiftyone.server.main.__file__, "--address", "127.0.0.1", "--port", str(port)]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/", server)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
+
+
+def _wait_for(address: str, server: subprocess.Popen) -> None:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.3)
+    raise RuntimeError(f"FiftyOne's server does not answer (exit code {server.poll()})")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.fail("no browser: sudo apt-get install chromium (`make test` does it)")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def dataset(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
+    """Two demo scenes, not labelled yet."""
+    import fiftyone as fo
+
+    dataset = fo.Dataset("scenes", persistent=True, overwrite=True)
+    dataset.app_config.color_scheme = fo.ColorScheme(color_by="value")
+    dataset.save()
+    dataset.add_samples([fo.Sample(filepath=shutil.copy(path, tmp_path)) for path in scene_paths()[:2]])
+    yield dataset
+    fo.delete_dataset(dataset.name)
+
+
+class Desk:
+    """What a reviewer does in the App."""
+
+    def __init__(self, page: Any, tmp_path: Path) -> None:
+        self.page = page
+        self.pictures = Path(os.environ.get("GEM_LABEL_SCREENSHOTS") or tmp_path)
+        self.failure = tmp_path
+        self.form = page.get_by_role("dialog")
+
+    def open(self, address: str) -> None:
+        self.page.goto(address)
+        self.page.locator("[data-cy=looker]").first.wait_for()
+        dismiss = self.page.get_by_role("button", name="Dismiss")
+        dismiss.wait_for()
+        dismiss.click()
+        self.page.locator("[data-cy=new-panel-btn]").first.click()
+        self.page.get_by_text("GEM-Label", exact=True).first.click()
+
+    def press(self, name: str | re.Pattern) -> None:
+        self.page.get_by_role("button", name=name).first.click()
+
+    def submit(self, name: str) -> None:
+        self.form.get_by_role("button", name=name, exact=True).first.click()
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    def sees(self, text: str | re.Pattern) -> None:
+        from playwright.sync_api import TimeoutError
+
+        try:
+            self.page.get_by_text(text).locator("visible=true").first.wait_for()
+        except TimeoutError:
+            picture = self.failure / "app-failed.png"
+            self.page.screenshot(path=picture)
+            raise AssertionError(f"{text!r} is not to be seen: look at {picture}") from None
+
+    def filtered(self) -> None:
+        """The view bar holds a stage that filters masks (which says so in an input)."""
+        self.page.locator("[data-cy=input-view-stage][value=FilterLabels]").wait_for()
+
+    def select(self, place: int) -> None:
+        """Tick a patch of the grid; its box is there while the mouse is over it."""
+        patch = self.page.locator("[data-cy=looker]").nth(place)
+        patch.hover()
+        box = patch.locator("[data-cy=looker-checkbox-]").bounding_box()
+        self.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        patch.locator("input:checked").wait_for(state="attached")
+
+    def done(self) -> None:
+        """Close an operator's progress or result."""
+        self.press(re.compile("Done|Close"))
+
+    def picture(self, name: str) -> None:
+        self.page.mouse.move(2, 2)
+        self.page.wait_for_timeout(1500)  # what slides in and fades out does not belong there
+        self.page.screenshot(path=self.pictures / f"review-{name}.jpg", type="jpeg", quality=72)
+
+
+def masks(dataset: Any) -> dict[str, Any]:
+    """What the database says, by detection id: label and tags."""
+    dataset.reload()
+    return {d.id: (d.label, tuple(d.tags)) for sample in dataset for d in sample[FIELD].detections}
+
+
+@pytest.mark.slow
+def test_a_review_from_an_empty_dataset_to_a_coco_file(
+    app: str, browser: Any, dataset: Any, tmp_path: Path
+) -> None:
+    from gem_label.review.statistics import least_certain
+    from gem_label.weights import pull_weights
+
+    pull_weights("mobile_sam", progress=False)
+    page = browser.new_page(viewport={"width": 1360, "height": 850})
+    page.set_default_timeout(PATIENCE)
+    desk = Desk(page, tmp_path)
+    desk.open(f"{app}/datasets/{dataset.name}")
+
+    # label, with a mistake on the way
+    desk.sees("No masks yet")
+    desk.press("Label photos")
+    words = desk.form.locator("textarea").first
+    words.fill("bicycle, rose => ")
+    desk.sees("write 'phrasing, phrasing => class'")
+    assert desk.form.get_by_role("button", name="Label", exact=True).first.is_disabled()
+    words.fill(", ".join(WORDS))
+    clip = desk.form.get_by_placeholder("Type or select a value")
+    clip.fill("dem")
+    page.get_by_role("option", name="demo").click()
+    for box, value in enumerate(("8", "0.8", "0.9")):
+        desk.form.locator("input[type=number]").nth(box).fill(value)
+    desk.form.locator("input").last.fill(str(tmp_path / "run"))
+    words.scroll_into_view_if_needed()
+    desk.picture("label")
+    desk.submit("Label")
+    desk.sees(re.compile(r"2 photos labelled, \d+ masks"))
+    desk.done()
+    first = masks(dataset)
+    assert {label for label, _ in first.values()} <= set(WORDS)
+    assert len(first) > 5
+
+    # the desk counts; a bar shows its masks
+    desk.sees(f"0 of {len(first)} masks decided")
+    page.locator(".barlayer .point path").first.wait_for()
+    desk.picture("desk")
+    bar = page.locator(".barlayer .point path").first
+    bar.hover(force=True)
+    desk.sees(re.compile(r": \d+ undecided"))  # plotly's hover text: the chart is alive
+    bar.click(force=True)
+    desk.filtered()
+
+    # a slider tells at once what would stay
+    desk.tab("Thresholds")
+    desk.sees(re.compile(r"from 0\.00: \d+ stay, 0 go"))
+    slider = page.locator(".MuiSlider-root", has=page.locator("input[max='1']")).first.bounding_box()
+    page.mouse.click(slider["x"] + 0.95 * slider["width"], slider["y"] + slider["height"] / 2)
+    text = page.get_by_text(re.compile(r"from 0\.9\d: \d+ stay, [1-9]\d* go")).first
+    text.wait_for()
+    label, go = re.match(r"(.+) from .* stay, (\d+) go", text.inner_text()).groups()
+    desk.press(f"Show the {go} that go")
+    desk.filtered()
+    desk.sees(re.compile(r"^\d samples?$"))
+    page.locator("[data-cy=looker]").first.wait_for()
+    desk.picture("thresholds")
+    desk.press(f"Reject the {go}")
+    desk.sees(f"{go} of {len(first)} masks decided")
+    rejected = {i: each for i, each in masks(dataset).items() if "rejected" in each[1]}
+    assert {name for name, _ in rejected.values()} == {label}
+    assert len(rejected) == int(go)
+
+    # undo, then the queue: the least certain masks first; accepting moves it on
+    desk.press("Undo")
+    desk.sees(f"0 of {len(first)} masks decided")
+    assert masks(dataset) == first
+    desk.tab("Queue")
+    expected = [mask.label_id for mask in least_certain(dataset, FIELD, 2)]
+    desk.press("Open the queue")
+    desk.sees(f"{len(first)} patches")
+    for place in (0, 1):
+        desk.select(place)
+    desk.picture("queue")
+    desk.press("Accept")
+    desk.sees(f"2 of {len(first)} masks decided")
+    desk.sees(f"{len(first) - 2} patches")
+    accepted = {i for i, (_, tags) in masks(dataset).items() if "accepted" in tags}
+    assert accepted == set(expected)
+    desk.press("Show all")
+
+    # other words, with a preview; what is decided stays
+    decided = {i: each for i, each in masks(dataset).items() if i in accepted}
+    desk.press("Relabel")
+    desk.sees("Preview on 2 photos")
+    desk.form.locator("textarea").first.fill("apple, spider, banana")
+    desk.sees(re.compile(r"[1-9]\d* masks change, \d+ stay \(2 of them because they are decided\)"))
+    desk.picture("relabel")
+    desk.submit("Relabel")
+    desk.sees("2 decided masks stay as they are")
+    desk.done()
+    now = masks(dataset)
+    assert {i: now[i] for i in accepted} == decided
+    assert {name for i, (name, _) in now.items() if i not in accepted} <= {"apple", "spider", "banana"}
+
+    # the desk in the light, and a file
+    page.get_by_title("Light mode").click()
+    desk.tab("Classes")
+    page.locator(".barlayer .point path").first.wait_for()
+    shown = page.locator(".js-plotly-plot").first.locator(".ytick text").all_inner_texts()
+    assert set(shown) == {name for name, _ in now.values()}
+    desk.picture("desk-light")
+    desk.press("Export")
+    desk.form.locator("input").last.fill(str(tmp_path / "out.json"))
+    desk.form.get_by_text("Accepted and renamed only").click()
+    page.wait_for_timeout(1000)
+    desk.submit("Export")
+    desk.sees("Download")
+    desk.picture("export")
+    link = desk.form.get_by_role("link").first.get_attribute("href")
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert json.load(urllib.request.urlopen(app + link)) == content
+    assert len(content["annotations"]) == 2
+    page.close()

@@ -1,0 +1,111 @@
+"""Getting the plugin and the zoo models: from a checkout, from a wheel, and by FiftyOne's own downloads."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fiftyone_fixture import fiftyone_db
+
+from gem_label.errors import UsageError
+from gem_label.review import plugin as plugin_module
+from gem_label.review.plugin import install_plugin, plugin_source
+
+__all__ = ["fiftyone_db"]
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an archive of the repository, as a forge serves it."""
+    folder = tmp_path_factory.mktemp("served")
+    with zipfile.ZipFile(folder / "gem-label.zip", "w") as file:
+        for part in ("plugins", "zoo"):
+            for path in (ROOT / part).rglob("*"):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    file.write(path, Path("gem-label-main") / path.relative_to(ROOT))
+    handler = functools.partial(_Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/gem-label.zip"
+    server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_gem_label_plugin_install(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gem_label.cli", "plugin", "install", "--to", str(tmp_path)]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert (first.returncode, first.stdout.strip()) == (0, str(tmp_path / "gem_label"))
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 2
+    assert "--overwrite replaces it" in again.stderr
+    (tmp_path / "gem_label" / "old.py").write_text("")
+    assert install_plugin(tmp_path, overwrite=True) == tmp_path / "gem_label"
+    copied = {path.name for path in (tmp_path / "gem_label").iterdir()}
+    assert copied == {path.name for path in plugin_source().iterdir()} - {"__pycache__"}
+    assert install_plugin(ROOT / "plugins") == ROOT / "plugins" / "gem_label"  # is there already
+
+
+def test_the_wheel_holds_the_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as setuptools' data-files put it, beside the package instead of in a checkout
+    place = tmp_path / "share" / "gem-label" / "plugins" / "gem_label"
+    shutil.copytree(ROOT / "plugins" / "gem_label", place)
+    monkeypatch.setattr(plugin_module, "__file__", str(tmp_path / "site-packages/gem_label/review/plugin.py"))
+    monkeypatch.setattr(plugin_module.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert plugin_source() == place
+    shutil.rmtree(place)
+    with pytest.raises(Exception, match="fiftyone plugins download"):
+        plugin_source()
+
+
+def test_fiftyone_plugins_download(
+    fiftyone_db: str, archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fiftyone as fo
+    import fiftyone.plugins as fop
+
+    monkeypatch.setattr(fo.config, "plugins_dir", str(tmp_path))
+    downloaded = fop.download_plugin(archive)
+    assert list(downloaded) == ["@gem-label/gem-label"]
+    definition = fop.get_plugin("@gem-label/gem-label")
+    assert (Path(definition.directory) / "desk.py").is_file()
+    assert "label" in definition.operators
+
+
+@pytest.mark.slow
+def test_the_model_zoo(
+    fiftyone_db: str, archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fiftyone as fo
+    import fiftyone.zoo as foz
+
+    from gem_label.demo import scene_paths
+    from gem_label.review import GemSamModel
+
+    monkeypatch.setattr(fo.config, "model_zoo_dir", str(tmp_path))
+    foz.register_zoo_model_source(archive)
+    names = {"gem-sam-demo", "gem-sam-vit-b-16", "gem-sam-vit-l-14"}
+    assert names <= set(foz.list_zoo_models())
+    with pytest.raises(UsageError, match="give the words"):
+        foz.load_zoo_model("gem-sam-demo")
+    model = foz.load_zoo_model("gem-sam-demo", classes="bicycle, rose", points_per_side=2)
+    assert isinstance(model, GemSamModel)
+    dataset = fo.Dataset("model zoo", overwrite=True)
+    dataset.add_sample(fo.Sample(filepath=str(scene_paths()[0])))
+    dataset.apply_model(model, "gem_sam")
+    assert set(dataset.distinct("gem_sam.detections.label")) <= {"bicycle", "rose"}
+    assert dataset.count("gem_sam.detections") > 0
+    fo.delete_dataset(dataset.name)

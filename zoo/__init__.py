@@ -1,0 +1,70 @@
+"""GEM-SAM as a source of FiftyOne's model zoo: `foz.load_zoo_model("gem-sam-vit-b-16", classes="cat, dog")`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gem_label.errors import UsageError
+
+CLIPS = {
+    "gem-sam-vit-b-16": "ViT-B-16/openai",
+    "gem-sam-vit-l-14": "ViT-L-14/openai",
+    "gem-sam-demo": "demo",
+}
+SAM = "mobile_sam"
+
+
+def download_model(model_name: str, model_path: str) -> None:
+    """Bring MobileSAM's weights; CLIP's come when the model is loaded.
+
+    Args:
+        model_name: one of `CLIPS`.
+        model_path: gets a note of what the model is made of, which tells FiftyOne that it is there.
+    """
+    from gem_label.weights import pull_weights
+
+    pull_weights(SAM)
+    Path(model_path).write_text(json.dumps({"clip": CLIPS[model_name], "sam": SAM}) + "\n")
+
+
+def load_model(
+    model_name: str,
+    model_path: str,
+    classes: Any = None,
+    background: Sequence[str] = (),
+    min_score: float = 0.0,
+    points_per_side: int = 32,
+    device: str | None = None,
+) -> Any:
+    """The model, for `dataset.apply_model(model, "gem_sam")`.
+
+    Args:
+        model_name: one of `CLIPS`.
+        model_path: what `download_model` wrote.
+        classes: words, or text as `Vocabulary.parse` reads it.
+        background: words that compete with the classes and are never a label.
+        min_score: probability in [0, 1] below which a mask is left out.
+        points_per_side: prompts along each side of a photo.
+        device: "cpu" or "cuda"; None: the GPU when there is one.
+
+    Raises:
+        UsageError: no classes.
+    """
+    import torch
+
+    from gem_label.clip.models import load_clip
+    from gem_label.labeler import Labeler
+    from gem_label.review import GemSamModel
+    from gem_label.sam.models import load_sam
+    from gem_label.sam.proposals import ProposalSettings
+
+    if not classes:
+        raise UsageError(f"give the words: foz.load_zoo_model({model_name!r}, classes='cat, dog')")
+    parts = json.loads(Path(model_path).read_text())
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    proposals = ProposalSettings(points_per_side=points_per_side)
+    labeler = Labeler(load_clip(parts["clip"], device), load_sam(parts["sam"], device), proposals)
+    return GemSamModel(labeler, classes, background, min_score)
