@@ -131,8 +131,10 @@ def candidate_logits(
     """
     if text.shape[0] != len(vocabulary.phrases):
         raise ValueError(f"{text.shape[0]} text embeddings for {len(vocabulary.phrases)} phrases")
-    logits = embeddings.astype(np.float32, copy=False) @ text.astype(np.float32, copy=False).T
-    logits *= np.float32(logit_scale)
+    # the scale goes onto the embeddings, which are fewer numbers than the logits
+    logits = (embeddings * np.float32(logit_scale)).astype(np.float32, copy=False) @ text.astype(
+        np.float32, copy=False
+    ).T
     first = vocabulary.first_phrase
     # reduceat would cost as much as the product when every candidate has one phrase, as most do
     return logits if len(first) == logits.shape[1] else np.maximum.reduceat(logits, first, axis=1)
@@ -197,11 +199,13 @@ def score_masks(
     if not part.all():
         logits[:, ~part] = -np.inf
     logits -= logits.max(axis=1, keepdims=True)
-    scores = np.exp(logits, out=logits)
-    scores /= scores.sum(axis=1, keepdims=True)
-    rivals = np.sort(scores[:, c:], axis=1)[:, -2:]  # the likeliest background words
-    scores[:, :c][:, ~part[:c]] = -1.0  # below every class that takes part
-    top_classes, top_scores = _largest(scores[:, :c], max(k, min(2, c)))
+    odds = np.exp(logits, out=logits)
+    total = odds.sum(axis=1, keepdims=True)
+    rivals = np.sort(odds[:, c:], axis=1)[:, -2:] / total  # the likeliest background words
+    if not part.all():
+        odds[:, :c][:, ~part[:c]] = -1.0  # below every class that takes part
+    top_classes, top_scores = _largest(odds[:, :c], max(k, min(2, c)))
+    top_scores /= total  # a whole vocabulary need not be divided for the few that are stored
     winners = np.sort(np.hstack([np.zeros((n, 2), np.float32), top_scores[:, :2], rivals]), axis=1)
     top_classes, top_scores = top_classes[:, :k], top_scores[:, :k]
     background = (top_scores[:, 0] < rivals.max(axis=1, initial=0.0)) | (top_scores[:, 0] < 0)
