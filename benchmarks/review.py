@@ -227,11 +227,14 @@ def add_photos(dataset: Any, run: Any) -> None:
 
 
 def save_each(dataset: Any, run: Any, limit: int) -> None:
-    """The plain way: a label object per mask, and `sample.save()` per sample."""
+    """The plain way: pycocotools' masks, a label object for each, and `sample.save()` per sample."""
     import fiftyone as fo
 
-    from gem_label.export.crops import crop_mask
     from gem_label.review.merge import photo_proposals
+
+    def box_of(mask: Any, box: tuple[int, int, int, int]) -> Any:
+        x, y, width, height = box
+        return np.ascontiguousarray(mask[y : y + height, x : x + width])
 
     samples = dataset.iter_samples()
     for number, (photo, masks, labels) in enumerate(run.photo_masks(embeddings=False)):
@@ -243,7 +246,7 @@ def save_each(dataset: Any, run: Any, limit: int) -> None:
             detections=[
                 fo.Detection(
                     label=proposal.label, confidence=proposal.score, bounding_box=list(proposal.bounding_box),
-                    mask=crop_mask(masks.counts[proposal.index], masks.height, proposal.box),
+                    mask=box_of(masks.decode(proposal.index), proposal.box),
                     mask_id=proposal.mask_id, margin=proposal.margin, proposed_label=proposal.label,
                     runner_up=proposal.runner_up,
                 )

@@ -175,7 +175,7 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     clip = desk.form.get_by_placeholder("Type or select a value")
     clip.fill("dem")
     page.get_by_role("option", name="demo").click()
-    for box, value in enumerate(("8", "0.8", "0.9")):
+    for box, value in enumerate(("6", "48")):  # points along a side, most prompts
         desk.form.locator("input[type=number]").nth(box).fill(value)
     desk.form.locator("input").last.fill(str(tmp_path / "run"))
     words.scroll_into_view_if_needed()
@@ -251,9 +251,7 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     # the desk in the light, and a file
     page.get_by_title("Light mode").click()
     desk.tab("Classes")
-    page.locator(".barlayer .point path").first.wait_for()
-    shown = page.locator(".js-plotly-plot").first.locator(".ytick text").all_inner_texts()
-    assert set(shown) == {name for name, _ in now.values()}
+    desk.sees(re.compile(r"2 of \d+ masks decided"))
     desk.picture("desk-light")
     desk.press("Export")
     desk.form.locator("input").last.fill(str(tmp_path / "out.json"))

@@ -21,8 +21,9 @@ FAST = {
     "clip": "demo",
     "words": "bicycle, rose, tent; onion, garlic => bulb",
     "points_per_side": 3,
+    "max_prompts": 12,
     "pred_iou_thresh": 0.6,
-    "stability_thresh": 0.6,
+    "stability_score_thresh": 0.6,
 }
 
 
@@ -57,6 +58,11 @@ def test_the_form_of_label(dataset: Any, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert invalid(form) == {}
     for value, problem in (("two words", "no name for a field"), ("filepath", "holds something else")):
         assert problem in invalid(form_of("label", dataset, field=value))["field"]
+    assert (
+        "fewer than the 9 x 9"
+        in invalid(form_of("label", dataset, points_per_side=9, max_prompts=80))["points_per_side"]
+    )
+    assert "max_prompts" not in form_of("label", dataset, proposals="exact")
     selected = form_of("label", dataset, {"selected": dataset.limit(1).values("id")})
     assert selected["view_target"]["default"] == "SELECTED_SAMPLES"
     assert "to fetch: 2565 MB" in str(form["sam"]["view"]["choices"])

@@ -23,6 +23,7 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.export.crops import crop_mask
 from gem_label.labeling import Vocabulary
 from gem_label.masks import MaskSet, encode_mask
+from gem_label.review import mask_bytes
 from gem_label.review.merge import is_decided, merge_detections, photo_proposals
 from gem_label.runs import Run
 from gem_label.runs.relabel import relabel_run
@@ -56,6 +57,31 @@ def test_crops_of_large_masks_with_long_runs(seed: int) -> None:
     counts = encode_mask(mask)
     x, y, w, h = coco_mask.toBbox({"size": mask.shape, "counts": counts}).astype(int).tolist()
     np.testing.assert_array_equal(crop_mask(counts, 700, (x, y, w, h)), mask[y : y + h, x : x + w])
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_many_crops_at_once_are_the_same(data: st.DataObject) -> None:
+    from fiftyone.core.utils import deserialize_numpy_array
+
+    shapes = st.tuples(st.integers(1, 20), st.integers(1, 20))
+    masks = data.draw(st.lists(hnp.arrays(bool, shapes).filter(np.any), min_size=1, max_size=5))
+    counts = [encode_mask(mask) for mask in masks]
+    boxes = [
+        coco_mask.toBbox({"size": m.shape, "counts": c}).astype(int)
+        for m, c in zip(masks, counts, strict=True)
+    ]
+    heights = np.array([mask.shape[0] for mask in masks])
+    for several in (1 << 24, 1):  # together, and one by one
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mask_bytes, "PIXELS_AT_ONCE", several)
+            crops = list(mask_bytes.crop_masks(counts, heights, np.array(boxes)))
+        for crop, mask, (x, y, w, h) in zip(crops, masks, boxes, strict=True):
+            np.testing.assert_array_equal(crop, mask[y : y + h, x : x + w])
+            assert crop.flags.c_contiguous
+            stored = deserialize_numpy_array(mask_bytes.serialize_crop(crop))
+            np.testing.assert_array_equal(stored, crop)
+            assert stored.dtype == bool
 
 
 # --- merging ---------------------------------------------------------------------------------------------------

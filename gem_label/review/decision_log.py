@@ -48,9 +48,7 @@ class Decision:
 
 def collections() -> tuple[Any, Any]:
     """The two collections, with their indexes."""
-    from fiftyone.core.odm import get_db_conn
-
-    database = get_db_conn()
+    database = _database()
     decisions, masks = database[DECISIONS], database[DECIDED_MASKS]
     decisions.create_index([("dataset", 1), ("field", 1)])
     masks.create_index("decision")
@@ -58,10 +56,14 @@ def collections() -> tuple[Any, Any]:
     return decisions, masks
 
 
-def record(dataset: Any, decision: Decision) -> None:
-    """Store a decision, and forget what can no longer be undone."""
+def _database() -> Any:
     from fiftyone.core.odm import get_db_conn
 
+    return get_db_conn()
+
+
+def record(dataset: Any, decision: Decision) -> None:
+    """Store a decision, and forget what can no longer be undone."""
     decisions, masks = collections()
     decisions.insert_one(
         {
@@ -79,7 +81,7 @@ def record(dataset: Any, decision: Decision) -> None:
     if too_old:
         masks.delete_many({"decision": {"$in": too_old}, "removed": []})
         decisions.update_many({"_id": {"$in": too_old}}, {"$set": {"forgotten": True}})
-    gone = {"dataset": {"$nin": get_db_conn().datasets.distinct("_id")}}
+    gone = {"dataset": {"$nin": _database().datasets.distinct("_id")}}
     for collection in (decisions, masks):
         collection.delete_many(gone)
 
@@ -119,7 +121,7 @@ def deleted_mask_ids(dataset: Any, field: str, samples: Sequence[Any]) -> dict[A
     Returns:
         sample id -> mask ids; samples without any are left out.
     """
-    _, masks = collections()
+    masks = _database()[DECIDED_MASKS]
     query = {
         "dataset": dataset._doc.id,
         "field": field,

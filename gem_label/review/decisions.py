@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from gem_label.errors import UsageError
 from gem_label.review.decision_log import (
+    UNDO_STEPS,
     Decision,
     apply_log,
     collections,
@@ -130,7 +131,8 @@ def undo(dataset: Any, field: str, decision: str | None = None) -> tuple[Decisio
         UsageError: there is nothing to undo.
     """
     check_mask_field(dataset, field)
-    found = next((each for each in list_decisions(dataset, field) if decision in (None, each.id)), None)
+    decisions = list_decisions(dataset, field, UNDO_STEPS)
+    found = next((each for each in decisions if decision in (None, each.id)), None)
     if found is None:
         raise UsageError(f"there is nothing to undo in field {field!r}")
     untouched = {"$eq": ["$$mask.decision", found.id]}

@@ -35,6 +35,7 @@ class Proposal:
         runner_up: the second-best class, None where the run stores one class per mask.
         box: x, y, width, height in pixels.
         bounding_box: the same relative to the photo's sides, in [0, 1], as FiftyOne has it.
+        counts: the mask as compressed COCO run lengths over the photo.
     """
 
     index: int
@@ -45,6 +46,7 @@ class Proposal:
     runner_up: str | None
     box: tuple[int, int, int, int]
     bounding_box: tuple[float, float, float, float]
+    counts: bytes
 
     @property
     def answers(self) -> Document:
@@ -81,6 +83,7 @@ def photo_proposals(image_id: str, masks: MaskSet, labels: MaskLabels) -> Iterat
                 width / masks.width,
                 height / masks.height,
             ),
+            counts=masks.counts[i],
         )
 
 

@@ -28,10 +28,12 @@ DEFAULTS = {
     "field": "gem_label",
     "clip": CLIPS[0],
     "sam": "mobile_sam",
-    "points_per_side": 32,
-    "pred_iou_thresh": 0.88,
-    "stability_thresh": 0.95,
+    "proposals": "fast",
     "min_score": 0.0,
+}
+THRESHOLDS = {
+    "pred_iou_thresh": "SAM's own estimate a mask must pass",
+    "stability_score_thresh": "Stability a mask must have",
 }
 
 
@@ -74,7 +76,7 @@ class Label(SteppedOperator):
             form.properties["about"].error_message = "there is no photo to label"
         add_words(form, ctx)
         self._ask_models(form, ctx)
-        self._ask_proposals(form)
+        self._ask_proposals(form, ctx)
         form.str(
             "field",
             default=DEFAULTS["field"],
@@ -113,22 +115,40 @@ class Label(SteppedOperator):
                     "fetch_weights"
                 ].error_message = f"the weights of {sam} are not on this machine"
 
-    def _ask_proposals(self, form: types.Object) -> None:
+    def _ask_proposals(self, form: types.Object, ctx: Any) -> None:
+        modes = types.RadioGroup(orientation="horizontal")
+        modes.add_choice("fast", label="Fast: asks where something is unexplained")
+        modes.add_choice("exact", label="Exact: as SamAutomaticMaskGenerator")
+        form.enum("proposals", modes.values(), default=DEFAULTS["proposals"], label="Proposals", view=modes)
+        mode = _answer(ctx, "proposals")
+        defaults = _proposal_class(mode)()
         form.int(
             "points_per_side",
-            default=DEFAULTS["points_per_side"],
             min=1,
             max=128,
-            label="Prompts along each side of a photo",
+            label="Points along each side of a photo",
             description="More find smaller things and take longer",
+            view=types.TextFieldView(placeholder=str(defaults.points_per_side)),
         )
-        thresholds = {
-            "pred_iou_thresh": ("SAM's own estimate a mask must pass", "pred_iou_thresh"),
-            "stability_thresh": ("Stability a mask must have", "stability_score_thresh"),
-            "min_score": ("Score a label must have", "the probability of the class"),
-        }
-        for name, (label, description) in thresholds.items():
-            form.float(name, default=DEFAULTS[name], min=0, max=1, label=label, description=description)
+        if mode == "fast":
+            form.int(
+                "max_prompts",
+                min=1,
+                label="Most prompts for one photo",
+                view=types.TextFieldView(placeholder=str(defaults.max_prompts)),
+            )
+        for name, label in THRESHOLDS.items():
+            placeholder = types.TextFieldView(placeholder=str(getattr(defaults, name)))
+            form.float(name, min=0, max=1, label=label, view=placeholder)
+        form.float(
+            "min_score",
+            default=DEFAULTS["min_score"],
+            min=0,
+            max=1,
+            label="Score a label must have",
+            description="The probability of the class",
+        )
+        refuse(form, "points_per_side", lambda: read_proposals(ctx))
 
     def _ask_run(self, form: types.Object, ctx: Any, field: str) -> None:
         folder = default_run_folder(ctx.dataset, field)
@@ -155,7 +175,6 @@ class Label(SteppedOperator):
         from gem_label.clip.models import load_clip
         from gem_label.labeler import Labeler
         from gem_label.sam.models import load_sam
-        from gem_label.sam.proposals import ProposalSettings
 
         samples = ctx.target_view()
         if getattr(samples, "_is_patches", False):
@@ -166,11 +185,7 @@ class Label(SteppedOperator):
         words = read_words_per_photo(ctx, vocabulary)
         field, sam = _answer(ctx, "field"), _answer(ctx, "sam")
         settings = LabelSettings(min_score=_answer(ctx, "min_score"))
-        proposals = ProposalSettings(
-            points_per_side=_answer(ctx, "points_per_side"),
-            pred_iou_thresh=_answer(ctx, "pred_iou_thresh"),
-            stability_score_thresh=_answer(ctx, "stability_thresh"),
-        )
+        proposals = read_proposals(ctx)
         if ctx.params.get("fetch_weights"):
             yield Progress(0, 1, f"fetching the weights of {sam}")
             pull_weights(sam)
@@ -202,6 +217,27 @@ class Label(SteppedOperator):
         if ctx.results.get("failures"):
             form.list("failures", types.Object(), label="Failures", view=failures)
         return types.Property(form)
+
+
+def _proposal_class(mode: str) -> Any:
+    from gem_label.sam.fast import FastSettings  # torch: not before the form is opened
+    from gem_label.sam.proposals import ProposalSettings
+
+    if mode not in ("fast", "exact"):
+        raise UsageError(f"proposals are 'fast' or 'exact', not {mode!r}")
+    return FastSettings if mode == "fast" else ProposalSettings
+
+
+def read_proposals(ctx: Any) -> Any:
+    """The proposal settings that a form's answers give; what is left out has the default of its mode.
+
+    Raises:
+        UsageError: values that make no sense.
+    """
+    mode = _answer(ctx, "proposals")
+    names = ["points_per_side", *THRESHOLDS, *(["max_prompts"] if mode == "fast" else [])]
+    given = {name: ctx.params[name] for name in names if ctx.params.get(name) is not None}
+    return _proposal_class(mode)(**given)
 
 
 def _answer(ctx: Any, name: str) -> Any:
