@@ -127,6 +127,14 @@ class Desk:
         """The view bar holds a stage that filters masks (which says so in an input)."""
         self.page.locator("[data-cy=input-view-stage][value=FilterLabels]").wait_for()
 
+    def charts_words(self, words: set[str]) -> None:
+        """The class chart names these words and no others."""
+        from playwright.sync_api import expect
+
+        ticks = self.page.locator(".ytick text").filter(has_not_text=re.compile(r"^\d+$"))
+        expect(ticks).to_have_count(len(words), timeout=PATIENCE)
+        assert {text.strip() for text in ticks.all_text_contents()} == words
+
     def select(self, place: int) -> None:
         """Tick a patch of the grid; its box is there while the mouse is over it."""
         patch = self.page.locator("[data-cy=looker]").nth(place)
@@ -251,7 +259,8 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     # the desk in the light, and a file
     page.get_by_title("Light mode").click()
     desk.tab("Classes")
-    desk.sees(re.compile(r"2 of \d+ masks decided"))
+    desk.sees(f"2 of {len(now)} masks decided")
+    desk.charts_words({name for name, _ in now.values()})
     desk.picture("desk-light")
     desk.press("Export")
     desk.form.locator("input").last.fill(str(tmp_path / "out.json"))

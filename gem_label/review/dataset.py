@@ -6,10 +6,12 @@ gives them, because going through its label objects takes many times as long.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,6 +72,7 @@ def push_run(
     with (
         tqdm(total=run.manifest["counts"]["photos"], unit="photo", desc="push", disable=not progress) as bar,
         ThreadPoolExecutor(_BATCHES_AT_ONCE) as threads,
+        _older_objects_kept(),
     ):
         for part in _in_order(threads, push.batch, run_proposals(run)):
             report.add(part)
@@ -84,6 +87,19 @@ def push_run(
     dataset.reload()  # samples that this process holds show the new detections
     report.seconds = time.monotonic() - start
     return report
+
+
+@contextmanager
+def _older_objects_kept() -> Iterator[None]:
+    """Spare the garbage collector what is there already.
+
+    That is a million objects with FiftyOne loaded, and new documents would have it go through them again and again.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _in_order(

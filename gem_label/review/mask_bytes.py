@@ -55,18 +55,24 @@ def crop_masks(
 def _crop_some(
     counts: Sequence[bytes], heights: NDArray[np.int64], boxes: NDArray[np.int64]
 ) -> Iterator[NDArray[np.bool_]]:
-    lengths, owner, place = run_lengths(counts)
-    set_ = (place % 2 == 1) & (lengths > 0)
-    owner, lengths, stop = owner[set_], lengths[set_], _sums_by_owner(lengths, owner)[set_]
+    lengths, terms = run_lengths(counts)
+    firsts = np.cumsum(terms) - terms
+    ends = np.cumsum(lengths)
+    before = ends[firsts] - lengths[firsts]  # what the masks before add up to
+    owner = np.repeat(np.arange(len(terms)), terms // 2)
+    ones = _every_second(firsts + 1, terms // 2)
+    ones, owner = _without_empty(ones, owner, lengths)
     # pixels that are set lie in the box; a run goes on in the next column only where the box has all rows
     x, y, width, height = boxes.T
     offsets = np.cumsum(width * height) - width * height
+    stop = ends[ones] - before[owner]
+    tall, rows, shift = heights[owner], height[owner], (offsets - x * height - y)[owner]
 
     def place_in_box(pixel: NDArray[np.int64]) -> NDArray[np.int64]:
-        column, row = np.divmod(pixel, heights[owner])
-        return (column - x[owner]) * height[owner] + row - y[owner] + offsets[owner]
+        column, row = np.divmod(pixel, tall)
+        return column * rows + row + shift
 
-    edges = np.stack([place_in_box(stop - lengths), place_in_box(stop - 1) + 1], axis=1).ravel()
+    edges = np.stack([place_in_box(stop - lengths[ones]), place_in_box(stop - 1) + 1], axis=1).ravel()
     runs = np.diff(np.concatenate([[0], edges, [int((width * height).sum())]]))
     columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     for offset, box_width, box_height in zip(offsets.tolist(), width.tolist(), height.tolist(), strict=True):
@@ -74,33 +80,50 @@ def _crop_some(
         yield np.ascontiguousarray(part.reshape(box_width, box_height).T)
 
 
-def run_lengths(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _without_empty(
+    ones: NDArray[np.int64], owner: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Runs of ones that have a length (encodings may begin with runs of none)."""
+    full = lengths[ones] > 0
+    return (ones, owner) if full.all() else (ones[full], owner[full])
+
+
+def run_lengths(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The run lengths of several compressed COCO encodings (see `gem_label.export.crops.run_lengths`).
 
+    Args:
+        counts: N encodings, none of them empty.
+
     Returns:
-        (R,) lengths, (R,) which encoding each belongs to, and (R,) its place there; even places are runs of zeros.
+        (R,) lengths, one encoding after the other, each beginning with a run of zeros; (N,) how many each has.
     """
-    digits = np.frombuffer(b"".join(counts), np.uint8).astype(np.int64) - 48
-    last = (digits & 0x20) == 0
-    stops = np.flatnonzero(last)
-    starts = np.concatenate([[0], stops[:-1] + 1])
-    digit = np.arange(len(digits)) - np.repeat(starts, stops - starts + 1)
-    lengths = np.add.reduceat((digits & 0x1F) << (5 * digit), starts)
-    lengths -= np.where(digits[stops] & 0x10, np.int64(1) << (5 * (stops - starts + 1)), 0)
-    begins = np.cumsum([0, *map(len, counts[:-1])])
-    owner = np.searchsorted(begins, starts, side="right") - 1
-    place = np.arange(len(lengths)) - np.searchsorted(owner, np.arange(len(counts)))[owner]
-    for parity in (0, 1):  # from the fourth on, a length is written as the difference to the one two before
-        chosen = (place % 2 == parity) & (place > 0)
-        lengths[chosen] = _sums_by_owner(lengths[chosen], owner[chosen])
-    return lengths, owner, place
+    digits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
+    stops = np.flatnonzero(digits < 32)
+    starts = np.empty_like(stops)
+    starts[0], starts[1:] = 0, stops[:-1] + 1
+    more = stops - starts
+    low = (digits & 31).astype(np.int64)
+    lengths = low[starts]
+    for place in range(1, int(more.max()) + 1):
+        long = np.flatnonzero(more >= place)
+        lengths[long] |= low[starts[long] + place] << (5 * place)
+    negative = np.flatnonzero(digits[stops] & 16)
+    lengths[negative] -= np.int64(32) << (5 * more[negative])
+    letters = np.cumsum([len(each) for each in counts])
+    terms = np.diff(np.searchsorted(stops, letters), prepend=0)
+    # from the fourth on, a length is written as the difference to the one two before it
+    firsts = np.cumsum(terms) - terms
+    for parity in (1, 2):
+        each = (terms - parity + 1) // 2
+        chosen = _every_second(firsts + parity, each)
+        sums = np.cumsum(lengths[chosen])
+        heads = (np.cumsum(each) - each)[each > 0]
+        sums -= np.repeat(sums[heads] - lengths[chosen[heads]], each[each > 0])
+        lengths[chosen] = sums
+    return lengths, terms
 
 
-def _sums_by_owner(values: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cumulative sums that begin anew with each owner; owners ascend."""
-    if len(values) == 0:
-        return values
-    sums = np.cumsum(values)
-    first = np.flatnonzero(np.diff(owner, prepend=owner[0] - 1))
-    before = sums[first] - values[first]
-    return sums - np.repeat(before, np.diff(first, append=len(values)))
+def _every_second(first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """first[0], first[0] + 2, ... of which there are count[0], then the same for first[1], and so on."""
+    before = np.cumsum(count) - count
+    return 2 * np.arange(count.sum()) + np.repeat(first - 2 * before, count)

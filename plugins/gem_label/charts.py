@@ -27,6 +27,14 @@ def layout(height: int, **changes: Any) -> dict[str, Any]:
     return {"height": height, "margin": margins, "autosize": True, "dragmode": False} | changes
 
 
+def key_of(chart: str, traces: Traces) -> str:
+    """Where a panel keeps a chart's data: another place for lists of other lengths.
+
+    The App merges a panel's data entry by entry, so that a shorter list would keep the end of the longer one before.
+    """
+    return "_".join([chart, *(str(len(trace["y"])) for trace in traces)])
+
+
 def class_bars(statistics: ReviewStatistics) -> tuple[Traces, dict[str, Any]]:
     """Masks per class, stacked by state; the classes with most masks on top."""
     names = list(statistics.classes[:MAX_CLASSES])

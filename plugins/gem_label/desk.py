@@ -222,20 +222,19 @@ class ReviewDesk(foo.Panel):
         statistics = review_statistics(ctx.dataset, ctx.panel.state.field)
         tab = ctx.panel.state.tab
         if tab == "classes":
-            bars, histogram = (
-                charts.class_bars(statistics),
-                charts.score_histogram(statistics, chosen_class(ctx)),
-            )
-            self._draw(ctx, class_bars=bars[0], score_histogram=histogram[0])
+            bars, _ = charts.class_bars(statistics)
+            histogram, _ = charts.score_histogram(statistics, chosen_class(ctx))
+            self._draw(ctx, class_bars=bars, score_histogram=histogram)
         elif tab == "words":
             pairs = confused_pairs(ctx.dataset, field, CLOSE)
             ctx.panel.state.pairs = len(pairs)
             traces, ctx.panel.state.confusion_layout = charts.confusion(pairs)
+            ctx.panel.state.confusion_key = charts.key_of("confusion", traces)
             self._draw(ctx, confusion=traces)
 
     def _draw(self, ctx: Any, **data: charts.Traces) -> None:
-        """Show charts, not through `ctx.panel.data`: it merges, and shorter lists keep the ends of longer ones."""
-        ctx.ops.set_panel_data(data)
+        """Give charts their data."""
+        ctx.ops.set_panel_data({charts.key_of(chart, traces): traces for chart, traces in data.items()})
 
     def render(self, ctx: Any) -> types.Property:
         """The layout of what the state says."""

@@ -135,12 +135,14 @@ def _classes(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatist
     hidden = len(statistics.classes) - charts.MAX_CLASSES
     more = f" The {charts.MAX_CLASSES} largest of {len(statistics.classes)} classes." if hidden > 0 else ""
     panel.md(f"**Masks per class.** Click a bar to see its masks.{more}", name="class_title")
-    _, layout = charts.class_bars(statistics)
-    panel.plot("class_bars", layout=layout, config=charts.CONFIG, on_click=desk.click_class)
+    traces, layout = charts.class_bars(statistics)
+    key = charts.key_of("class_bars", traces)
+    panel.plot(key, layout=layout, config=charts.CONFIG, on_click=desk.click_class)
     panel.md("**Scores.** Click a bar to see its masks.", name="score_title")
     _choose_class(panel, desk, ctx, statistics)
-    _, layout = charts.score_histogram(statistics, chosen_class(ctx))
-    panel.plot("score_histogram", layout=layout, config=charts.CONFIG, on_click=desk.click_score)
+    traces, layout = charts.score_histogram(statistics, chosen_class(ctx))
+    key = charts.key_of("score_histogram", traces)
+    panel.plot(key, layout=layout, config=charts.CONFIG, on_click=desk.click_score)
 
 
 def _thresholds(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
@@ -208,7 +210,7 @@ def _words(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistic
         panel.md("No masks are that close.", name="no_pairs")
         return
     layout = ctx.panel.state.confusion_layout
-    panel.plot("confusion", layout=layout, config=charts.CONFIG, on_click=desk.click_pair)
+    panel.plot(ctx.panel.state.confusion_key, layout=layout, config=charts.CONFIG, on_click=desk.click_pair)
 
 
 def _run(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:

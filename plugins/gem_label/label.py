@@ -97,7 +97,7 @@ class Label(SteppedOperator):
             "clip",
             default=DEFAULTS["clip"],
             label="CLIP",
-            description="open_clip's ARCH/PRETRAINED, ARCH/FILE, a folder, or demo (knows a few dozen words)",
+            description="open_clip's ARCH/PRETRAINED, ARCH/FILE, a folder, or demo (knows 215 words of drawings)",
             view=clips,
         )
         present = {weights.name: weights.present for weights in list_weights()}
