@@ -26,9 +26,13 @@ __all__ = [
     "candidate_logits",
     "image_top_k",
     "label_maskset",
+    "label_masksets",
     "score_masks",
     "suppress_contained",
 ]
+
+LOGITS_AT_ONCE = 1 << 20
+"""How many logits are looked at together: 4 MB, which stay in a processor's cache from step to step."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,13 @@ class MaskLabels:
     def __len__(self) -> int:
         return len(self.margin)
 
-    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer] | Sequence[int]) -> MaskLabels:
-        """The labels of the chosen masks, by a boolean mask of length N or by indices."""
-        rows = np.asarray(index)
-        rows = rows if rows.dtype == np.bool_ else rows.astype(np.int64)
+    def __getitem__(
+        self, index: NDArray[np.bool_] | NDArray[np.integer] | Sequence[int] | slice
+    ) -> MaskLabels:
+        """The labels of the chosen masks, by a boolean mask of length N, by indices or by a slice."""
+        rows: Any = index if isinstance(index, slice) else np.asarray(index)
+        if not isinstance(rows, slice) and rows.dtype != np.bool_:
+            rows = rows.astype(np.int64)
         return replace(
             self,
             top_classes=self.top_classes[rows],
@@ -180,30 +187,22 @@ def score_masks(
         text: (P, d) unit-length text embeddings of `vocabulary.phrases`.
         vocabulary: C classes and B background words.
         logit_scale: the CLIP model's scale.
-        allowed: (C,) the classes that take part in this photo; None: all. Background words always do.
+        allowed: (C,) the classes that take part, or (N, C) for each mask; None: all. Background words always do.
         top_k: how many classes to give per mask (at most C).
     """
     n, c, k = len(embeddings), len(vocabulary.classes), min(top_k, len(vocabulary.classes))
     logits = candidate_logits(embeddings, text, vocabulary, logit_scale)
-    part = np.ones(logits.shape[1], bool)
-    part[:c] = True if allowed is None else allowed
-    if n == 0 or not part.any():
-        return MaskLabels(
-            classes=vocabulary.classes,
-            top_classes=np.full((n, k), -1, np.int32),
-            top_scores=np.zeros((n, k), np.float32),
-            background=np.ones(n, bool),
-            margin=np.zeros(n, np.float32),
-            kept=np.zeros(n, bool),
-        )
-    if not part.all():
-        logits[:, ~part] = -np.inf
+    part = None if allowed is None else np.broadcast_to(allowed, (n, c))
+    if part is not None:
+        logits[:, :c][~part] = -np.inf
+        if logits.shape[1] == c:
+            logits[~part.any(axis=1)] = 0  # nothing takes part: any numbers do, as long as they are numbers
     logits -= logits.max(axis=1, keepdims=True)
     odds = np.exp(logits, out=logits)
     total = odds.sum(axis=1, keepdims=True)
     rivals = np.sort(odds[:, c:], axis=1)[:, -2:] / total  # the likeliest background words
-    if not part.all():
-        odds[:, :c][:, ~part[:c]] = -1.0  # below every class that takes part
+    if part is not None:
+        odds[:, :c][~part] = -1.0  # below every class that takes part
     top_classes, top_scores = _largest(odds[:, :c], max(k, min(2, c)))
     top_scores /= total  # a whole vocabulary need not be divided for the few that are stored
     winners = np.sort(np.hstack([np.zeros((n, 2), np.float32), top_scores[:, :2], rivals]), axis=1)
@@ -296,15 +295,94 @@ def label_maskset(
         image_embedding: (d,) the photo's class-token embedding, needed for `settings.image_top_k`.
     """
     settings = settings or LabelSettings()
-    if masks.embeddings is None:
-        if len(masks):
-            raise ValueError("the masks have no embeddings yet: pool patch features first")
-        masks = masks.with_embeddings(np.zeros((0, text.shape[1]), np.float32))
-    assert masks.embeddings is not None
-    if settings.image_top_k is not None:
-        if image_embedding is None:
-            raise UsageError("image_top_k needs the photo's own embedding, which this run does not hold")
-        allowed = image_top_k(image_embedding, text, vocabulary, settings.image_top_k, allowed)
-    labels = score_masks(masks.embeddings, text, vocabulary, logit_scale, allowed, settings.top_k)
+    return label_masksets([masks], text, vocabulary, logit_scale, settings, [allowed], [image_embedding])
+
+
+def label_masksets(
+    masks: Sequence[MaskSet],
+    text: NDArray[np.float32],
+    vocabulary: Vocabulary,
+    logit_scale: float,
+    settings: LabelSettings,
+    allowed: Sequence[NDArray[np.bool_] | None],
+    image_embeddings: Sequence[NDArray[np.floating] | None],
+) -> MaskLabels:
+    """Label the masks of several photos as `label_maskset` does, in fewer and larger steps.
+
+    Args:
+        masks: the masks of each photo, with embeddings.
+        text: (P, d) unit-length text embeddings of `vocabulary.phrases`.
+        vocabulary: C classes and B background words.
+        logit_scale: the CLIP model's scale.
+        settings: thresholds.
+        allowed: for each photo (C,) the classes that it may have; None: all.
+        image_embeddings: for each photo its (d,) class-token embedding, needed for `settings.image_top_k`.
+
+    Returns:
+        The labels of all masks, photo after photo.
+    """
+    stops = np.cumsum([len(each) for each in masks])
+    classes = _allowed_by_photo(len(masks), text, vocabulary, settings, allowed, image_embeddings)
+    embeddings = np.concatenate([_embeddings(each, text.shape[1]) for each in masks])
+    owner = np.repeat(np.arange(len(masks)), np.diff(stops, prepend=0))
+    step = max(1, LOGITS_AT_ONCE // len(text))
+    parts = [
+        score_masks(
+            embeddings[first : first + step],
+            text,
+            vocabulary,
+            logit_scale,
+            None if classes is None else classes[owner[first : first + step]],
+            settings.top_k,
+        )
+        for first in range(0, max(1, len(embeddings)), step)
+    ]
+    labels = _joined(parts)
     labels = replace(labels, kept=labels.kept & (labels.score >= settings.min_score))
-    return replace(labels, kept=suppress_contained(masks, labels, settings.containment))
+    kept = [
+        suppress_contained(each, labels[stop - len(each) : stop], settings.containment)
+        for each, stop in zip(masks, stops.tolist(), strict=True)
+    ]
+    return replace(labels, kept=np.concatenate(kept))
+
+
+def _allowed_by_photo(
+    photos: int,
+    text: NDArray[np.float32],
+    vocabulary: Vocabulary,
+    settings: LabelSettings,
+    allowed: Sequence[NDArray[np.bool_] | None],
+    image_embeddings: Sequence[NDArray[np.floating] | None],
+) -> NDArray[np.bool_] | None:
+    """(photos, C) the classes that take part in each photo, None: all in all."""
+    if settings.image_top_k is None and all(each is None for each in allowed):
+        return None
+    chosen = np.ones((photos, len(vocabulary.classes)), bool)
+    for row, some, embedding in zip(chosen, allowed, image_embeddings, strict=True):
+        if some is not None:
+            row[:] = some
+        if settings.image_top_k is not None:
+            if embedding is None:
+                raise UsageError("image_top_k needs the photo's own embedding, which this run does not hold")
+            row[:] = image_top_k(embedding, text, vocabulary, settings.image_top_k, row.copy())
+    return chosen
+
+
+def _embeddings(masks: MaskSet, dimension: int) -> NDArray[np.float32]:
+    if masks.embeddings is None and len(masks):
+        raise ValueError("the masks have no embeddings yet: pool patch features first")
+    return np.zeros((0, dimension), np.float32) if masks.embeddings is None else masks.embeddings
+
+
+def _joined(parts: Sequence[MaskLabels]) -> MaskLabels:
+    """The labels of several lots of masks as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return MaskLabels(
+        parts[0].classes,
+        np.concatenate([part.top_classes for part in parts]),
+        np.concatenate([part.top_scores for part in parts]),
+        np.concatenate([part.background for part in parts]),
+        np.concatenate([part.margin for part in parts]),
+        np.concatenate([part.kept for part in parts]),
+    )

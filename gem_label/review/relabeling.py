@@ -63,7 +63,7 @@ def preview_labels(
         present[document["filepath"]] = {mask["mask_id"]: mask for mask in detections if mask.get("mask_id")}
     changes = []
     for photo, rows in _rows_of(run, set(photos)):
-        masks = table_masks(rows, photo)
+        (masks,) = table_masks(rows, [photo])
         allowed = None if words is None else words.allowed(vocabulary, photo.image, photo.image_id)
         labels = label_maskset(
             masks,

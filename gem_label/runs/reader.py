@@ -164,10 +164,10 @@ class Run:
         k = min(self.label_settings.top_k, len(classes))
         for photos, table in self.groups(columns):
             start = 0
-            for photo in photos:
+            for photo, masks in zip(photos, table_masks(table, photos), strict=True):
                 rows = table.slice(start, photo.masks)
                 start += photo.masks
-                yield photo, table_masks(rows, photo), table_labels(rows, classes, k)
+                yield photo, masks, table_labels(rows, classes, k)
 
     def patches(self, number: int) -> NDArray[np.float16] | None:
         """(h, w, d) patch features of a photo by its number; None when the run did not keep them."""

@@ -6,7 +6,7 @@ import heapq
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_maskset
+from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_masksets
 from gem_label.runs.files import (
     FAILURES,
     IMAGES,
@@ -50,17 +50,20 @@ class _Relabeling:
     settings: LabelSettings
     words: WordsPerImage | None
 
-    def __call__(self, photo: PhotoRecord, rows: pa.Table) -> MaskLabels:
-        """The labels of one photo from its rows."""
+    def __call__(self, photos: Sequence[PhotoRecord], table: pa.Table) -> MaskLabels:
+        """The labels of some photos' masks from their rows."""
         words = self.words
-        return label_maskset(
-            table_masks(rows, photo),
+        return label_masksets(
+            table_masks(table, photos),
             self.text,
             self.vocabulary,
             self.logit_scale,
             self.settings,
-            None if words is None else words.allowed(self.vocabulary, photo.image, photo.image_id),
-            photo.embedding,
+            [
+                None if words is None else words.allowed(self.vocabulary, photo.image, photo.image_id)
+                for photo in photos
+            ],
+            [photo.embedding for photo in photos],
         )
 
 
@@ -148,12 +151,14 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     def rows(files: Iterator[ShardFile]) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
         for file in files:
             for photos, table in file.groups():
-                starts = np.cumsum([0, *(photo.masks for photo in photos)])
-                labels = [job(p, table.slice(s, p.masks)) for p, s in zip(photos, starts[:-1], strict=True)]
-                for part in labels:
-                    kept.update(np.asarray(part.names, object)[part.kept].tolist())
                 totals.update(photos=len(photos), masks=len(table))
-                yield photos, relabelled(table, labels) if labels else table
+                if not len(table):
+                    yield photos, table
+                    continue
+                labels = job(photos, table)
+                names, counts = np.unique(labels.label_index[labels.kept], return_counts=True)
+                kept.update({labels.classes[i]: n for i, n in zip(names, counts.tolist(), strict=True)})
+                yield photos, relabelled(table, labels)
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
         with ShardWriter(file, run.embedding_dim) as writer:

@@ -129,29 +129,38 @@ def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embeddin
     return pa.table(columns, schema=mask_schema(embedding_dim))
 
 
-def relabelled(table: pa.Table, labels: Sequence[MaskLabels]) -> pa.Table:
-    """The same rows with new labels, given photo by photo in row order."""
-    parts = [label_columns(part) for part in labels]
-    for name in LABEL_COLUMNS:
+def relabelled(table: pa.Table, labels: MaskLabels) -> pa.Table:
+    """The same rows with new labels, in row order."""
+    for name, column in label_columns(labels).items():
         index = table.schema.get_field_index(name)
-        column = pa.chunked_array([part[name] for part in parts], table.schema.field(index).type)
         table = table.set_column(index, table.schema.field(index), column)
     return table
 
 
-def table_masks(table: pa.Table, photo: PhotoRecord) -> MaskSet:
-    """The masks of one photo from its rows."""
-    return MaskSet(
-        height=photo.height,
-        width=photo.width,
-        counts=tuple(counts.encode("ascii") for counts in table["rle_counts"].to_pylist()),
-        predicted_iou=table["predicted_iou"].to_numpy(),
-        stability=table["stability"].to_numpy(),
-        points=fixed_rows(table["point"]),
-        embeddings=fixed_rows(table["embedding"]).astype(np.float32)
-        if "embedding" in table.column_names
-        else None,
-    )
+def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]:
+    """The masks of some photos from their rows, which follow each other in the photos' order."""
+    counts = table["rle_counts"].cast(pa.binary()).to_pylist()
+    predicted_iou, stability = table["predicted_iou"].to_numpy(), table["stability"].to_numpy()
+    points = fixed_rows(table["point"])
+    embeddings = None
+    if "embedding" in table.column_names:
+        embeddings = fixed_rows(table["embedding"]).astype(np.float32)
+    masks, start = [], 0
+    for photo in photos:
+        rows = slice(start, start + photo.masks)
+        start = rows.stop
+        masks.append(
+            MaskSet(
+                height=photo.height,
+                width=photo.width,
+                counts=tuple(counts[rows]),
+                predicted_iou=predicted_iou[rows],
+                stability=stability[rows],
+                points=points[rows],
+                embeddings=None if embeddings is None else embeddings[rows],
+            )
+        )
+    return masks
 
 
 def table_labels(table: pa.Table, classes: tuple[str, ...], k: int) -> MaskLabels:
