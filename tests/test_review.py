@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -333,16 +334,29 @@ def test_a_document_that_is_full_is_told_in_one_line(run: Run, dataset_name: str
     assert len(str(error.value)) < 400
 
 
-def test_thousands_of_samples_a_minute(tmp_path: Path, dataset_name: str) -> None:
+def test_push_has_many_times_the_rate_of_saving_each_sample(tmp_path: Path, dataset_name: str) -> None:
+    """`benchmarks/review.py` measures 12 times; half of the 10 that it must have is what must never be lost."""
+    import fiftyone as fo
+
     from gem_label.review import push_run
 
+    benchmark = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "review.py"))
     masks = mask_set(rectangles(10, 480, 640))
     labels = mask_labels(["cat", "dog"] * 5, [0.5] * 10)
-    run = make_run(tmp_path / "run", {f"{i}.jpg": (masks, labels) for i in range(300)})
-    before = time.process_time()  # a busy machine does not count
-    report = push_run(run, dataset_name)
-    assert report.detections == 3000
-    assert report.photos / (time.process_time() - before) * 60 > 3000
+    run = make_run(tmp_path / "run", {f"{i}.jpg": (masks, labels) for i in range(400)})
+    plain = fo.Dataset(f"{dataset_name}-plain")
+    for dataset in (fo.Dataset(dataset_name), plain):
+        benchmark["add_photos"](dataset, run)
+    started = time.process_time()
+    report = push_run(run, dataset_name, field=benchmark["FIELD"])
+    ours = (time.process_time() - started) / 400
+    started = time.process_time()
+    benchmark["save_each"](plain, run, 100)
+    theirs = (time.process_time() - started) / 100
+    assert report.detections == 4000
+    assert plain.first()[benchmark["FIELD"]].detections[0].label == "cat"
+    fo.delete_dataset(plain.name)
+    assert ours < theirs / 5
 
 
 def test_what_is_no_place_for_masks_is_refused(run: Run, dataset_name: str) -> None:

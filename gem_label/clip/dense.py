@@ -20,6 +20,9 @@ from gem_label.errors import UsageError
 if TYPE_CHECKING:
     import open_clip
 
+CPU_PATCHES_AT_ONCE = 2048
+"""Larger batches fall out of a processor's caches, and their memory goes back to the system after every layer."""
+
 
 class DenseEncoder:
     """Dense features of images in the space of the text embeddings.
@@ -158,14 +161,27 @@ class DenseEncoder:
 
     @torch.no_grad()
     def _encode_whole(self, images: Tensor) -> Tensor:
-        *_, (dense, _) = self._streams(images, finish=False)
-        return self._features(dense, self.tower.grid(images))
+        features = []
+        for part in self._parts(images):
+            *_, (dense, _) = self._streams(part, finish=False)
+            features.append(self._features(dense, self.tower.grid(part)))
+        return torch.cat(features)
 
     @torch.no_grad()
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        *_, (dense, ordinary) = self._streams(images)
-        embedding = F.normalize(self.tower.pool(ordinary).float(), dim=-1)
-        return self._features(dense, self.tower.grid(images)), embedding
+        features, embeddings = [], []
+        for part in self._parts(images):
+            *_, (dense, ordinary) = self._streams(part)
+            features.append(self._features(dense, self.tower.grid(part)))
+            embeddings.append(F.normalize(self.tower.pool(ordinary).float(), dim=-1))
+        return torch.cat(features), torch.cat(embeddings)
+
+    def _parts(self, images: Tensor) -> tuple[Tensor, ...]:
+        """A batch in parts that are no slower than one image at a time; on a GPU, the batch."""
+        if self.clip.device.type != "cpu":
+            return (images,)
+        h, w = self.tower.grid(images)
+        return images.split(max(1, CPU_PATCHES_AT_ONCE // (h * w)))
 
     @torch.no_grad()
     def _embed(self, images: Tensor) -> Tensor:
