@@ -19,7 +19,7 @@ from gem_label.engines.local import LocalEngine
 from gem_label.export.coco import export_coco
 from gem_label.images import list_images
 from gem_label.labeling import LabelSettings
-from gem_label.sam.proposals import ProposalSettings
+from gem_label.sam.fast import FastSettings
 
 
 def label_folder(settings: dict[str, Any]) -> Path:
@@ -37,7 +37,7 @@ def label_folder(settings: dict[str, Any]) -> Path:
     vocabulary = Vocabulary.parse(settings["classes"], ",".join(settings["background"]))
     clip = load_clip(settings["clip"], settings["device"])
     sam = load_sam(settings["sam"], settings["device"])
-    labeler = Labeler(clip, sam, ProposalSettings(**settings["proposals"]))
+    labeler = Labeler(clip, sam, FastSettings(**settings["proposals"]))
 
     # photo by photo: SAM's masks, GEM's features pooled under them, the words that match best
     job = labeler.job(vocabulary, LabelSettings(**settings["labels"]))

@@ -269,7 +269,7 @@ def test_the_label_folder_recipe_runs(tmp_path: Path, small_photos: Path, clip: 
     recipe = ROOT / "pipelines" / "label_folder.py"
     settings = yaml.safe_load(recipe.with_suffix(".yaml").read_text())
     settings |= {"photos": str(small_photos), "out": str(tmp_path / "out"), "clip": clip}
-    settings["proposals"]["points_per_side"] = 3
+    settings["proposals"] |= {"points_per_side": 3, "max_prompts": 9}
     coco = runpy.run_path(str(recipe))["label_folder"](settings)
     assert {image["file_name"] for image in COCO(coco).dataset["images"]} == {"astronaut.jpg", "coffee.jpg"}
 
