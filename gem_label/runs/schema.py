@@ -21,7 +21,6 @@ from gem_label.masks import MaskSet
 
 # Whole photos are gathered into row groups of at least this many rows: what a reader holds at a time.
 ROWS_PER_GROUP = 4096
-LABEL_COLUMNS = ("label", "score", "margin", "top_labels", "top_scores", "kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def fixed_rows(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 def label_columns(labels: MaskLabels) -> dict[str, pa.Array]:
-    """The columns that depend on the words (`LABEL_COLUMNS`)."""
+    """The columns that depend on the words."""
     classes, index, given = pa.array(labels.classes, pa.string()), labels.label_index, labels.top_classes >= 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(given.sum(axis=1))]).astype(np.int32))
     return {

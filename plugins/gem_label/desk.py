@@ -229,12 +229,13 @@ class ReviewDesk(foo.Panel):
             pairs = confused_pairs(ctx.dataset, field, CLOSE)
             ctx.panel.state.pairs = len(pairs)
             traces, ctx.panel.state.confusion_layout = charts.confusion(pairs)
-            ctx.panel.state.confusion_key = charts.key_of("confusion", traces)
             self._draw(ctx, confusion=traces)
 
     def _draw(self, ctx: Any, **data: charts.Traces) -> None:
         """Give charts their data."""
-        ctx.ops.set_panel_data({charts.key_of(chart, traces): traces for chart, traces in data.items()})
+        keys = {chart: charts.key_of(chart, traces) for chart, traces in data.items()}
+        ctx.panel.state.chart_keys = keys
+        ctx.ops.set_panel_data({keys[chart]: traces for chart, traces in data.items()})
 
     def render(self, ctx: Any) -> types.Property:
         """The layout of what the state says."""

@@ -135,14 +135,17 @@ def _classes(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatist
     hidden = len(statistics.classes) - charts.MAX_CLASSES
     more = f" The {charts.MAX_CLASSES} largest of {len(statistics.classes)} classes." if hidden > 0 else ""
     panel.md(f"**Masks per class.** Click a bar to see its masks.{more}", name="class_title")
-    traces, layout = charts.class_bars(statistics)
-    key = charts.key_of("class_bars", traces)
-    panel.plot(key, layout=layout, config=charts.CONFIG, on_click=desk.click_class)
+    _, layout = charts.class_bars(statistics)
+    _plot(panel, ctx, "class_bars", layout, desk.click_class)
     panel.md("**Scores.** Click a bar to see its masks.", name="score_title")
     _choose_class(panel, desk, ctx, statistics)
-    traces, layout = charts.score_histogram(statistics, chosen_class(ctx))
-    key = charts.key_of("score_histogram", traces)
-    panel.plot(key, layout=layout, config=charts.CONFIG, on_click=desk.click_score)
+    _, layout = charts.score_histogram(statistics, chosen_class(ctx))
+    _plot(panel, ctx, "score_histogram", layout, desk.click_score)
+
+
+def _plot(panel: types.Object, ctx: Any, chart: str, layout: dict[str, Any], on_click: Any) -> None:
+    """A chart, over the data that was drawn last."""
+    panel.plot(ctx.panel.state.chart_keys[chart], layout=layout, config=charts.CONFIG, on_click=on_click)
 
 
 def _thresholds(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
@@ -209,8 +212,7 @@ def _words(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistic
     if not ctx.panel.state.pairs:
         panel.md("No masks are that close.", name="no_pairs")
         return
-    layout = ctx.panel.state.confusion_layout
-    panel.plot(ctx.panel.state.confusion_key, layout=layout, config=charts.CONFIG, on_click=desk.click_pair)
+    _plot(panel, ctx, "confusion", ctx.panel.state.confusion_layout, desk.click_pair)
 
 
 def _run(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
