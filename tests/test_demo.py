@@ -135,11 +135,11 @@ def test_scaled_norms_change_nothing_but_gems_temperature() -> None:
 def test_the_demo_clip_names_things_by_their_patches(book: SpriteBook, scenes: list[Scene]) -> None:
     """Naming and grounding on scenes and backgrounds never rendered in training, over the whole vocabulary."""
     figures = report(load_clip("demo"), book.nouns, scenes)
-    assert figures.named_gem > 0.64
-    assert figures.gem > 0.77
+    assert figures.named_gem > 0.77
+    assert figures.gem > 0.79
     assert figures.gem > figures.clip + 0.1
-    assert figures.named_gem > figures.named_clip + 0.1
-    assert figures.retrieval > 0.88
+    assert figures.named_gem > figures.named_clip + 0.2
+    assert figures.retrieval > 0.9
 
 
 @pytest.mark.slow
@@ -148,5 +148,5 @@ def test_masks_and_words_come_together(book: SpriteBook, scenes: list[Scene]) ->
     pull_weights("mobile_sam", progress=False)
     figures = report(load_clip("demo"), book.nouns, scenes[:12], load_sam("mobile_sam"))
     assert figures.found > 0.93
-    assert figures.found_and_named > 0.61
+    assert figures.found_and_named > 0.7
     assert figures.gem_sam_argmax > figures.gem + 0.02
