@@ -13,7 +13,16 @@ from gem_label.review.decisions import Action, decide, undo
 from gem_label.review.joining import join_masks
 
 from .base import GemLabelOperator, Result
-from .forms import add_mask_field, add_masks, chosen_field, notice, problem, read_selection, titled
+from .forms import (
+    add_mask_field,
+    add_masks,
+    chosen_field,
+    mark_wrong,
+    notice,
+    problem,
+    read_selection,
+    titled,
+)
 
 
 def required_field(ctx: Any) -> str:
@@ -109,8 +118,7 @@ class Rename(_Decide):
             names.add_choice(name, label=name)
         form.str("label", required=True, label="New label", view=names)
         if "label" in ctx.params and not (ctx.params["label"] or "").strip():
-            form.properties["label"].invalid = True
-            form.properties["label"].error_message = "give the new label"
+            mark_wrong(form, "label", "give the new label")
 
     def run(self, ctx: Any) -> Result:
         """Rename."""

@@ -86,18 +86,10 @@ class ReviewDesk(foo.Panel):
 
     def click_pair(self, ctx: Any) -> None:
         """Show the masks that are called one word and nearly the other."""
-        view = masks_view(
-            ctx.dataset, ctx.panel.state.field, Selection(labels=[ctx.params["y"]], states=STATES[:1])
+        label, runner_up = ctx.params["y"], ctx.params["x"]
+        self._show(
+            ctx, Selection(labels=[label], runner_ups=[runner_up], max_margin=CLOSE, states=STATES[:1])
         )
-        close = {
-            "$and": [
-                {"$eq": ["$$this.runner_up", {"$literal": ctx.params["x"]}]},
-                {"$lte": ["$$this.margin", CLOSE]},
-            ]
-        }
-        import fiftyone as fo
-
-        ctx.ops.set_view(view.filter_labels(ctx.panel.state.field, fo.ViewExpression(close)))
 
     def show_all(self, ctx: Any) -> None:
         """Back to the whole dataset."""

@@ -19,7 +19,15 @@ from gem_label.review.selection import Selection
 
 from .base import Result, SteppedOperator
 from .decide import required_field
-from .forms import TARGETS, add_mask_field, possible_targets, read_selection, titled
+from .forms import (
+    add_mask_field,
+    add_target,
+    check_file,
+    mark_wrong,
+    possible_targets,
+    read_selection,
+    titled,
+)
 
 WHICH = {
     "not rejected": ["undecided", "accepted", "renamed"],
@@ -51,10 +59,7 @@ class ExportCoco(SteppedOperator):
         if not field:
             return titled(form, "Export", "Export")
         targets = [target for target in possible_targets(ctx, field) if target != "selection"]
-        choices = types.RadioGroup()
-        for target in targets:
-            choices.add_choice(target, label=TARGETS[target])
-        form.enum("target", targets, default=targets[0], label="Which photos", view=choices)
+        add_target(form, targets, "Which photos")
         which = types.RadioGroup(orientation="horizontal")
         which.add_choice("not rejected", label="Not rejected")
         which.add_choice("accepted", label="Accepted and renamed only")
@@ -74,8 +79,7 @@ class ExportCoco(SteppedOperator):
         )
         path = Path(ctx.params.get("path") or default_path(ctx, field)).expanduser()
         if path.is_dir():
-            form.properties["path"].invalid = True
-            form.properties["path"].error_message = f"{path} is a folder: give a file name"
+            mark_wrong(form, "path", f"{path} is a folder: give a file name")
         elif path.exists():
             form.view("exists", types.Warning(label=f"{path.name} exists and will be replaced"))
         return titled(form, "Export", "Export")
@@ -148,10 +152,7 @@ class ImportAnnotations(SteppedOperator):
             label="File",
             description="COCO instances (.json) or CVAT for images 1.1 (.xml), on the machine where FiftyOne runs",
         )
-        path = ctx.params.get("path")
-        if path and not Path(path).expanduser().is_file():
-            form.properties["path"].invalid = True
-            form.properties["path"].error_message = f"there is no file {path}"
+        check_file(form, ctx, "path")
         missing = types.RadioGroup(orientation="horizontal")
         missing.add_choice("keep", label="Stay as they are")
         missing.add_choice("reject", label="Are rejected")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fiftyone.operators import types
@@ -28,8 +29,20 @@ def refuse(form: types.Object, name: str, check: Callable[[], Any]) -> None:
     try:
         check()
     except GemLabelError as error:
-        form.properties[name].invalid = True
-        form.properties[name].error_message = str(error)
+        mark_wrong(form, name, str(error))
+
+
+def mark_wrong(form: types.Object, name: str, reason: str) -> None:
+    """Mark a property of a form as wrong; keeps the button off."""
+    form.properties[name].invalid = True
+    form.properties[name].error_message = reason
+
+
+def check_file(form: types.Object, ctx: Any, name: str) -> None:
+    """Mark the path that was typed as wrong when there is no such file."""
+    path = ctx.params.get(name)
+    if path and not Path(path).expanduser().is_file():
+        mark_wrong(form, name, f"there is no file {path}")
 
 
 def notice(form: types.Object, name: str, text: str, description: str = "") -> None:
@@ -40,8 +53,7 @@ def notice(form: types.Object, name: str, text: str, description: str = "") -> N
 def problem(form: types.Object, name: str, text: str) -> None:
     """Something that has to be done before the form can be used; keeps the button off."""
     form.view(name, types.Error(label=text))
-    form.properties[name].invalid = True
-    form.properties[name].error_message = text
+    mark_wrong(form, name, text)
 
 
 def titled(form: types.Object, label: str, button: str) -> types.Property:
@@ -118,7 +130,7 @@ def add_words(form: types.Object, ctx: Any, default: str = "") -> None:
         description="Words that compete with the classes and never become a label",
         view=types.TextFieldView(placeholder="sky, wall"),
     )
-    if ctx.params.get("background") and _has_words(ctx):
+    if ctx.params.get("background") and has_words(ctx):
         refuse(form, "background", lambda: read_words(ctx))
     fields = word_fields(ctx.dataset)
     if fields:
@@ -132,11 +144,12 @@ def add_words(form: types.Object, ctx: Any, default: str = "") -> None:
             description="A field of classifications: each photo may only have its own words",
             view=choices,
         )
-        if ctx.params.get("words_field") and _has_words(ctx):
+        if ctx.params.get("words_field") and has_words(ctx):
             refuse(form, "words_field", lambda: read_words_per_photo(ctx, read_words(ctx)))
 
 
-def _has_words(ctx: Any) -> bool:
+def has_words(ctx: Any) -> bool:
+    """Whether the answers give words already."""
     return bool(ctx.params.get("words") or ctx.params.get("words_file") or _from(ctx) == "dataset")
 
 
@@ -184,11 +197,16 @@ def possible_targets(ctx: Any, field: str) -> list[str]:
     targets = ["dataset"]
     if ctx.has_custom_view:
         targets.insert(0, "view")
-    if ctx.selected and not ctx.view._is_patches:
+    if photos_selected(ctx):
         targets.insert(0, "samples")
     if _selected_ids(ctx, field):
         targets.insert(0, "selection")
     return targets
+
+
+def photos_selected(ctx: Any) -> bool:
+    """Whether photos, not patches of them, are selected in the grid."""
+    return bool(ctx.selected) and not ctx.view._is_patches
 
 
 def _selected_ids(ctx: Any, field: str) -> list[str]:
@@ -199,13 +217,17 @@ def _selected_ids(ctx: Any, field: str) -> list[str]:
     return ids
 
 
-def add_masks(form: types.Object, ctx: Any, field: str, thresholds: bool = True) -> None:
-    """Ask which masks are meant."""
-    targets = possible_targets(ctx, field)
+def add_target(form: types.Object, targets: list[str], label: str) -> None:
+    """Ask for one of some `TARGETS`; the first is the default."""
     choices = types.RadioGroup()
     for target in targets:
         choices.add_choice(target, label=TARGETS[target])
-    form.enum("target", targets, default=targets[0], label="Which masks", view=choices)
+    form.enum("target", targets, default=targets[0], label=label, view=choices)
+
+
+def add_masks(form: types.Object, ctx: Any, field: str, thresholds: bool = True) -> None:
+    """Ask which masks are meant."""
+    add_target(form, possible_targets(ctx, field), "Which masks")
     labels = types.AutocompleteView(allow_user_input=False, allow_duplicates=False)
     for name in ctx.dataset.distinct(f"{field}.detections.label"):
         labels.add_choice(name, label=name)

@@ -18,7 +18,7 @@ from gem_label.runs import open_run
 from gem_label.weights import WEIGHTS, list_weights, pull_weights
 
 from .base import Result, SteppedOperator
-from .forms import add_words, notice, read_words, read_words_per_photo, refuse, titled
+from .forms import add_words, mark_wrong, notice, read_words, read_words_per_photo, refuse, titled
 
 DELEGATED_OVER = 20
 """More photos than that are delegated unless one chooses otherwise."""
@@ -72,8 +72,7 @@ class Label(SteppedOperator):
             f"SAM proposes masks in {photos} photos, GEM gives each the word that fits it best.",
         )
         if not photos:
-            form.properties["about"].invalid = True
-            form.properties["about"].error_message = "there is no photo to label"
+            mark_wrong(form, "about", "there is no photo to label")
         add_words(form, ctx)
         self._ask_models(form, ctx)
         self._ask_proposals(form, ctx)
@@ -110,10 +109,7 @@ class Label(SteppedOperator):
         if not present.get(sam, True):
             form.bool("fetch_weights", default=False, label=f"Fetch the weights of {sam} first")
             if not ctx.params.get("fetch_weights"):
-                form.properties["fetch_weights"].invalid = True
-                form.properties[
-                    "fetch_weights"
-                ].error_message = f"the weights of {sam} are not on this machine"
+                mark_wrong(form, "fetch_weights", f"the weights of {sam} are not on this machine")
 
     def _ask_proposals(self, form: types.Object, ctx: Any) -> None:
         modes = types.RadioGroup(orientation="horizontal")
@@ -164,8 +160,7 @@ class Label(SteppedOperator):
         try:
             counts = open_run(path).manifest["counts"]
         except GemLabelError as error:
-            form.properties["run_folder"].invalid = True
-            form.properties["run_folder"].error_message = str(error)
+            mark_wrong(form, "run_folder", str(error))
             return
         text = f"There is a run with {counts['photos']} labelled photos: the same settings go on with it."
         notice(form, "resumes", text, "For other words use 'GEM-Label: Relabel'.")

@@ -16,7 +16,7 @@ from gem_label.review.progress import Progress
 
 from .base import Result, SteppedOperator
 from .decide import required_field
-from .forms import add_mask_field, notice, titled
+from .forms import add_mask_field, check_file, notice, titled
 
 
 class EvaluatePoints(SteppedOperator):
@@ -67,10 +67,7 @@ class EvaluatePoints(SteppedOperator):
                 description="Open Images V7's columns ImageId,X,Y,Label,EstimatedYesNo; goes into the field 'points'",
                 view=types.TextFieldView(placeholder="labels/points.csv"),
             )
-            path = ctx.params.get("points_csv")
-            if path and not Path(path).expanduser().is_file():
-                form.properties["points_csv"].invalid = True
-                form.properties["points_csv"].error_message = f"there is no file {path}"
+            check_file(form, ctx, "points_csv")
         mean, attribute = result_names(field)
         form.md(
             f"Results: the sample field `{mean}` (mean IoU of the photo) and the attribute `{attribute}` of each "

@@ -14,12 +14,22 @@ from gem_label.errors import GemLabelError
 from gem_label.review.fields import run_of
 from gem_label.review.progress import Progress
 from gem_label.review.relabeling import LabelChange, preview_labels, relabel_dataset
+from gem_label.runs import Run
 from gem_label.vocabulary import Vocabulary
 
 from .base import Result, SteppedOperator
 from .decide import required_field
 from .encoders import text_encoder
-from .forms import add_mask_field, add_words, problem, read_words, read_words_per_photo, titled
+from .forms import (
+    add_mask_field,
+    add_words,
+    has_words,
+    photos_selected,
+    problem,
+    read_words,
+    read_words_per_photo,
+    titled,
+)
 
 PREVIEW_PHOTOS = 20
 """The preview is about the selected photos, or the first so many of the view: about what the grid shows."""
@@ -58,7 +68,7 @@ class Relabel(SteppedOperator):
                 )
                 form.view("words_again", types.Warning(label=text))
             if not any(each.invalid for each in form.properties.values()):
-                self._preview(form, ctx, field)
+                self._preview(form, ctx, field, run)
             form.float(
                 "min_score",
                 default=run.label_settings.min_score,
@@ -69,18 +79,17 @@ class Relabel(SteppedOperator):
             )
         return titled(form, "Relabel with other words", "Relabel")
 
-    def _preview(self, form: types.Object, ctx: Any, field: str) -> None:
+    def _preview(self, form: types.Object, ctx: Any, field: str, run: Run) -> None:
         try:
-            vocabulary = read_words(ctx) if _answered(ctx) else run_of(ctx.dataset, field).vocabulary
-            changes = self._changes(ctx, field, vocabulary)
+            vocabulary = read_words(ctx) if has_words(ctx) else run.vocabulary
+            changes = self._changes(ctx, field, run, vocabulary)
         except GemLabelError as error:
             problem(form, "no_preview", str(error))
             return
         form.md(preview_text(changes), name="preview")
 
-    def _changes(self, ctx: Any, field: str, vocabulary: Vocabulary) -> list[LabelChange]:
-        run = run_of(ctx.dataset, field)
-        photos = ctx.dataset.select(ctx.selected) if _photos_selected(ctx) else ctx.view
+    def _changes(self, ctx: Any, field: str, run: Run, vocabulary: Vocabulary) -> list[LabelChange]:
+        photos = ctx.dataset.select(ctx.selected) if photos_selected(ctx) else ctx.view
         paths = photos[:PREVIEW_PHOTOS].values("filepath")
         settings = run.label_settings
         if ctx.params.get("min_score") is not None:
@@ -112,17 +121,6 @@ class Relabel(SteppedOperator):
         form = types.Object()
         form.str("message", label="Done")
         return types.Property(form)
-
-
-def _answered(ctx: Any) -> bool:
-    return (
-        any(ctx.params.get(name) for name in ("words", "words_file"))
-        or ctx.params.get("words_from") == "dataset"
-    )
-
-
-def _photos_selected(ctx: Any) -> bool:
-    return bool(ctx.selected) and not ctx.view._is_patches
 
 
 def words_as_text(vocabulary: Vocabulary) -> str:
