@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gem_label.export.crops import every_second, run_lengths
+
 PIXELS_AT_ONCE = 1 << 22
 """How many pixels of boxes are decoded together."""
 
@@ -60,7 +62,7 @@ def _crop_some(
     ends = np.cumsum(lengths)
     before = ends[firsts] - lengths[firsts]  # what the masks before add up to
     owner = np.repeat(np.arange(len(terms)), terms // 2)
-    ones = _every_second(firsts + 1, terms // 2)
+    ones = every_second(firsts + 1, terms // 2)
     ones, owner = _without_empty(ones, owner, lengths)
     # pixels that are set lie in the box; a run goes on in the next column only where the box has all rows
     x, y, width, height = boxes.T
@@ -86,44 +88,3 @@ def _without_empty(
     """Runs of ones that have a length (encodings may begin with runs of none)."""
     full = lengths[ones] > 0
     return (ones, owner) if full.all() else (ones[full], owner[full])
-
-
-def run_lengths(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The run lengths of several compressed COCO encodings (see `gem_label.export.crops.run_lengths`).
-
-    Args:
-        counts: N encodings, none of them empty.
-
-    Returns:
-        (R,) lengths, one encoding after the other, each beginning with a run of zeros; (N,) how many each has.
-    """
-    digits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
-    stops = np.flatnonzero(digits < 32)
-    starts = np.empty_like(stops)
-    starts[0], starts[1:] = 0, stops[:-1] + 1
-    more = stops - starts
-    low = (digits & 31).astype(np.int64)
-    lengths = low[starts]
-    for place in range(1, int(more.max()) + 1):
-        long = np.flatnonzero(more >= place)
-        lengths[long] |= low[starts[long] + place] << (5 * place)
-    negative = np.flatnonzero(digits[stops] & 16)
-    lengths[negative] -= np.int64(32) << (5 * more[negative])
-    letters = np.cumsum([len(each) for each in counts])
-    terms = np.diff(np.searchsorted(stops, letters), prepend=0)
-    # from the fourth on, a length is written as the difference to the one two before it
-    firsts = np.cumsum(terms) - terms
-    for parity in (1, 2):
-        each = (terms - parity + 1) // 2
-        chosen = _every_second(firsts + parity, each)
-        sums = np.cumsum(lengths[chosen])
-        heads = (np.cumsum(each) - each)[each > 0]
-        sums -= np.repeat(sums[heads] - lengths[chosen[heads]], each[each > 0])
-        lengths[chosen] = sums
-    return lengths, terms
-
-
-def _every_second(first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """first[0], first[0] + 2, ... of which there are count[0], then the same for first[1], and so on."""
-    before = np.cumsum(count) - count
-    return 2 * np.arange(count.sum()) + np.repeat(first - 2 * before, count)
