@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -71,13 +73,40 @@ def test_area_weights_share_out_every_pixel_evenly(length: int, patches: int) ->
     assert np.allclose(weights.sum(axis=0), patches / length, atol=1e-5)
 
 
-def test_patch_weights_are_the_share_of_each_patch_under_the_mask() -> None:
-    """Against the definition on a grid that does not divide the photo: 4 x 6 patches on 10 x 15 pixels."""
-    rng = np.random.default_rng(0)
-    mask = rng.random((10, 15)) < 0.4
-    fine = np.kron(mask, np.ones((4, 6)))  # 40 x 90: each patch is 10 x 15 of these
-    expected = fine.reshape(4, 10, 6, 15).mean(axis=(1, 3))
-    assert np.allclose(patch_weights(maskset(mask), (4, 6))[0], expected, atol=1e-6)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    share=st.floats(0, 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_patch_weights_are_the_share_of_each_patch_under_the_mask(
+    seed: int, size: tuple[int, int], share: float
+) -> None:
+    """By the definition, for masks in one order, on grids that do not divide the photo and on finer ones."""
+    rng = np.random.default_rng(seed)
+    grid = tuple(rng.integers(1, 9, 2).tolist())
+    drawn = rng.random((3, *size)) < np.array([share, 0, 1])[:, None, None]
+    fine = np.kron(drawn, np.ones((1, *grid)))  # each patch is as many of these as the photo has pixels
+    expected = fine.reshape(3, grid[0], size[0], grid[1], size[1]).mean(axis=(2, 4))
+    weights = patch_weights(maskset(*drawn), grid)
+    assert weights.dtype == np.float32
+    assert np.allclose(weights, expected, atol=1e-7)
+    assert not weights[1].any()
+    assert (weights[2] == 1).all()
+
+
+def test_patch_weights_of_a_large_photo_cost_less_than_decoding_its_masks() -> None:
+    masks = maskset(*[box_mask(3000, 4000, 7 * i, 11 * i, 2000, 1000) for i in range(12)])
+    fastest = {"weights": np.inf, "decoding": np.inf}
+    for _ in range(3):
+        start = time.process_time()
+        weights = patch_weights(masks, (28, 37))
+        middle = time.process_time()
+        decoded = [masks.decode(i) for i in range(len(masks))]
+        fastest["weights"] = min(fastest["weights"], middle - start)
+        fastest["decoding"] = min(fastest["decoding"], time.process_time() - middle)
+    assert np.allclose(weights.mean(axis=(1, 2)), [mask.mean() for mask in decoded], atol=1e-6)
+    assert fastest["weights"] < fastest["decoding"] / 3, fastest
 
 
 def test_pooling_is_linear_in_the_patches() -> None:

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
 from gem_label.masks import MaskSet, encode_mask
-from gem_label.sam import ProposalSettings, Sam, load_sam, propose_masks, upsample
+from gem_label.sam import ProposalSettings, Sam, load_sam, outlines, propose_masks, upsample
 from gem_label.sam.models import checkpoint_kind
 from gem_label.sam.prompts import crop_prompts
 from gem_label.weights import WEIGHTS, pull_weights
@@ -196,18 +196,19 @@ def test_outline_is_the_upsampled_mask(
     monkeypatch: pytest.MonkeyPatch, seed: int, target: tuple[int, int], strip: int
 ) -> None:
     """Against the plain way: upsample the whole crop, threshold, put it into the photo, encode."""
-    monkeypatch.setattr(upsample, "_STRIP_PIXELS", strip)
+    monkeypatch.setattr(outlines, "_STRIP_PIXELS", strip)
     logits, (top, left) = smooth_logits(seed, (64, 48)), (5, 11) if seed % 2 else (0, 0)
     height, width = target[0] + 2 * top, target[1] + left
     rows, columns = upsample.resizing(64, [(target[0],) * 2]), upsample.resizing(48, [(target[1],) * 2])
-    found = upsample.outline(logits, rows, columns, (top, left), height, cutoff=0.0, offset=1.0)
+    frame = outlines.Frame(rows, columns, (top, left), height, cutoff=0.0, offset=1.0)
+    found = outlines.outline(logits, frame)
 
     full = functional.interpolate(logits[None, None], target, mode="bilinear", align_corners=False)[0, 0]
     mask = np.zeros((height, width), bool)
     mask[top : top + target[0], left : left + target[1]] = (full > 0).numpy()
     assert mask.any()
     y, x = np.nonzero(mask)
-    assert upsample.encode_outline(found.positions, height, width) == encode_mask(mask)
+    assert outlines.encode_outline(found.positions, height, width) == encode_mask(mask)
     assert found.box == (x.min(), y.min(), x.max(), y.max())
     assert found.stability == pytest.approx(float((full > 1).sum() / (full > -1).sum()))
 
@@ -216,11 +217,29 @@ def test_outline_is_the_upsampled_mask(
 def test_outline_of_constant_logits(value: float) -> None:
     """Nothing, everything, and a mask that is there at the lower cutoff alone."""
     axis = upsample.resizing(16, [(40, 40)])
-    found = upsample.outline(torch.full((16, 16), value), axis, axis, (0, 0), 40, 0.0, 1.0)
+    frame = outlines.Frame(axis, axis, (0, 0), 40, 0.0, 1.0)
+    found = outlines.outline(torch.full((16, 16), value), frame)
     everything = value > 1
-    assert upsample.encode_outline(found.positions, 40, 40) == encode_mask(np.full((40, 40), everything))
+    assert outlines.encode_outline(found.positions, 40, 40) == encode_mask(np.full((40, 40), everything))
     assert found.box == ((0, 0, 39, 39) if everything else (0, 0, 0, 0))
     assert found.stability == float(everything)
+
+
+@pytest.mark.parametrize("at_once", [1 << 27, 3 * 97 * 130])
+def test_outlines_together_are_those_one_by_one(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Eight masks, an empty one and a full one among them, of a crop inside a photo, all or three at a time."""
+    monkeypatch.setattr(outlines, "_PIXELS_TOGETHER", at_once)
+    logits = torch.stack([smooth_logits(seed, (64, 48)) for seed in range(8)])
+    logits[2], logits[5] = -5, 5
+    rows, columns = (upsample.resizing(n, [(m, m)]) for n, m in ((80, 97), (48, 130)))
+    reached = upsample.Axis(rows.weights[:77], rows.first[:77], rows.last[:77])
+    frame = outlines.Frame(reached, columns, (9, 4), 120, cutoff=0.0, offset=1.0)
+    together = list(outlines.outlines_together(logits, frame))
+    assert len(together) == 8
+    for mask, found in zip(logits, together, strict=True):
+        alone = outlines.outline(mask, frame)
+        assert np.array_equal(found.positions, alone.positions)
+        assert (found.box, found.stability) == (alone.box, alone.stability)
 
 
 def test_prompts_are_those_of_the_automatic_mask_generator() -> None:

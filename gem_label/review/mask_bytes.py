@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.export.crops import every_second, run_lengths
+from gem_label.rle import every_second, run_lengths
 
 PIXELS_AT_ONCE = 1 << 22
 """How many pixels of boxes are decoded together."""

@@ -22,9 +22,9 @@ from gem_label.masks import MaskSet
 from gem_label.sam.decoder import PointDecoder
 from gem_label.sam.encoding import EncodedImage, encode_image
 from gem_label.sam.models import Sam
+from gem_label.sam.outlines import Frame, encode_outline, outlines
 from gem_label.sam.prompts import crop_prompts
 from gem_label.sam.surprise import next_tokens, similarity_to_masks, token_cover
-from gem_label.sam.upsample import encode_outline, outline
 
 # Prompts decoded together: what they hold fits a CPU's caches, and a GPU has enough to do.
 _POINTS_ON_CPU, _POINTS_ON_GPU = 8, 64
@@ -210,8 +210,8 @@ def _maskset(encoded: EncodedImage, found: _Found, cutoff: float, offset: float)
     """Resize and encode the masks; one that has no pixel of the photo is left out."""
     height, width = encoded.size
     counts, kept, stability = [], [], []
-    for index, logits in enumerate(found.logits):
-        mask = outline(logits, encoded.rows, encoded.columns, (0, 0), height, cutoff, offset)
+    frame = Frame(encoded.rows, encoded.columns, (0, 0), height, cutoff, offset)
+    for index, mask in enumerate(outlines(found.logits, frame)):
         if len(mask.positions):
             kept.append(index)
             counts.append(encode_outline(mask.positions, height, width))

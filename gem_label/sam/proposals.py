@@ -24,8 +24,8 @@ from gem_label.sam.decoder import PointDecoder
 from gem_label.sam.encoding import encode_image
 from gem_label.sam.fast import FastSettings, propose_fast
 from gem_label.sam.models import Sam
+from gem_label.sam.outlines import Frame, encode_outline, outlines
 from gem_label.sam.prompts import Crop, crop_prompts
-from gem_label.sam.upsample import Axis, encode_outline, outline
 
 # A prompt's image tokens take 2 MB until its masks are drawn.
 _POINTS_ON_CPU, _POINTS_ON_GPU = 8, 64
@@ -182,6 +182,14 @@ def _propose_in_crop(
     encoded = encode_image(model, image[y0:y1, x0:x1])
     prompts = encoded.to_input(crop.points)
     decoder = PointDecoder(model, encoded.features, (encoded.rows.reach, encoded.columns.reach))
+    frame = Frame(
+        encoded.rows,
+        encoded.columns,
+        (y0, x0),
+        image.shape[0],
+        model.mask_threshold,
+        settings.stability_score_offset,
+    )
     parts = []
     at_once = settings.points_per_batch or (_POINTS_ON_CPU if model.device.type == "cpu" else _POINTS_ON_GPU)
     for start in range(0, len(prompts), at_once):
@@ -194,10 +202,9 @@ def _propose_in_crop(
                 decoder.draw(decoded, passed),
                 decoded.predicted_iou[passed],
                 points.repeat_interleave(passed.sum(1).cpu(), dim=0),
-                (encoded.rows, encoded.columns),
+                frame,
                 crop,
                 (image.shape[0], image.shape[1]),
-                model.mask_threshold,
                 settings,
             )
         )
@@ -209,10 +216,9 @@ def _filter_masks(
     logits: Tensor,
     predicted_iou: Tensor,
     points: Tensor,
-    axes: tuple[Axis, Axis],
+    frame: Frame,
     crop: Crop,
     image_size: tuple[int, int],
-    cutoff: float,
     settings: ProposalSettings,
 ) -> _Candidates:
     """The masks that pass stability and the crop's edge, as run lengths of the whole photo.
@@ -221,17 +227,14 @@ def _filter_masks(
         logits: (M, h, w) of the crop.
         predicted_iou: (M,).
         points: (M, 2) prompts in pixels of the photo.
-        axes: rows from h to the crop's height and columns from w to its width.
+        frame: where they lie in the photo.
         crop: the part of the photo that was encoded.
         image_size: height and width of the photo.
-        cutoff: logit above which a pixel belongs to the mask.
         settings: thresholds.
     """
     height, width = image_size
-    top_left = (crop.box[1], crop.box[0])
     counts, kept, boxes, stabilities = [], [], [], []
-    for index, mask in enumerate(logits):
-        found = outline(mask, *axes, top_left, height, cutoff, settings.stability_score_offset)
+    for index, found in enumerate(outlines(logits, frame)):
         if not len(found.positions) or found.stability < settings.stability_score_thresh:
             continue
         box = torch.tensor([found.box], dtype=torch.float32)
