@@ -117,7 +117,7 @@ def outlines_together(logits: Tensor, frame: Frame) -> Iterator[Outline]:
         mask = functional.pad(values > frame.cutoff, (1, 1))
         turns = (mask[..., 1:] != mask[..., :-1]).nonzero().cpu().numpy()
         first = np.searchsorted(turns[:, 0], np.arange(len(part) + 1))
-        for index, stability in enumerate(torch.stack([inner, outer], dim=1).tolist()):
+        for index, stability in enumerate(torch.stack([inner, outer], dim=1).cpu().tolist()):
             x, y = turns[first[index] : first[index + 1], 1:].T
             yield _placed(x, y, frame, *stability)
 
