@@ -45,6 +45,7 @@ from gem_label.errors import UsageError
 from gem_label.evaluation.coverage import Coverage, coverage_by_size, overlap
 from gem_label.evaluation.results import text_table
 from gem_label.masks import MaskSet
+from gem_label.precision import Precision
 from gem_label.sam import FastSettings, ProposalSettings, load_sam, propose_masks
 
 Photo = NDArray[np.uint8]
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--peer-photos", type=int, help="photos for the generator; 0 leaves it out")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--sam", default="mobile_sam", help="a name, or a checkpoint file")
+    parser.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.float32)
     parser.add_argument("--clip", help="measure p-mIoU of GEM-SAM too: demo, or a name as in gem-label label")
     parser.add_argument("--malloc", choices=["tuned", "installed"], default="tuned")
     parser.add_argument("--json", type=Path, help="write the numbers into this file too")
@@ -121,7 +123,7 @@ def _render(count: int, folder: Path) -> None:
 def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
     annotations, proposers = Annotations.read(_folder(arguments) / "instances.json"), _proposers(arguments)
     photos = _photos(arguments)
-    gem_sam = _GemSam(arguments.clip, _folder(arguments)) if arguments.clip else None
+    gem_sam = _GemSam(arguments.clip, arguments.precision, _folder(arguments)) if arguments.clip else None
     seconds: dict[str, list[list[float]]] = {side: [] for side in proposers}
     overlaps: dict[str, list] = {side: [] for side in proposers}
     masks: dict[str, list[int]] = {side: [] for side in proposers}
@@ -175,10 +177,11 @@ class _GemSam:
 
     Args:
         clip: name of the CLIP model.
+        precision: what it computes in.
         folder: has labels/points.csv and metadata/.
     """
 
-    def __init__(self, clip: str, folder: Path) -> None:
+    def __init__(self, clip: str, precision: Precision, folder: Path) -> None:
         from gem_label.clip.dense import DenseEncoder
         from gem_label.clip.models import load_clip
         from gem_label.evaluation.interfaces import EncoderModel
@@ -188,7 +191,7 @@ class _GemSam:
         points = folder / "labels" / "points.csv"
         self._table = read_points(points)
         self._names = class_names(self._table, points)
-        self._model = EncoderModel(DenseEncoder(load_clip(clip)))
+        self._model = EncoderModel(DenseEncoder(load_clip(clip, precision=precision)))
         self._totals: dict[tuple[str, str], PointTotals] = {}
         self._similarity: tuple[str, NDArray[np.float32]] = ("", np.zeros((0, 1, 1), np.float32))
 
@@ -238,7 +241,7 @@ def _read(path: Path) -> Photo:
 
 
 def _proposers(arguments: argparse.Namespace) -> dict[str, Proposer]:
-    sam = load_sam(arguments.sam)
+    sam = load_sam(arguments.sam, precision=arguments.precision)
 
     def ours(settings: ProposalSettings | FastSettings) -> Proposer:
         return lambda pixels: propose_masks(sam, pixels, settings)

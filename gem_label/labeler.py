@@ -23,6 +23,7 @@ from gem_label.errors import UsageError
 from gem_label.images import read_image, to_rgb
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_maskset
 from gem_label.masks import MaskSet, patch_weights, pool_patches
+from gem_label.precision import Precision
 from gem_label.runs import Run, RunWriter
 from gem_label.sam.fast import FastSettings
 from gem_label.sam.models import Sam
@@ -180,6 +181,7 @@ class Labeler:
         proposals.pop(
             "points_per_batch", None
         )  # speed and memory, not the masks: a resumed run may change it
+        precision = {"clip": self.clip.precision.value, "sam": self.sam.precision.value}
         return {
             "clip": self.clip.name,
             "short_side": self.clip.short_side,
@@ -187,6 +189,8 @@ class Labeler:
             "proposals": proposals,
             "dense": self.dense.settings,
             "templates": list(self.text.templates),
+            # only where it is not float32, so that runs of versions that had no other go on
+            **({} if set(precision.values()) == {Precision.float32} else {"precision": precision}),
         }
 
     @property
@@ -285,11 +289,12 @@ def text_encoder_of(run: Run, device: torch.device | str = "cpu") -> TextEncoder
         UsageError: the model of that name has other weights now.
         GemLabelError: it cannot be loaded.
     """
-    clip = load_clip(run.manifest["settings"]["clip"], device)
+    settings = run.manifest["settings"]
+    clip = load_clip(settings["clip"], device, settings.get("precision", {}).get("clip", Precision.float32))
     stored = run.manifest["weights"]["clip"]["sha256"]
     if clip.weights_sha256 != stored:
         raise UsageError(
             f"{run.path} was made with other weights of {clip.name} (sha256 {str(stored)[:12]}, not "
             f"{str(clip.weights_sha256)[:12]}): bring those weights, or label the photos again"
         )
-    return TextEncoder(clip, run.manifest["settings"]["templates"])
+    return TextEncoder(clip, settings["templates"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from gem_label.clip.models import load_clip
 from gem_label.demo.report import held_out_scenes, report
 from gem_label.demo.sprites import load_sprites
+from gem_label.precision import Precision
 from gem_label.sam.models import load_sam
 
 
@@ -24,9 +25,10 @@ def main() -> None:
     parser.add_argument("--clip", default="demo", help="name or folder, as `gem-label label --clip` takes it")
     parser.add_argument("--scenes", type=int, default=200, help="scenes for the figures without proposals")
     parser.add_argument("--sam-scenes", type=int, default=20, help="of which with MobileSAM's masks")
+    parser.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.float32)
     parser.add_argument("--json", type=Path, help="write the figures there too")
     args = parser.parse_args()
-    clip, book = load_clip(args.clip), load_sprites()
+    clip, book = load_clip(args.clip, precision=args.precision), load_sprites()
     words = list(book.nouns)
     figures = {}
     for name, unseen in (("seen styles", False), ("unseen styles", True)):
@@ -35,7 +37,9 @@ def main() -> None:
         print(f"-- {len(scenes)} held-out scenes, {name}, {len(words)} words\n{figures[name]}", flush=True)
     if args.sam_scenes:
         scenes = held_out_scenes(book, args.sam_scenes)
-        figures["with MobileSAM"] = report(clip, words, scenes, load_sam("mobile_sam"))
+        figures["with MobileSAM"] = report(
+            clip, words, scenes, load_sam("mobile_sam", precision=args.precision)
+        )
         print(f"-- {len(scenes)} held-out scenes with MobileSAM\n{figures['with MobileSAM']}", flush=True)
     if args.json:
         args.json.write_text(json.dumps({k: asdict(v) for k, v in figures.items()}, indent=1) + "\n")

@@ -35,8 +35,8 @@ def label_folder(settings: dict[str, Any]) -> Path:
 
     # the words, the models, and how masks are proposed
     vocabulary = Vocabulary.parse(settings["classes"], ",".join(settings["background"]))
-    clip = load_clip(settings["clip"], settings["device"])
-    sam = load_sam(settings["sam"], settings["device"])
+    clip = load_clip(settings["clip"], settings["device"], settings["precision"])
+    sam = load_sam(settings["sam"], settings["device"], settings["precision"])
     labeler = Labeler(clip, sam, FastSettings(**settings["proposals"]))
 
     # photo by photo: SAM's masks, GEM's features pooled under them, the words that match best

@@ -15,6 +15,7 @@ import typer
 from gem_label.cli import options
 from gem_label.cli.options import Device, DeviceOption, Proposals
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.precision import Precision
 
 if TYPE_CHECKING:
     from gem_label.bench import BenchResult
@@ -51,6 +52,7 @@ def bench(
         str, typer.Option(help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file.")
     ] = options.DEFAULT_SAM,
     device: DeviceOption = Device.auto,
+    precision: options.PrecisionOption = Precision.float32,
     estimate: Annotated[
         int | None, typer.Option(metavar="N", help="Estimate the time for N photos; the number found.")
     ] = None,
@@ -80,7 +82,7 @@ def bench(
         settings = (mode, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh)
         # spawn: a fresh process, as CUDA needs it and as peak memory is measured
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            work = pool.submit(measure, chosen, settings, classes, clip, sam, device, annotations)
+            work = pool.submit(measure, chosen, settings, classes, clip, sam, device, precision, annotations)
             try:
                 results[mode.value] = work.result()
             except BrokenProcessPool as error:
@@ -101,6 +103,7 @@ def measure(
     clip: str,
     sam: str,
     device: Device,
+    precision: Precision,
     annotations: Path | None,
 ) -> BenchResult:
     """Measure one kind of proposals in this process; the arguments are those of `bench`.
@@ -112,6 +115,7 @@ def measure(
         clip: name of the CLIP model.
         sam: name of the SAM model.
         device: where they run.
+        precision: what the image encoders compute in.
         annotations: COCO instances of the photos.
     """
     from gem_label.bench import Annotations
@@ -125,7 +129,8 @@ def measure(
     truth = None if annotations is None else Annotations.read(annotations)
     proposals = options.proposal_settings(*settings)
     where = options.resolve_device(device)
-    labeler = Labeler(load_clip(options.absolute_clip(clip), where), load_sam(sam, where), proposals)
+    models = load_clip(options.absolute_clip(clip), where, precision), load_sam(sam, where, precision)
+    labeler = Labeler(*models, proposals)
     job = labeler.job(Vocabulary.parse(classes))
     return run_bench(labeler, job, list_images(photos), truth)
 

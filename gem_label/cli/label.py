@@ -12,6 +12,7 @@ import typer
 from gem_label.cli import options
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import UsageError
+from gem_label.precision import Precision
 
 
 class Engine(StrEnum):
@@ -38,6 +39,9 @@ def label(
     sam: Annotated[
         str, typer.Option(help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file of one of them.")
     ] = options.DEFAULT_SAM,
+    method: Annotated[
+        str, typer.Option(help="Patch features: gem, or another method of docs/methods.md.")
+    ] = "gem",
     proposals: options.ProposalsOption = options.Proposals.fast,
     points_per_side: options.PointsPerSide = None,
     max_prompts: options.MaxPrompts = None,
@@ -48,6 +52,7 @@ def label(
         bool, typer.Option("--keep-patches", help="Keep each photo's patch features in RUN/patches.")
     ] = False,
     device: DeviceOption = Device.auto,
+    precision: options.PrecisionOption = Precision.float32,
     engine: Annotated[Engine, typer.Option(help="local: this process; ray is not there yet.")] = Engine.local,
 ) -> None:
     """Propose masks in photos and name them: makes a run.
@@ -71,6 +76,7 @@ def label(
         words.check_photos(photos)
 
     # torch only now: a mistake in the words or paths is told at once
+    from gem_label.clip.dense import DenseEncoder
     from gem_label.clip.models import load_clip
     from gem_label.engines.local import LocalEngine
     from gem_label.labeler import Labeler
@@ -83,7 +89,8 @@ def label(
         proposals, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh
     )
     where = options.resolve_device(device)
-    labeler = Labeler(load_clip(options.absolute_clip(clip), where), load_sam(sam, where), proposal_settings)
+    dense = DenseEncoder(load_clip(options.absolute_clip(clip), where, precision), method)
+    labeler = Labeler(dense.clip, load_sam(sam, where, precision), proposal_settings, dense)
     job = labeler.job(vocabulary, label_settings, words, keep_patches)
     try:
         with labeler.start_run(out, job) as writer:

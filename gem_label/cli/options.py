@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gem_label.errors import UsageError
+from gem_label.precision import Precision
 
 if TYPE_CHECKING:
     from gem_label.runs import Run
@@ -56,6 +57,10 @@ class Device(StrEnum):
 
 
 DeviceOption = Annotated[Device, typer.Option(help="auto takes the GPU when there is one.")]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(help="What the image encoders compute in; bfloat16 is faster where the hardware has it."),
+]
 
 
 def read_vocabulary(classes: str | None, classes_file: Path | None, background: str) -> Vocabulary:

@@ -16,6 +16,7 @@ from gem_label.clip.models import Clip, as_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.clip.windows import Encode, Window, encode_scales, encode_windows
 from gem_label.errors import UsageError
+from gem_label.precision import computing_in
 
 if TYPE_CHECKING:
     import open_clip
@@ -142,7 +143,7 @@ class DenseEncoder:
             last `depth` show the ordinary stream.
         """
         grid = self.tower.grid(images)
-        with torch.no_grad():
+        with torch.no_grad(), computing_in(self.clip.precision, self.clip.device):
             return torch.stack([self._features(dense, grid) for dense, _ in self._streams(images)])
 
     def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
@@ -162,18 +163,20 @@ class DenseEncoder:
     @torch.no_grad()
     def _encode_whole(self, images: Tensor) -> Tensor:
         features = []
-        for part in self._parts(images):
-            *_, (dense, _) = self._streams(part, finish=False)
-            features.append(self._features(dense, self.tower.grid(part)))
+        with computing_in(self.clip.precision, self.clip.device):
+            for part in self._parts(images):
+                *_, (dense, _) = self._streams(part, finish=False)
+                features.append(self._features(dense, self.tower.grid(part)))
         return torch.cat(features)
 
     @torch.no_grad()
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features, embeddings = [], []
-        for part in self._parts(images):
-            *_, (dense, ordinary) = self._streams(part)
-            features.append(self._features(dense, self.tower.grid(part)))
-            embeddings.append(F.normalize(self.tower.pool(ordinary).float(), dim=-1))
+        with computing_in(self.clip.precision, self.clip.device):
+            for part in self._parts(images):
+                *_, (dense, ordinary) = self._streams(part)
+                features.append(self._features(dense, self.tower.grid(part)))
+                embeddings.append(F.normalize(self.tower.pool(ordinary).float(), dim=-1))
         return torch.cat(features), torch.cat(embeddings)
 
     def _parts(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -185,10 +188,11 @@ class DenseEncoder:
 
     @torch.no_grad()
     def _embed(self, images: Tensor) -> Tensor:
-        x = self.tower.tokens(images.to(self.clip.device))
-        for block in self.tower.blocks:
-            x = block(x)
-        return F.normalize(self.tower.pool(x).float(), dim=-1)
+        with computing_in(self.clip.precision, self.clip.device):
+            x = self.tower.tokens(images.to(self.clip.device))
+            for block in self.tower.blocks:
+                x = block(x)
+            return F.normalize(self.tower.pool(x).float(), dim=-1)
 
     def _at_native_size(self, images: Tensor) -> Tensor:
         size = self.clip.input_size(images.shape[-2], images.shape[-1], self.tower.native_size)

@@ -26,6 +26,7 @@ from gem_label.clip.sources import (
 )
 from gem_label.clip.towers import VisionTower
 from gem_label.errors import UsageError
+from gem_label.precision import Precision
 from gem_label.weights import file_sha256
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Clip:
             its sigmoid is the same for every text, so that a softmax does not see it.
         weights_sha256: of the weight file, None where there was no file.
         known_tokens: the token ids that a small model has embeddings for, None for all.
+        precision: what dense features are computed in; texts are always float32.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Clip:
     logit_scale: float
     weights_sha256: str | None = None
     known_tokens: frozenset[int] | None = None
+    precision: Precision = Precision.float32
 
     @property
     def native_size(self) -> int:
@@ -133,8 +136,12 @@ class Clip:
         return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
 
-def load_clip(name: str = DEFAULT_CLIP, device: torch.device | str = "cpu") -> Clip:
-    """Load a CLIP model in float32, eval mode.
+def load_clip(
+    name: str = DEFAULT_CLIP,
+    device: torch.device | str = "cpu",
+    precision: Precision = Precision.float32,
+) -> Clip:
+    """Load a CLIP model with float32 weights, eval mode.
 
     Args:
         name: one of
@@ -145,6 +152,7 @@ def load_clip(name: str = DEFAULT_CLIP, device: torch.device | str = "cpu") -> C
             retrieval BLIP as transformers saves it;
             "demo", the small model that comes with this package.
         device: where to put it.
+        precision: what dense features are computed in.
 
     Raises:
         UsageError: for a name that is none of these, or a model without a plain ViT.
@@ -159,7 +167,8 @@ def load_clip(name: str = DEFAULT_CLIP, device: torch.device | str = "cpu") -> C
             tokenizer=blip.tokenizer,
             preprocess_cfg={"mean": blip.mean, "std": blip.std},
         )
-        return replace(clip, weights_sha256=file_sha256(blip.weights)).to(device)
+        loaded = replace(clip, weights_sha256=file_sha256(blip.weights), precision=Precision(precision))
+        return loaded.to(device)
     source = find_source(name)
     model = build_model(source.model_cfg)
     make_tower(model.visual)  # refuses before anything is downloaded
@@ -175,6 +184,7 @@ def load_clip(name: str = DEFAULT_CLIP, device: torch.device | str = "cpu") -> C
         dense_depth=min(source.dense_cfg.get("depth", clip.dense_depth), clip.tower.num_blocks),
         weights_sha256=file_sha256(path),
         known_tokens=known_tokens,
+        precision=Precision(precision),
     ).to(device)
 
 

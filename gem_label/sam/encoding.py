@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam as SegmentAnything
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from gem_label.errors import ImageError
+from gem_label.precision import computing_in
+from gem_label.sam.models import Sam
 from gem_label.sam.upsample import Axis, resizing
 
 
@@ -45,18 +46,20 @@ class EncodedImage:
 
 
 @torch.no_grad()
-def encode_image(model: SegmentAnything, pixels: NDArray[np.uint8]) -> EncodedImage:
+def encode_image(sam: Sam, pixels: NDArray[np.uint8]) -> EncodedImage:
     """Run SAM's image encoder on (H, W, 3) uint8 RGB, resized and padded as segment-anything does.
 
     Raises:
         ImageError: the photo is so thin that nothing of it is left at SAM's input size.
     """
+    model = sam.model
     height, width = pixels.shape[:2]
     resize = ResizeLongestSide(model.image_encoder.img_size)
     if min(resize.get_preprocess_shape(height, width, resize.target_length)) < 1:
         raise ImageError(f"{width} x {height} pixels are too thin for SAM")
     resized = torch.as_tensor(resize.apply_image(pixels), device=model.device).permute(2, 0, 1)[None]
-    features = model.image_encoder(model.preprocess(resized))
+    with computing_in(sam.precision, sam.device):
+        features = model.image_encoder(model.preprocess(resized)).float()
     side = resize.target_length
     rows, columns = (
         resizing(4 * tokens, [(side, kept), (target, target)], model.device)

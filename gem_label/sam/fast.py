@@ -103,7 +103,7 @@ def propose_fast(sam: Sam, image: NDArray[np.uint8], settings: FastSettings) -> 
     Raises:
         ImageError: the photo is so thin that nothing of it is left at SAM's input size.
     """
-    encoded = encode_image(sam.model, image)
+    encoded = encode_image(sam, image)
     height, width = image.shape[:2]
     grid = crop_prompts(height, width, settings.points_per_side)[0].points
     found = _search(sam, encoded, encoded.to_input(grid), settings)

@@ -15,6 +15,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor
 
 from gem_label.errors import GemLabelError
+from gem_label.precision import Precision
 from gem_label.sam.mobile_sam import build_mobile_sam, rename_weights
 from gem_label.weights import WEIGHTS, file_sha256, find_weights
 
@@ -30,11 +31,13 @@ class Sam:
         model: the network in evaluation mode, with segment-anything's own interface (`image_encoder`,
             `prompt_encoder`, `mask_decoder`, `preprocess`, `postprocess_masks`).
         weights_sha256: checksum of the checkpoint file.
+        precision: what the image encoder computes in; the mask decoder is always float32.
     """
 
     name: str
     model: SegmentAnything = field(repr=False)
     weights_sha256: str
+    precision: Precision = Precision.float32
 
     @property
     def device(self) -> torch.device:
@@ -47,12 +50,17 @@ class Sam:
         return self
 
 
-def load_sam(name: str | os.PathLike[str] = "mobile_sam", device: str | torch.device = "cpu") -> Sam:
+def load_sam(
+    name: str | os.PathLike[str] = "mobile_sam",
+    device: str | torch.device = "cpu",
+    precision: Precision = Precision.float32,
+) -> Sam:
     """Load a SAM by name, or from a checkpoint file whose kind is seen from its tensors.
 
     Args:
         name: "mobile_sam", "vit_b", "vit_l", "vit_h", or the path of a checkpoint in one of their layouts.
         device: where to put it.
+        precision: what the image encoder computes in.
 
     Raises:
         UsageError: neither a known name nor a file.
@@ -79,7 +87,7 @@ def load_sam(name: str | os.PathLike[str] = "mobile_sam", device: str | torch.de
         model.image_encoder = encoder.to(memory_format=torch.channels_last)
     published = WEIGHTS.get(os.fspath(name))
     sha256 = published.sha256 if published is not None else file_sha256(path)
-    return Sam(kind, model.to(device), sha256)
+    return Sam(kind, model.to(device), sha256, Precision(precision))
 
 
 def checkpoint_kind(weights: Mapping[str, Tensor]) -> str | None:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
-from segment_anything.modeling import Sam as SegmentAnything
 from segment_anything.utils.amg import batched_mask_to_box, is_box_near_crop_edge, remove_small_regions
 from torch import Tensor
 from torchvision.ops.boxes import batched_nms
@@ -159,7 +158,7 @@ def propose_masks(sam: Sam, image: NDArray[np.uint8], settings: AnySettings | No
         settings.crop_overlap_ratio,
         settings.crop_n_points_downscale_factor,
     )
-    found = _join([_propose_in_crop(sam.model, image, crop, settings) for crop in crops])
+    found = _join([_propose_in_crop(sam, image, crop, settings) for crop in crops])
     if len(crops) > 1:
         found = found[_suppress(found.boxes, 1 / found.crop_areas, settings.crop_nms_thresh)]
     if settings.min_mask_region_area > 0:
@@ -176,10 +175,10 @@ def propose_masks(sam: Sam, image: NDArray[np.uint8], settings: AnySettings | No
 
 
 def _propose_in_crop(
-    model: SegmentAnything, image: NDArray[np.uint8], crop: Crop, settings: ProposalSettings
+    sam: Sam, image: NDArray[np.uint8], crop: Crop, settings: ProposalSettings
 ) -> _Candidates:
     x0, y0, x1, y1 = crop.box
-    encoded = encode_image(model, image[y0:y1, x0:x1])
+    encoded, model = encode_image(sam, image[y0:y1, x0:x1]), sam.model
     prompts = encoded.to_input(crop.points)
     decoder = PointDecoder(model, encoded.features, (encoded.rows.reach, encoded.columns.reach))
     frame = Frame(
