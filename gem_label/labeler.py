@@ -98,6 +98,11 @@ class Labeler:
         self.dense = dense or DenseEncoder(self.clip)
         self.text = text or self.dense.text
 
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return self.sam.device
+
     def propose(self, image: Picture) -> MaskSet:
         """All masks of a photo, with their pooled embeddings e_m.
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from gem_label import Labeler, Vocabulary, load_clip, load_sam, open_run
-from gem_label.engines.local import LocalEngine
+from gem_label.engines.local import LocalEngine, workers_for
 from gem_label.export.coco import export_coco
 from gem_label.images import list_images
 from gem_label.labeling import LabelSettings
@@ -42,7 +42,8 @@ def label_folder(settings: dict[str, Any]) -> Path:
     # photo by photo: SAM's masks, GEM's features pooled under them, the words that match best
     job = labeler.job(vocabulary, LabelSettings(**settings["labels"]))
     with labeler.start_run(out / "run", job) as writer:
-        report = LocalEngine().run(writer.register(list_images([settings["photos"]])), labeler, job, writer)
+        engine = LocalEngine(workers_for(labeler.device))
+        report = engine.run(writer.register(list_images([settings["photos"]])), labeler, job, writer)
     print(f"{report.photos} photos, {report.masks} masks, {report.kept} kept, {report.failed} failed")
 
     # from the run on, no photo is read and no vision model runs

@@ -17,7 +17,7 @@ import yaml
 
 from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.models import load_clip
-from gem_label.engines.local import LocalEngine
+from gem_label.engines.local import LocalEngine, workers_for
 from gem_label.errors import UsageError
 from gem_label.evaluation.models import encoder_of_run, load_model
 from gem_label.evaluation.openimages import PointTable, class_names, read_points
@@ -114,7 +114,7 @@ def evaluate_gem_sam(data: Data, settings: dict[str, Any], device: str) -> dict[
     job = labeler.job(vocabulary, words=WordsPerImage(present), keep_patches=True)
     out = Path(settings["out"])
     with labeler.start_run(out / "run", job) as writer:
-        labelled = LocalEngine().run(writer.register(data.photos), labeler, job, writer)
+        labelled = LocalEngine(workers_for(device)).run(writer.register(data.photos), labeler, job, writer)
 
     # from the run on, no photo is opened
     run = open_run(out / "run")

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from gem_label.engines import EmbeddedPhoto, LabelJob, LabelReport
+from gem_label.engines import EmbeddedPhoto, LabelJob, LabelReport, PhotoModels
 from gem_label.engines.decoding import PixelBudget, decode_ahead
 from gem_label.engines.local import FAILURES_IN_A_ROW, LocalEngine
 from gem_label.errors import GemLabelError, ImageError
@@ -55,7 +55,9 @@ def save(folder: Path, **colors: str) -> Path:
     return folder
 
 
-def run_photos(folder: Path, run: Path, job: LabelJob = JOB) -> LabelReport:
+def run_photos(
+    folder: Path, run: Path, job: LabelJob = JOB, workers: int = 1, models: PhotoModels | None = None
+) -> LabelReport:
     with RunWriter.create_or_resume(
         run,
         settings={},
@@ -64,16 +66,16 @@ def run_photos(folder: Path, run: Path, job: LabelJob = JOB) -> LabelReport:
         logit_scale=job.logit_scale,
         words_per_image=None if job.words is None else job.words.digest,
     ) as writer:
-        return LocalEngine(progress=False).run(
-            writer.register(list_images([folder])), ColorModels(), job, writer
-        )
+        engine = LocalEngine(workers, progress=False)
+        return engine.run(writer.register(list_images([folder])), models or ColorModels(), job, writer)
 
 
-def test_every_failure_has_its_stage_and_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_failure_has_its_stage_and_reason_and_the_rest_goes_on(tmp_path: Path, workers: int) -> None:
     folder = save(tmp_path / "photos", a="red", b="white", c="lime", d="black", e="blue")
     (folder / "broken.jpg").write_text("no photo")
     (folder / "empty.png").touch()
-    report = run_photos(folder, tmp_path / "run")
+    report = run_photos(folder, tmp_path / "run", workers=workers)
     assert (report.photos, report.failed, report.masks, report.kept) == (3, 4, 6, 4)
     run = open_run(tmp_path / "run")
     assert {f.image_id: (f.stage, f.error) for f in run.failures()} == {
@@ -102,15 +104,16 @@ def test_words_per_photo_reach_the_labels(tmp_path: Path) -> None:
     assert names["b"] in ("green", None)
 
 
-def test_models_that_only_fail_end_the_run_and_it_can_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 4])
+def test_models_that_only_fail_end_the_run_and_it_can_go_on(tmp_path: Path, workers: int) -> None:
     folder = save(
         tmp_path / "photos", **{f"{i:03d}": "black" for i in range(FAILURES_IN_A_ROW)}, x="red", y="red"
     )
     with pytest.raises(GemLabelError, match="photos in a row failed, the last with RuntimeError: CUDA error"):
-        run_photos(folder, tmp_path / "run")
+        run_photos(folder, tmp_path / "run", workers=workers)
     assert open_run(tmp_path / "run").manifest["finished"] is False
     with pytest.raises(GemLabelError, match="in a row"):
-        run_photos(folder, tmp_path / "run")
+        run_photos(folder, tmp_path / "run", workers=workers)
     assert [photo.image_id for photo in open_run(tmp_path / "run").photos()] == [
         "x",
         "y",
@@ -132,6 +135,36 @@ def test_a_disk_that_takes_no_more_ends_the_run_in_one_line_and_it_can_go_on(tmp
         pending.mkdir()
     assert run_photos(folder, tmp_path / "run").photos == 8
     assert open_run(tmp_path / "run").manifest["counts"]["photos"] == 8
+
+
+class MeetingModels(ColorModels):
+    """Goes on when so many photos are under way at a time; the later, the faster."""
+
+    def __init__(self, count: int) -> None:
+        self._barrier = threading.Barrier(count)
+
+    def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
+        self._barrier.wait(timeout=10)
+        return super().propose_masks(image)
+
+    def embed(self, image: NDArray[np.uint8], masks: MaskSet) -> EmbeddedPhoto:
+        time.sleep(0.02 * (image[0, 0] > 0).sum())  # white ones come late
+        return super().embed(image, masks)
+
+
+def test_workers_label_photos_at_the_same_time_and_in_order(tmp_path: Path) -> None:
+    colors = ["yellow", "red", "red"] * 4
+    folder = save(tmp_path / "photos", **{f"{i:02d}": color for i, color in enumerate(colors)})
+    report = run_photos(folder, tmp_path / "run", workers=3, models=MeetingModels(3))
+    assert (report.photos, report.failed) == (12, 0)
+    run = open_run(tmp_path / "run")
+    assert [photo.image_id for photo in run.photos()] == [f"{i:02d}" for i in range(12)]
+    assert {labels.names[0] for _, _, labels in run.photo_masks()} <= {"red", "green"}
+
+
+def test_photos_in_use_that_fill_the_memory_do_not_stop_the_next(tmp_path: Path) -> None:
+    save(tmp_path, **{f"{i}": "red" for i in range(6)})
+    assert len(list(decode_ahead(numbered(tmp_path), threads=6, pixels_ahead=1, in_use=2))) == 6
 
 
 def numbered(folder: Path) -> list[RunPhoto]:
@@ -166,11 +199,12 @@ def test_decoding_ahead_stays_within_its_pixels() -> None:
     for thread in threads:
         thread.start()
     for i, thread in enumerate(threads):
+        budget.wait_for(i)
         thread.join(timeout=10)
         assert not thread.is_alive()
         with lock:
             held -= 10
-        budget.done(i)
+        budget.release(i)
     assert 10 <= most <= 45
 
 

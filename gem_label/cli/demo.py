@@ -32,7 +32,7 @@ def demo(
     """
     from gem_label.clip.models import load_clip
     from gem_label.demo import demo_folder, demo_words, scene_paths
-    from gem_label.engines.local import LocalEngine
+    from gem_label.engines.local import LocalEngine, workers_for
     from gem_label.export.coco import export_coco
     from gem_label.images import list_images
     from gem_label.labeler import Labeler
@@ -51,7 +51,7 @@ def demo(
     job = labeler.job(Vocabulary.from_words(demo_words()), LabelSettings(min_score=0.7), words)
     folder, coco = out / "run", out / "annotations.json"
     with labeler.start_run(folder, job) as writer:
-        LocalEngine().run(writer.register(list_images(scene_paths())), labeler, job, writer)
+        LocalEngine(workers_for(where)).run(writer.register(list_images(scene_paths())), labeler, job, writer)
     run = open_run(folder)
     export_coco(run, coco)
     sheet = draw_pictures(run, out)

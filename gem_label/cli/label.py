@@ -53,6 +53,10 @@ def label(
     ] = False,
     device: DeviceOption = Device.auto,
     precision: options.PrecisionOption = Precision.float32,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Photos labelled at a time; by default what the device is good for."),
+    ] = None,
     engine: Annotated[Engine, typer.Option(help="local: this process; ray is not there yet.")] = Engine.local,
 ) -> None:
     """Propose masks in photos and name them: makes a run.
@@ -78,7 +82,7 @@ def label(
     # torch only now: a mistake in the words or paths is told at once
     from gem_label.clip.dense import DenseEncoder
     from gem_label.clip.models import load_clip
-    from gem_label.engines.local import LocalEngine
+    from gem_label.engines.local import LocalEngine, workers_for
     from gem_label.labeler import Labeler
     from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run
@@ -94,7 +98,9 @@ def label(
     job = labeler.job(vocabulary, label_settings, words, keep_patches)
     try:
         with labeler.start_run(out, job) as writer:
-            report = LocalEngine().run(writer.register(photos), labeler, job, writer)
+            report = LocalEngine(workers or workers_for(where)).run(
+                writer.register(photos), labeler, job, writer
+            )
     except KeyboardInterrupt:
         print("gem-label: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise typer.Exit(options.INTERRUPTED) from None

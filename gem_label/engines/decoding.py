@@ -51,11 +51,16 @@ class PixelBudget:
                 raise ImageError("the run has stopped")
             self._pixels[index] = pixels
 
-    def done(self, index: int) -> None:
-        """Photo `index` is no longer held: the next one is waited for."""
+    def wait_for(self, index: int) -> None:
+        """Photo `index` is waited for: nothing goes on until it is decoded."""
+        with self._changed:
+            self._turn = index
+            self._changed.notify_all()
+
+    def release(self, index: int) -> None:
+        """Photo `index` is no longer held."""
         with self._changed:
             self._pixels.pop(index, None)
-            self._turn = index + 1
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -66,15 +71,20 @@ class PixelBudget:
 
 
 def decode_ahead(
-    photos: Sequence[RunPhoto], threads: int = DECODER_THREADS, pixels_ahead: int = PIXELS_AHEAD
+    photos: Sequence[RunPhoto],
+    threads: int = DECODER_THREADS,
+    pixels_ahead: int = PIXELS_AHEAD,
+    in_use: int = 1,
 ) -> Generator[tuple[RunPhoto, NDArray[np.uint8] | ImageError], None, None]:
     """Read photos in threads, in order; close the iterator to stop early.
 
     Args:
         photos: which.
         threads: how many decode at a time.
-        pixels_ahead: decoded pixels held together, the one in use included (one photo more when it is
+        pixels_ahead: decoded pixels held together, those in use included (one photo more when it is
             larger).
+        in_use: how many photos the caller works on; whoever asks for another is done with all but the last
+            `in_use` - 1.
 
     Yields:
         Each photo with its (H, W, 3) uint8 pixels, or the reason why it cannot be read.
@@ -96,8 +106,9 @@ def decode_ahead(
         for index, photo in enumerate(photos):
             while index + len(waiting) < len(photos) and len(waiting) < 2 * threads:
                 waiting.append(pool.submit(read, index + len(waiting)))
+            budget.release(index - in_use)
+            budget.wait_for(index)
             yield photo, waiting.popleft().result()
-            budget.done(index)
     finally:
         budget.close()
         pool.shutdown(cancel_futures=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gem_label.engines import (
@@ -23,12 +26,22 @@ from gem_label.engines import (
     label_photo,
 )
 from gem_label.engines.decoding import DECODER_THREADS, PIXELS_AHEAD, decode_ahead
-from gem_label.errors import GemLabelError
+from gem_label.errors import GemLabelError, ImageError
 from gem_label.runs import RunPhoto, RunWriter
 
 # So many model failures one after the other are no bad photos but a broken GPU or driver.
 FAILURES_IN_A_ROW = 50
 PHOTOS_BEHIND = 2  # finished photos that may wait for the disk
+# On a CPU some 0.5 GB each; on a GPU what one does on the host is hidden behind what another one has it do.
+MOST_WORKERS = {"cpu": 8, "cuda": 4}
+
+
+def workers_for(device: torch.device | str) -> int:
+    """How many photos to label at a time: as many as there are processors for, up to `MOST_WORKERS`.
+
+    One photo on two processors takes longer than two photos on one each.
+    """
+    return max(1, min(torch.get_num_threads(), MOST_WORKERS.get(torch.device(device).type, 1)))
 
 
 @dataclass(frozen=True)
@@ -36,11 +49,14 @@ class LocalEngine:
     """Labels photos in this process.
 
     Attributes:
+        workers: how many photos the models are asked about at a time, each by a thread of its own; `workers_for`
+            says how many a device is good for. On a CPU they share PyTorch's threads among them.
         threads: how many photos are decoded at a time.
         pixels_ahead: decoded pixels held at a time.
         progress: a bar on stderr.
     """
 
+    workers: int = 1
     threads: int = DECODER_THREADS
     pixels_ahead: int = PIXELS_AHEAD
     progress: bool = True
@@ -59,21 +75,21 @@ class LocalEngine:
         )
         with (
             bar,
-            closing(decode_ahead(photos, self.threads, self.pixels_ahead)) as images,
+            closing(decode_ahead(photos, self.threads, self.pixels_ahead, self.workers)) as images,
             closing(_WriteBehind(writer)) as output,
+            _shared_threads(self.workers),
+            closing(self._results(images, models, job)) as results,
         ):
-            for photo, image in images:
-                try:
-                    result = label_photo(photo, image, models, job)
-                except PhotoError as error:
+            for photo, result in results:
+                if isinstance(result, PhotoError):
                     failed += 1
-                    in_a_row = 0 if error.stage == "read" else in_a_row + 1
-                    output.fail(photo, error)
+                    in_a_row = 0 if result.stage == "read" else in_a_row + 1
+                    output.fail(photo, result)
                     if in_a_row >= FAILURES_IN_A_ROW:
                         raise GemLabelError(
-                            f"{in_a_row} photos in a row failed, the last with {error}: when the cause is "
+                            f"{in_a_row} photos in a row failed, the last with {result}: when the cause is "
                             "mended, the same command goes on where this one stopped"
-                        ) from error
+                        ) from result
                 else:
                     done += 1
                     masks += len(result.masks)
@@ -83,6 +99,49 @@ class LocalEngine:
                 bar.set_postfix(masks=masks, kept=kept, failed=failed, refresh=False)
                 bar.update()
         return LabelReport(done, failed, masks, kept, time.monotonic() - started)
+
+    def _results(
+        self,
+        images: Iterable[tuple[RunPhoto, NDArray[np.uint8] | ImageError]],
+        models: PhotoModels,
+        job: LabelJob,
+    ) -> Generator[tuple[RunPhoto, PhotoResult | PhotoError], None, None]:
+        """Photos with what became of them, in order; several are under way at a time."""
+
+        def work(photo: RunPhoto, image: NDArray[np.uint8] | ImageError) -> PhotoResult | PhotoError:
+            try:
+                return label_photo(photo, image, models, job)
+            except PhotoError as error:
+                return error
+
+        if self.workers == 1:  # no thread: an interrupt then ends the photo too
+            for photo, image in images:
+                yield photo, work(photo, image)
+            return
+        under_way: deque[tuple[RunPhoto, Future[PhotoResult | PhotoError]]] = deque()
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="label")
+        try:
+            for photo, image in images:
+                under_way.append((photo, pool.submit(work, photo, image)))
+                del image
+                if len(under_way) == self.workers:
+                    first, future = under_way.popleft()
+                    yield first, future.result()
+            for photo, future in under_way:
+                yield photo, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _shared_threads(workers: int) -> Iterator[None]:
+    """PyTorch's threads shared among the workers, as long as the context lasts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _WriteBehind:

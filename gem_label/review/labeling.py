@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gem_label.engines.local import LocalEngine
+from gem_label.engines.local import LocalEngine, workers_for
 from gem_label.errors import UsageError
 from gem_label.images import Photo, unique_image_id
 from gem_label.labeling import LabelSettings, Vocabulary
@@ -89,7 +89,7 @@ def label_dataset(
     with labeler.start_run(run_folder, job) as writer:
         todo = writer.register(photos)
         before = len(photos) - len(todo)
-        engine = LocalEngine(progress=False)
+        engine = LocalEngine(workers_for(labeler.device), progress=False)
         for start in range(0, len(todo), PHOTOS_PER_STEP):
             yield Progress(start + before, len(photos), f"{start + before} of {len(photos)} photos labelled")
             labelled += engine.run(todo[start : start + PHOTOS_PER_STEP], labeler, job, writer).photos
