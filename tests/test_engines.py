@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from gem_label.engines import EmbeddedPhoto, LabelJob, LabelReport, PhotoModels
 from gem_label.engines.decoding import PixelBudget, decode_ahead
-from gem_label.engines.local import FAILURES_IN_A_ROW, LocalEngine
+from gem_label.engines.local import FAILURES_IN_A_ROW, LocalEngine, workers_for
 from gem_label.errors import GemLabelError, ImageError
 from gem_label.images import Photo, list_images
 from gem_label.labeling import LabelSettings
@@ -160,6 +161,25 @@ def test_workers_label_photos_at_the_same_time_and_in_order(tmp_path: Path) -> N
     run = open_run(tmp_path / "run")
     assert [photo.image_id for photo in run.photos()] == [f"{i:02d}" for i in range(12)]
     assert {labels.names[0] for _, _, labels in run.photo_masks()} <= {"red", "green"}
+
+
+@pytest.mark.parametrize(
+    ("device", "processors", "gibibytes", "expected"),
+    [
+        ("cpu", 2, 0, 2),
+        ("cpu", 64, 0, 8),
+        ("cuda", 16, 80, 4),
+        ("cuda", 16, 8, 2),
+        ("cuda", 2, 80, 2),
+        ("cuda", 8, 1, 1),
+    ],
+)
+def test_as_many_workers_as_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, device: str, processors: int, gibibytes: int, expected: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: processors)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (gibibytes << 30, 80 << 30))
+    assert workers_for(device) == expected
 
 
 def test_photos_in_use_that_fill_the_memory_do_not_stop_the_next(tmp_path: Path) -> None:

@@ -32,16 +32,22 @@ from gem_label.runs import RunPhoto, RunWriter
 # So many model failures one after the other are no bad photos but a broken GPU or driver.
 FAILURES_IN_A_ROW = 50
 PHOTOS_BEHIND = 2  # finished photos that may wait for the disk
-# On a CPU some 0.5 GB each; on a GPU what one does on the host is hidden behind what another one has it do.
-MOST_WORKERS = {"cpu": 8, "cuda": 4}
+MOST_WORKERS = 8  # on a CPU, some 0.5 GB each
+MOST_WORKERS_ON_GPU = 4
+GPU_BYTES_PER_WORKER = 3 << 30
 
 
 def workers_for(device: torch.device | str) -> int:
-    """How many photos to label at a time: as many as there are processors for, up to `MOST_WORKERS`.
+    """How many photos to label at a time: as many as there are processors and memory for, within bounds.
 
-    One photo on two processors takes longer than two photos on one each.
+    On a CPU one photo on two processors takes longer than two photos on one each. On a GPU one photo's work on the
+    host, resizing and run lengths, is hidden behind another one's on the device.
     """
-    return max(1, min(torch.get_num_threads(), MOST_WORKERS.get(torch.device(device).type, 1)))
+    device, processors = torch.device(device), torch.get_num_threads()
+    if device.type != "cuda":
+        return min(processors, MOST_WORKERS)
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(processors, MOST_WORKERS_ON_GPU, free // GPU_BYTES_PER_WORKER))
 
 
 @dataclass(frozen=True)
