@@ -23,6 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from gem_label.engines import LabelJob, PhotoResult
+from gem_label.engines.local import LocalEngine, workers_for
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.coverage import Coverage, PhotoOverlap, coverage_by_size, overlap
 from gem_label.images import Photo, read_image
@@ -42,7 +43,9 @@ class BenchResult:
         proposals: settings of the proposals.
         photos: how many photos.
         masks: proposals per photo.
-        stages: seconds per photo of each of `STAGES`.
+        stages: seconds per photo of each of `STAGES`, one after the other.
+        label_seconds: seconds per photo as `label` does it, with several photos under way.
+        workers: how many.
         memory_mib: peak resident memory of the process.
         gpu_memory_mib: peak memory that torch allocated on the GPU; None without one.
         coverage: recall of annotated instances by their size; None without annotations.
@@ -52,19 +55,21 @@ class BenchResult:
     photos: int
     masks: float
     stages: dict[str, float]
+    label_seconds: float
+    workers: int
     memory_mib: float
     gpu_memory_mib: float | None
     coverage: dict[str, Coverage] | None
 
     @property
     def seconds(self) -> float:
-        """Seconds per photo, one stage after the other (`label` decodes the next photos meanwhile)."""
+        """Seconds per photo, one stage after the other."""
         return sum(self.stages.values())
 
     @property
     def photos_per_hour(self) -> float:
-        """How many photos an hour."""
-        return 3600 / self.seconds
+        """How many photos `label` does in an hour."""
+        return 3600 / self.label_seconds
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON."""
@@ -178,17 +183,18 @@ class Stopwatch:
 def bench(
     labeler: Labeler, job: LabelJob, photos: Sequence[Photo], annotations: Annotations | None = None
 ) -> BenchResult:
-    """Label photos stage by stage and measure. The first photo is labelled once more before, to warm up.
+    """Label photos stage by stage and measure, then as `label` does it. The first photo warms up before.
 
     Args:
         labeler: models and settings.
         job: the words.
-        photos: at least one; the run they are labelled into is thrown away.
+        photos: at least one; the runs they are labelled into are thrown away.
         annotations: to measure recall; None measures none.
 
     Raises:
         ImageError: a photo that cannot be read.
         UsageError: a photo without annotations.
+        GemLabelError: photos fail where several are under way at a time.
     """
     if annotations is not None:
         for photo in photos:
@@ -213,15 +219,32 @@ def bench(
                 overlaps.append(_overlap(photo, result.masks, annotations))
         with watch.stage("writing"):
             stack.close()
+    workers = workers_for(device)
     return BenchResult(
         proposals=labeler.settings["proposals"],
         photos=len(photos),
         masks=float(np.mean(counts)),
         stages={name: watch.seconds[name] / len(photos) for name in STAGES},
+        label_seconds=_seconds_of_label(labeler, job, photos, workers),
+        workers=workers,
         memory_mib=peak_memory_mib(),
         gpu_memory_mib=torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
         coverage=None if annotations is None else coverage_by_size(overlaps),
     )
+
+
+def _seconds_of_label(labeler: Labeler, job: LabelJob, photos: Sequence[Photo], workers: int) -> float:
+    """Seconds per photo of the engine that `label` uses."""
+    with TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        with labeler.start_run(Path(folder) / "run", job) as writer:
+            report = LocalEngine(workers).run(writer.register(photos), labeler, job, writer)
+        seconds = time.perf_counter() - started
+    if report.failed:
+        raise GemLabelError(
+            f"{report.failed} of {len(photos)} photos failed with {workers} under way at a time"
+        )
+    return seconds / len(photos)
 
 
 def _label(labeler: Labeler, job: LabelJob, photo: RunPhoto, watch: Stopwatch) -> PhotoResult:

@@ -273,6 +273,8 @@ def test_bench_on_annotated_photos(tmp_path: Path) -> None:
     assert fast["photos"] == 1
     assert fast["masks"] > 1
     assert all(seconds > 0 for seconds in fast["stages"].values())
+    assert fast["workers"] >= 1
+    assert fast["photos_per_hour"] == pytest.approx(3600 / fast["label_seconds"])
     assert fast["seconds"] == pytest.approx(sum(fast["stages"].values()))
     assert 0 < fast["coverage"]["all"]["mean_best_iou"] < 1
     assert fast["coverage"]["small"] == {
