@@ -243,7 +243,8 @@ def peers_chain(arguments: argparse.Namespace) -> Chain:
 def our_chain(arguments: argparse.Namespace) -> Chain:
     """A run directory, and its masks as COCO annotations."""
     from gem_label.clip.models import load_clip
-    from gem_label.engines.local import LocalEngine, workers_for
+    from gem_label.engines.local import LocalEngine
+    from gem_label.engines.photos import workers_for
     from gem_label.export.coco import export_coco
     from gem_label.images import list_images
     from gem_label.labeler import Labeler

@@ -23,7 +23,8 @@ from torch import nn
 from tqdm import tqdm
 
 from gem_label.engines import LabelJob, PhotoResult
-from gem_label.engines.local import LocalEngine, workers_for
+from gem_label.engines.local import LocalEngine
+from gem_label.engines.photos import workers_for
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.coverage import Coverage, PhotoOverlap, coverage_by_size, overlap
 from gem_label.images import Photo, read_image

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from gem_label import Labeler, Vocabulary, load_clip, load_sam, open_run
-from gem_label.engines.local import LocalEngine, workers_for
+from gem_label.engines.local import LocalEngine
+from gem_label.engines.photos import workers_for
 from gem_label.export.coco import export_coco
 from gem_label.images import list_images
 from gem_label.labeling import LabelSettings

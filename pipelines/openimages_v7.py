@@ -17,7 +17,8 @@ import yaml
 
 from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.models import load_clip
-from gem_label.engines.local import LocalEngine, workers_for
+from gem_label.engines.local import LocalEngine
+from gem_label.engines.photos import workers_for
 from gem_label.errors import UsageError
 from gem_label.evaluation.models import encoder_of_run, load_model
 from gem_label.evaluation.openimages import PointTable, class_names, read_points

@@ -14,7 +14,9 @@ from PIL import Image
 
 from gem_label.engines import EmbeddedPhoto, LabelJob, LabelReport, PhotoModels
 from gem_label.engines.decoding import PixelBudget, decode_ahead
-from gem_label.engines.local import FAILURES_IN_A_ROW, LocalEngine, workers_for
+from gem_label.engines.local import LocalEngine
+from gem_label.engines.photos import workers_for
+from gem_label.engines.writing import FAILURES_IN_A_ROW
 from gem_label.errors import GemLabelError, ImageError
 from gem_label.images import Photo, list_images
 from gem_label.labeling import LabelSettings

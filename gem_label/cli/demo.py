@@ -32,7 +32,8 @@ def demo(
     """
     from gem_label.clip.models import load_clip
     from gem_label.demo import demo_folder, demo_words, scene_paths
-    from gem_label.engines.local import LocalEngine, workers_for
+    from gem_label.engines.local import LocalEngine
+    from gem_label.engines.photos import workers_for
     from gem_label.export.coco import export_coco
     from gem_label.images import list_images
     from gem_label.labeler import Labeler

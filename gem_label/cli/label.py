@@ -82,7 +82,8 @@ def label(
     # torch only now: a mistake in the words or paths is told at once
     from gem_label.clip.dense import DenseEncoder
     from gem_label.clip.models import load_clip
-    from gem_label.engines.local import LocalEngine, workers_for
+    from gem_label.engines.local import LocalEngine
+    from gem_label.engines.photos import workers_for
     from gem_label.labeler import Labeler
     from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run

@@ -110,9 +110,13 @@ class Engine(Protocol):
 class PhotoError(GemLabelError):
     """A photo that could not be labelled: in which stage (read, propose, embed, label), and the reason."""
 
-    def __init__(self, stage: str, cause: Exception) -> None:
+    def __init__(self, stage: str, reason: str) -> None:
         self.stage = stage
-        super().__init__(failure_reason(cause))
+        super().__init__(reason)
+
+    def __reduce__(self) -> tuple[type[PhotoError], tuple[str, str]]:
+        """To travel between processes."""
+        return PhotoError, (self.stage, str(self))
 
 
 def failure_reason(error: Exception) -> str:
@@ -157,6 +161,6 @@ def label_photo(
             embedded.image_embedding,
         )
     except Exception as error:  # one photo must never end a night's run
-        raise PhotoError(stage, error) from error
+        raise PhotoError(stage, failure_reason(error)) from error
     patches = embedded.patches if job.keep_patches else None
     return PhotoResult(embedded.masks, labels, embedded.image_embedding, patches)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gem_label.engines.local import LocalEngine, workers_for
+from gem_label.engines.local import LocalEngine
+from gem_label.engines.photos import workers_for
 from gem_label.errors import UsageError
 from gem_label.images import Photo, unique_image_id
 from gem_label.labeling import LabelSettings, Vocabulary

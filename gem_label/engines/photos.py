@@ -1,0 +1,96 @@
+"""Photos through the models: decoded ahead, several at a time, each by a thread of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gem_label.engines import LabelJob, PhotoError, PhotoModels, PhotoResult, label_photo
+from gem_label.engines.decoding import DECODER_THREADS, PIXELS_AHEAD, decode_ahead
+from gem_label.errors import ImageError
+from gem_label.runs import RunPhoto
+
+MOST_WORKERS = 8  # on a CPU, some 0.5 GB each
+MOST_WORKERS_ON_GPU = 4
+GPU_BYTES_PER_WORKER = 3 << 30
+
+
+def workers_for(device: torch.device | str) -> int:
+    """How many photos to label at a time: as many as there are processors and memory for, within bounds.
+
+    On a CPU one photo on two processors takes longer than two photos on one each. On a GPU one photo's work on the
+    host, resizing and run lengths, is hidden behind another one's on the device.
+    """
+    device, processors = torch.device(device), torch.get_num_threads()
+    if device.type != "cuda":
+        return min(processors, MOST_WORKERS)
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(processors, MOST_WORKERS_ON_GPU, free // GPU_BYTES_PER_WORKER))
+
+
+def label_photos(
+    photos: Sequence[RunPhoto],
+    models: PhotoModels,
+    job: LabelJob,
+    workers: int = 1,
+    threads: int = DECODER_THREADS,
+    pixels_ahead: int = PIXELS_AHEAD,
+) -> Generator[tuple[RunPhoto, PhotoResult | PhotoError], None, None]:
+    """Label photos; close the iterator to stop early.
+
+    Args:
+        photos: which.
+        models: SAM and GEM; asked by several threads when there are several workers.
+        job: the words and thresholds.
+        workers: how many photos are under way at a time. On a CPU they share PyTorch's threads among them.
+        threads: how many photos are decoded at a time.
+        pixels_ahead: decoded pixels held at a time.
+
+    Yields:
+        Each photo, in order, with what became of it.
+    """
+
+    def work(photo: RunPhoto, image: NDArray[np.uint8] | ImageError) -> PhotoResult | PhotoError:
+        try:
+            return label_photo(photo, image, models, job)
+        except PhotoError as error:
+            return error
+
+    with (
+        closing(decode_ahead(photos, threads, pixels_ahead, workers)) as images,
+        _shared_threads(workers),
+    ):
+        if workers == 1:  # no thread: an interrupt then ends the photo too
+            for photo, image in images:
+                yield photo, work(photo, image)
+            return
+        under_way: deque[tuple[RunPhoto, Future[PhotoResult | PhotoError]]] = deque()
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="label")
+        try:
+            for photo, image in images:
+                under_way.append((photo, pool.submit(work, photo, image)))
+                del image
+                if len(under_way) == workers:
+                    first, future = under_way.popleft()
+                    yield first, future.result()
+            for photo, future in under_way:
+                yield photo, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _shared_threads(workers: int) -> Iterator[None]:
+    """PyTorch's threads shared among the workers, as long as the context lasts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
