@@ -26,7 +26,7 @@ from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.precision import Precision
 from gem_label.runs import Run, RunWriter
 from gem_label.sam.fast import FastSettings
-from gem_label.sam.models import Sam
+from gem_label.sam.models import Sam, load_sam
 from gem_label.sam.proposals import AnySettings, propose_masks
 from gem_label.words import WordsPerImage
 
@@ -249,6 +249,33 @@ class Labeler:
             weights=self.weights,
             words_per_image=None if job.words is None else job.words.digest,
         )
+
+
+def load_labeler(
+    device: torch.device | str = "cpu",
+    *,
+    clip: str,
+    sam: str,
+    proposals: AnySettings | None = None,
+    method: str = "gem",
+    precision: Precision = Precision.float32,
+) -> Labeler:
+    """A labeler by the names of its parts.
+
+    Args:
+        device: where the models run.
+        clip: as `load_clip` takes it.
+        sam: as `load_sam` takes it.
+        proposals: how masks are proposed; None: fast.
+        method: of the patch features, see `gem_label.clip.methods`.
+        precision: what the image encoders compute in.
+
+    Raises:
+        UsageError: a name or setting that does not exist.
+        GemLabelError: weights that cannot be loaded.
+    """
+    dense = DenseEncoder(load_clip(clip, device, precision), method)
+    return Labeler(dense.clip, load_sam(sam, device, precision), proposals, dense)
 
 
 def pool_photo(

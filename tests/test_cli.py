@@ -112,7 +112,7 @@ def test_without_a_command_it_shows_the_commands(capsys: pytest.CaptureFixture[s
         (["label", ".", "--out", "run", "--classes-file", "not-there"], "not-there"),
         (["label", ".", "--out", "run", "--classes", "cat", "--words-per-image", "not-there"], "not-there"),
         (["label", "not-there", "--out", "run", "--classes", "cat"], "no such file or folder"),
-        (["label", ".", "--out", "run", "--classes", "cat", "--engine", "ray"], "--engine local"),
+        (["label", ".", "--out", "run", "--classes", "cat", "--processes", "2"], "--engine ray"),
         (["label", ".", "--out", "run", "--classes", "cat", "--points-per-side", "many"], "points-per-side"),
         (["export", "run", "--out", "f", "--format", "voc"], "coco"),
         (["models", "pull", "resnet"], "mobile_sam"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -55,9 +56,18 @@ def label(
     precision: options.PrecisionOption = Precision.float32,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Photos labelled at a time; by default what the device is good for."),
+        typer.Option(
+            min=1, help="Photos a process labels at a time; by default what its device is good for."
+        ),
     ] = None,
-    engine: Annotated[Engine, typer.Option(help="local: this process; ray is not there yet.")] = Engine.local,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="local: this process; ray: a process on every GPU of a machine or Ray cluster."),
+    ] = Engine.local,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="ray: how many; by default one for each GPU, or for 8 processors."),
+    ] = None,
 ) -> None:
     """Propose masks in photos and name them: makes a run.
 
@@ -70,8 +80,8 @@ def label(
     from gem_label.images import list_images
     from gem_label.words import WordsPerImage
 
-    if engine is Engine.ray:
-        raise UsageError("the ray engine is not there yet: use --engine local")
+    if engine is Engine.local and processes is not None:
+        raise UsageError("--processes needs --engine ray: the local engine is one process")
     vocabulary = options.read_vocabulary(classes, classes_file, background)
     words = None if words_per_image is None else WordsPerImage.from_csv(words_per_image)
     photos = list_images(paths)
@@ -80,28 +90,37 @@ def label(
         words.check_photos(photos)
 
     # torch only now: a mistake in the words or paths is told at once
-    from gem_label.clip.dense import DenseEncoder
-    from gem_label.clip.models import load_clip
+    from gem_label.engines.cluster import RayEngine
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.photos import workers_for
-    from gem_label.labeler import Labeler
+    from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run
-    from gem_label.sam.models import load_sam
 
     label_settings = LabelSettings(min_score=min_score, top_k=top_k, image_top_k=image_top_k or None)
     proposal_settings = options.proposal_settings(
         proposals, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh
     )
-    where = options.resolve_device(device)
-    dense = DenseEncoder(load_clip(options.absolute_clip(clip), where, precision), method)
-    labeler = Labeler(dense.clip, load_sam(sam, where, precision), proposal_settings, dense)
+    build = partial(
+        load_labeler,
+        clip=options.absolute_clip(clip),
+        sam=sam,
+        proposals=proposal_settings,
+        method=method,
+        precision=precision,
+    )
+    # with Ray the models here only say what the run is made with; those that work are in its processes
+    where = "cpu" if engine is Engine.ray else options.resolve_device(device)
+    labeler = build(where)
     job = labeler.job(vocabulary, label_settings, words, keep_patches)
     try:
         with labeler.start_run(out, job) as writer:
-            report = LocalEngine(workers or workers_for(where)).run(
-                writer.register(photos), labeler, job, writer
-            )
+            todo = writer.register(photos)
+            if engine is Engine.ray:
+                on = None if device is Device.auto else device.value
+                report = RayEngine(build, on, processes, workers).run(todo, labeler, job, writer)
+            else:
+                report = LocalEngine(workers or workers_for(where)).run(todo, labeler, job, writer)
     except KeyboardInterrupt:
         print("gem-label: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise typer.Exit(options.INTERRUPTED) from None
