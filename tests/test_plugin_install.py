@@ -101,7 +101,7 @@ def test_the_model_zoo(
     assert names <= set(foz.list_zoo_models())
     with pytest.raises(UsageError, match="give the words"):
         foz.load_zoo_model("gem-sam-demo")
-    model = foz.load_zoo_model("gem-sam-demo", classes="bicycle, rose", points_per_side=2)
+    model = foz.load_zoo_model("gem-sam-demo", classes="bicycle, rose", max_prompts=4)
     assert isinstance(model, GemSamModel)
     dataset = fo.Dataset("model zoo", overwrite=True)
     dataset.add_sample(fo.Sample(filepath=str(scene_paths()[0])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def load_model(
     classes: Any = None,
     background: Sequence[str] = (),
     min_score: float = 0.0,
-    points_per_side: int = 32,
+    max_prompts: int = 192,
     device: str | None = None,
 ) -> Any:
     """The model, for `dataset.apply_model(model, "gem_sam")`.
@@ -47,7 +48,7 @@ def load_model(
         classes: words, or text as `Vocabulary.parse` reads it.
         background: words that compete with the classes and are never a label.
         min_score: probability in [0, 1] below which a mask is left out.
-        points_per_side: prompts along each side of a photo.
+        max_prompts: most prompts for a photo, see `gem_label.sam.FastSettings`.
         device: "cpu" or "cuda"; None: the GPU when there is one.
 
     Raises:
@@ -55,16 +56,15 @@ def load_model(
     """
     import torch
 
-    from gem_label.clip.models import load_clip
-    from gem_label.labeler import Labeler
+    from gem_label.labeler import load_labeler
     from gem_label.review import GemSamModel
-    from gem_label.sam.models import load_sam
-    from gem_label.sam.proposals import ProposalSettings
+    from gem_label.sam import FastSettings
 
     if not classes:
         raise UsageError(f"give the words: foz.load_zoo_model({model_name!r}, classes='cat, dog')")
     parts = json.loads(Path(model_path).read_text())
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    proposals = ProposalSettings(points_per_side=points_per_side)
-    labeler = Labeler(load_clip(parts["clip"], device), load_sam(parts["sam"], device), proposals)
+    first_grid = min(FastSettings.points_per_side, math.isqrt(max_prompts))
+    proposals = FastSettings(points_per_side=first_grid, max_prompts=max_prompts)
+    labeler = load_labeler(device, clip=parts["clip"], sam=parts["sam"], proposals=proposals)
     return GemSamModel(labeler, classes, background, min_score)

@@ -121,17 +121,14 @@ def measure(
     """
     from gem_label.bench import Annotations
     from gem_label.bench import bench as run_bench
-    from gem_label.clip.models import load_clip
     from gem_label.images import list_images
-    from gem_label.labeler import Labeler
-    from gem_label.sam.models import load_sam
+    from gem_label.labeler import load_labeler
     from gem_label.vocabulary import Vocabulary
 
     truth = None if annotations is None else Annotations.read(annotations)
     proposals = options.proposal_settings(*settings)
     where = options.resolve_device(device)
-    models = load_clip(options.absolute_clip(clip), where, precision), load_sam(sam, where, precision)
-    labeler = Labeler(*models, proposals)
+    labeler = load_labeler(where, clip=clip, sam=sam, proposals=proposals, precision=precision)
     job = labeler.job(Vocabulary.parse(classes))
     return run_bench(labeler, job, list_images(photos), truth)
 

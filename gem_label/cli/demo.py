@@ -30,23 +30,22 @@ def demo(
     \b
     Example: gem-label demo --out demo-out
     """
-    from gem_label.clip.models import load_clip
     from gem_label.demo import demo_folder, demo_words, scene_paths
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.photos import workers_for
     from gem_label.export.coco import export_coco
     from gem_label.images import list_images
-    from gem_label.labeler import Labeler
+    from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run
-    from gem_label.sam import FastSettings, load_sam
+    from gem_label.sam import FastSettings
     from gem_label.vocabulary import Vocabulary
     from gem_label.words import WordsPerImage
 
     where = options.resolve_device(device)
     first_grid = min(FastSettings.points_per_side, math.isqrt(max_prompts))
     proposals = FastSettings(points_per_side=first_grid, max_prompts=max_prompts)
-    labeler = Labeler(load_clip("demo", where), load_sam("mobile_sam", where), proposals)
+    labeler = load_labeler(where, clip="demo", sam="mobile_sam", proposals=proposals)
     words = WordsPerImage.from_csv(demo_folder() / "words.csv")
     # the background, too, gets one of the scene's words, but seldom a high score
     job = labeler.job(Vocabulary.from_words(demo_words()), LabelSettings(min_score=0.7), words)

@@ -104,7 +104,7 @@ def label(
     build = partial(
         load_labeler,
         clip=options.absolute_clip(clip),
-        sam=sam,
+        sam=options.absolute_sam(sam),
         proposals=proposal_settings,
         method=method,
         precision=precision,

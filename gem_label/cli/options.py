@@ -91,6 +91,14 @@ def absolute_clip(name: str) -> str:
     return f"{architecture}/{file.resolve()}" if weights and file.is_file() else name
 
 
+def absolute_sam(name: str) -> str:
+    """`name` for processes that run in other folders: a checkpoint file by its absolute path."""
+    from gem_label.weights import WEIGHTS
+
+    file = Path(name).expanduser()
+    return str(file.resolve()) if name not in WEIGHTS and file.is_file() else name
+
+
 class Proposals(StrEnum):
     """How masks are proposed."""
 

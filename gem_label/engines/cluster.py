@@ -108,9 +108,8 @@ class RayEngine:
                     answer = ray.get(answered)
                 except ray.exceptions.RayError as error:
                     reason = _COLOURS.sub("", failure_reason(getattr(error, "cause", None) or error))
-                    if task.photos:
-                        start()  # another in its place; one that could not even start gets none
-                    elif not asked:
+                    ray.kill(process)  # one that is only confused would keep its GPU from the next
+                    if not task.photos and not asked:
                         raise GemLabelError(f"no process of the cluster could start: {reason}") from error
                     if task.lives > 1:
                         queue.extend(_Task((photo,), task.lives - 1) for photo in task.photos)
@@ -118,6 +117,8 @@ class RayEngine:
                         yield from (
                             (p, PhotoError("label", f"its process died: {reason}")) for p in task.photos
                         )
+                    if task.photos and queue:
+                        start()  # in its place; one that could not even start gets none
                     continue
                 if task.photos:
                     yield from answer

@@ -167,9 +167,7 @@ class Label(SteppedOperator):
 
     def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
         """Load the models, label, push."""
-        from gem_label.clip.models import load_clip
-        from gem_label.labeler import Labeler
-        from gem_label.sam.models import load_sam
+        from gem_label.labeler import load_labeler
 
         samples = ctx.target_view()
         if getattr(samples, "_is_patches", False):
@@ -185,8 +183,7 @@ class Label(SteppedOperator):
             yield Progress(0, 1, f"fetching the weights of {sam}")
             pull_weights(sam)
         yield Progress(0, 1, "loading the models")
-        device = _device()
-        labeler = Labeler(load_clip(_answer(ctx, "clip"), device), load_sam(sam, device), proposals)
+        labeler = load_labeler(_device(), clip=_answer(ctx, "clip"), sam=sam, proposals=proposals)
         folder = ctx.params.get("run_folder") or default_run_folder(ctx.dataset, field)
         work = label_dataset(samples, labeler, vocabulary, field, Path(folder).expanduser(), settings, words)
         report = yield from work
