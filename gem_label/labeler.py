@@ -6,7 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -259,6 +259,7 @@ def load_labeler(
     proposals: AnySettings | None = None,
     method: str = "gem",
     precision: Precision = Precision.float32,
+    short_side: int | None = None,
 ) -> Labeler:
     """A labeler by the names of its parts.
 
@@ -269,12 +270,14 @@ def load_labeler(
         proposals: how masks are proposed; None: fast.
         method: of the patch features, see `gem_label.clip.methods`.
         precision: what the image encoders compute in.
+        short_side: pixels of a photo's shorter side as CLIP sees it; None: the model's, 448 as a rule.
 
     Raises:
         UsageError: a name or setting that does not exist.
         GemLabelError: weights that cannot be loaded.
     """
-    dense = DenseEncoder(load_clip(clip, device, precision), method)
+    loaded = load_clip(clip, device, precision)
+    dense = DenseEncoder(replace(loaded, short_side=short_side or loaded.short_side), method)
     return Labeler(dense.clip, load_sam(sam, device, precision), proposals, dense)
 
 

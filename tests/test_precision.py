@@ -60,11 +60,11 @@ def test_a_run_says_its_precision_and_method(tmp_path: Path, capsys: pytest.Capt
     Image.open(SCENE).resize((160, 120)).save(tmp_path / "photos" / "scene.png")
     quick = ["--points-per-side", "3", "--max-prompts", "9", "--clip", "demo", "--classes", "cat, dog"]
     command = ["label", str(tmp_path / "photos"), "--out", str(tmp_path / "run"), *quick]
-    reduced = ["--precision", "bfloat16", "--method", "maskclip"]
+    reduced = ["--precision", "bfloat16", "--method", "maskclip", "--short-side", "96"]
     assert run([*command, *reduced]) == 0
     settings = json.loads((tmp_path / "run" / "manifest.json").read_text())["settings"]
     assert settings["precision"] == {"clip": "bfloat16", "sam": "bfloat16"}
-    assert settings["dense"]["method"] == "maskclip"
+    assert (settings["dense"]["method"], settings["short_side"]) == ("maskclip", 96)
     capsys.readouterr()
     assert run([*command, "--method", "maskclip"]) == 2
     assert "precision" in capsys.readouterr().err

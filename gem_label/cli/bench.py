@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from enum import StrEnum
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +51,7 @@ def bench(
     sam: Annotated[
         str, typer.Option(help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file.")
     ] = options.DEFAULT_SAM,
+    short_side: options.ShortSide = None,
     device: DeviceOption = Device.auto,
     precision: options.PrecisionOption = Precision.float32,
     estimate: Annotated[
@@ -83,7 +84,8 @@ def bench(
         settings = (mode, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh)
         # spawn: a fresh process, as CUDA needs it and as peak memory is measured
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            work = pool.submit(measure, chosen, settings, classes, clip, sam, device, precision, annotations)
+            models = {"clip": clip, "sam": sam, "precision": precision, "short_side": short_side}
+            work = pool.submit(measure, chosen, settings, classes, models, device, annotations)
             try:
                 results[mode.value] = work.result()
             except BrokenProcessPool as error:
@@ -101,10 +103,8 @@ def measure(
     photos: list[Path],
     settings: tuple[Proposals, int | None, int | None, int, float | None, float | None],
     classes: str,
-    clip: str,
-    sam: str,
+    models: dict[str, Any],
     device: Device,
-    precision: Precision,
     annotations: Path | None,
 ) -> BenchResult:
     """Measure one kind of proposals in this process; the arguments are those of `bench`.
@@ -113,10 +113,8 @@ def measure(
         photos: the photos to label.
         settings: the arguments of `options.proposal_settings`.
         classes: words.
-        clip: name of the CLIP model.
-        sam: name of the SAM model.
+        models: what `load_labeler` makes them of, proposals apart.
         device: where they run.
-        precision: what the image encoders compute in.
         annotations: COCO instances of the photos.
     """
     from gem_label.bench import Annotations
@@ -128,7 +126,7 @@ def measure(
     truth = None if annotations is None else Annotations.read(annotations)
     proposals = options.proposal_settings(*settings)
     where = options.resolve_device(device)
-    labeler = load_labeler(where, clip=clip, sam=sam, proposals=proposals, precision=precision)
+    labeler = load_labeler(where, proposals=proposals, **models)
     job = labeler.job(Vocabulary.parse(classes))
     return run_bench(labeler, job, list_images(photos), truth)
 

@@ -37,7 +37,6 @@ Method = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="For the last three: a model name on the hub, or its folder.")
 ]
-ShortSide = Annotated[int | None, typer.Option(min=16, help="Pixels of the shorter side the model sees.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result there.")]
 
 
@@ -72,7 +71,7 @@ def points(
     clip: Clip = options.DEFAULT_CLIP,
     method: Method = "gem",
     weights: Weights = None,
-    short_side: ShortSide = None,
+    short_side: options.ShortSide = None,
     json: Json = None,
     device: DeviceOption = Device.auto,
 ) -> None:
@@ -219,7 +218,7 @@ def segmentation(
     clip: Clip = options.DEFAULT_CLIP,
     method: Method = "gem",
     weights: Weights = None,
-    short_side: ShortSide = None,
+    short_side: options.ShortSide = None,
     crop: Annotated[int | None, typer.Option(help="Slide a window of so many pixels over the photo.")] = None,
     stride: Annotated[int | None, typer.Option(help="Pixels from window to window; half of --crop.")] = None,
     phrasings: Annotated[
@@ -305,7 +304,7 @@ def localization(
     split: SplitOption = Split.train,
     clip: Clip = options.DEFAULT_CLIP,
     method: Annotated[str, typer.Option(help="A dense method such as gem or clip.")] = "gem",
-    short_side: ShortSide = None,
+    short_side: options.ShortSide = None,
     limit: Limit = None,
     json: Json = None,
     device: DeviceOption = Device.auto,

@@ -43,6 +43,7 @@ def label(
     method: Annotated[
         str, typer.Option(help="Patch features: gem, or another method of docs/methods.md.")
     ] = "gem",
+    short_side: options.ShortSide = None,
     proposals: options.ProposalsOption = options.Proposals.fast,
     points_per_side: options.PointsPerSide = None,
     max_prompts: options.MaxPrompts = None,
@@ -108,6 +109,7 @@ def label(
         proposals=proposal_settings,
         method=method,
         precision=precision,
+        short_side=short_side,
     )
     # with Ray the models here only say what the run is made with; those that work are in its processes
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)

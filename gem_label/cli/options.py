@@ -62,6 +62,13 @@ PrecisionOption = Annotated[
     typer.Option(help="What the image encoders compute in; bfloat16 is faster where the hardware has it."),
 ]
 
+ShortSide = Annotated[
+    int | None,
+    typer.Option(
+        min=16, help="Pixels of a photo's shorter side as CLIP sees it: the model's, 448 as a rule."
+    ),
+]
+
 
 def read_vocabulary(classes: str | None, classes_file: Path | None, background: str) -> Vocabulary:
     """The vocabulary that --classes or --classes-file, and --background, give.
