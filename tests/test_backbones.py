@@ -11,6 +11,7 @@ import open_clip
 import pytest
 import timm
 import torch
+from accelerator import accelerator, on_accelerator
 from open_clip.timm_model import TimmModel
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
@@ -64,7 +65,7 @@ def write_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def assert_ordinary_path(clip: Clip, images: Tensor, expected: Tensor) -> None:
-    """Our blocks, from pixels to embedding, and every method beside them."""
+    """Our blocks, from pixels to embedding, every method beside them, and GEM on a GPU too."""
     x = clip.tower.tokens(images)
     for block in clip.tower.blocks:
         x = block(x)
@@ -76,6 +77,11 @@ def assert_ordinary_path(clip: Clip, images: Tensor, expected: Tensor) -> None:
         assert patches.shape == (len(images), rows, columns, clip.embedding_dim)
         norms = patches.norm(dim=-1)
         torch.testing.assert_close(norms, torch.ones_like(norms))
+    with torch.no_grad():
+        gem = DenseEncoder(as_clip(clip.model)).encode(images)
+    with accelerator():
+        on_gpu = DenseEncoder(as_clip(on_accelerator(clip.model))).encode(images).cpu()
+    torch.testing.assert_close(on_gpu, gem, atol=1e-5, rtol=1e-4)
 
 
 # open_clip's own ViT
