@@ -62,6 +62,7 @@ def label_photos(
         except PhotoError as error:
             return error
 
+    workers = max(1, min(workers, len(photos)))  # one photo alone may have all threads
     with (
         closing(decode_ahead(photos, threads, pixels_ahead, workers)) as images,
         _shared_threads(workers),
