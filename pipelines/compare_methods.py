@@ -49,6 +49,7 @@ ABLATIONS = {
     "iterations": {"CLIP Surgery": METHODS["clip_surgery"]}
     | {str(count): replace(GEM, iterations=count) for count in range(4)},
 }
+LEAST_SPAN = 10.0  # points of percent that an axis of a figure shows at least
 X_LABELS = {
     "temperature": "multiple of the adaptive temperature",
     "iterations": "iterations of GEM",
@@ -144,6 +145,9 @@ def draw_ablation(name: str, measured: Mapping[str, Measured], folder: Path) -> 
             shares = [100 * getattr(values, attribute) for _, values in marks]
             axis.plot([place for place, _ in marks], shares, marker="o", label=line)
         axis.set(xlabel=X_LABELS[name], ylabel=f"{title} (%)")
+        low, high = axis.get_ylim()
+        missing = max(0.0, LEAST_SPAN - (high - low))  # so that noise does not look like a finding
+        axis.set_ylim(low - missing / 2, high + missing / 2)
     if len(lines) > 1:
         axes[0].legend()
     figure.savefig(folder / f"methods-{name}.png", dpi=80)
