@@ -1,4 +1,7 @@
-"""Photos through the models: decoded ahead, several at a time, each by a thread of its own."""
+"""Photos through the models: decoded ahead, several at a time, each by a thread of its own.
+
+Engines know models by their protocol alone; torch is imported only where its threads and devices are asked about.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gem_label.engines import LabelJob, PhotoError, PhotoModels, PhotoResult, label_photo
 from gem_label.engines.decoding import DECODER_THREADS, PIXELS_AHEAD, decode_ahead
 from gem_label.errors import ImageError
 from gem_label.runs import RunPhoto
+
+if TYPE_CHECKING:
+    import torch
 
 MOST_WORKERS = 8  # on a CPU, some 0.5 GB each
 MOST_WORKERS_ON_GPU = 4
@@ -27,6 +33,8 @@ def workers_for(device: torch.device | str) -> int:
     On a CPU one photo on two processors takes longer than two photos on one each. On a GPU one photo's work on the
     host, resizing and run lengths, is hidden behind another one's on the device.
     """
+    import torch
+
     device, processors = torch.device(device), torch.get_num_threads()
     if device.type != "cuda":
         return min(processors, MOST_WORKERS)
@@ -89,6 +97,8 @@ def label_photos(
 @contextmanager
 def _shared_threads(workers: int) -> Iterator[None]:
     """PyTorch's threads shared among the workers, as long as the context lasts."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))
     try:
