@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gem_label.engines import EmbeddedPhoto, LabelJob, LabelReport, PhotoModels
+from gem_label.engines import EmbeddedPhoto, LabelJob, LabelReport, PhotoModels, photos
 from gem_label.engines.decoding import PixelBudget, decode_ahead
 from gem_label.engines.local import LocalEngine
 from gem_label.engines.photos import workers_for
@@ -168,8 +168,10 @@ def test_workers_label_photos_at_the_same_time_and_in_order(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("device", "processors", "gibibytes", "expected"),
     [
-        ("cpu", 2, 0, 2),
-        ("cpu", 64, 0, 8),
+        ("cpu", 2, 64, 2),
+        ("cpu", 64, 64, 8),
+        ("cpu", 8, 8, 4),
+        ("cpu", 8, 1, 1),
         ("cuda", 16, 80, 4),
         ("cuda", 16, 8, 2),
         ("cuda", 2, 80, 2),
@@ -180,6 +182,8 @@ def test_as_many_workers_as_there_is_room_for(
     monkeypatch: pytest.MonkeyPatch, device: str, processors: int, gibibytes: int, expected: int
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: processors)
+    sizes = {"SC_PHYS_PAGES": gibibytes << 18, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(photos.os, "sysconf", sizes.__getitem__)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (gibibytes << 30, 80 << 30))
     assert workers_for(device) == expected
 

@@ -5,6 +5,7 @@ Engines know models by their protocol alone; torch is imported only where its th
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,10 @@ from gem_label.runs import RunPhoto
 if TYPE_CHECKING:
     import torch
 
-MOST_WORKERS = 8  # on a CPU, some 0.5 GB each
+MOST_WORKERS = 8
+BYTES_PER_WORKER = (
+    2 << 30
+)  # of the machine's memory: one takes some 0.5 GB with ViT-B, more with larger models
 MOST_WORKERS_ON_GPU = 4
 GPU_BYTES_PER_WORKER = 3 << 30
 
@@ -37,7 +41,8 @@ def workers_for(device: torch.device | str) -> int:
 
     device, processors = torch.device(device), torch.get_num_threads()
     if device.type != "cuda":
-        return min(processors, MOST_WORKERS)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return max(1, min(processors, MOST_WORKERS, memory // BYTES_PER_WORKER))
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, min(processors, MOST_WORKERS_ON_GPU, free // GPU_BYTES_PER_WORKER))
 
