@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,6 @@ def load_model(
         raise UsageError(f"give the words: foz.load_zoo_model({model_name!r}, classes='cat, dog')")
     parts = json.loads(Path(model_path).read_text())
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    first_grid = min(FastSettings.points_per_side, math.isqrt(max_prompts))
-    proposals = FastSettings(points_per_side=first_grid, max_prompts=max_prompts)
+    proposals = FastSettings.with_at_most(max_prompts)
     labeler = load_labeler(device, clip=parts["clip"], sam=parts["sam"], proposals=proposals)
     return GemSamModel(labeler, classes, background, min_score)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,8 +42,7 @@ def demo(
     from gem_label.words import WordsPerImage
 
     where = options.resolve_device(device)
-    first_grid = min(FastSettings.points_per_side, math.isqrt(max_prompts))
-    proposals = FastSettings(points_per_side=first_grid, max_prompts=max_prompts)
+    proposals = FastSettings.with_at_most(max_prompts)
     labeler = load_labeler(where, clip="demo", sam="mobile_sam", proposals=proposals)
     words = WordsPerImage.from_csv(demo_folder() / "words.csv")
     # the background, too, gets one of the scene's words, but seldom a high score

@@ -9,6 +9,7 @@ stay are resized and encoded.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +59,11 @@ class FastSettings:
     stability_score_thresh: float = 0.7
     stability_score_offset: float = 1.0
     mask_nms_thresh: float = 0.8
+
+    @classmethod
+    def with_at_most(cls, max_prompts: int) -> FastSettings:
+        """The defaults for so many prompts, with a sparser coarse grid where its own would have more."""
+        return cls(points_per_side=min(cls.points_per_side, math.isqrt(max_prompts)), max_prompts=max_prompts)
 
     def __post_init__(self) -> None:
         for name in ("points_per_side", "prompts_per_round"):

@@ -75,15 +75,15 @@ def outlines(logits: Tensor, frame: Frame) -> Iterator[Outline]:
 
 
 def outline(logits: Tensor, frame: Frame) -> Outline:
-    """One mask, computed inside its own box.
+    """One mask, computed inside its own box, on a CPU.
 
     Args:
-        logits: (h, w), all that the frame's rows and columns read.
+        logits: (h, w) on the CPU, all that the frame's rows and columns read.
         frame: where they lie.
     """
     passed = logits > frame.cutoff - frame.offset
     window_y, window_x = (
-        reached(axis, passed.any(dim).cpu().numpy()) for axis, dim in ((frame.rows, 1), (frame.columns, 0))
+        reached(axis, passed.any(dim).numpy()) for axis, dim in ((frame.rows, 1), (frame.columns, 0))
     )
     inner = outer = 0
     strips = []
@@ -91,7 +91,7 @@ def outline(logits: Tensor, frame: Frame) -> Outline:
         values = interpolate(logits, frame.rows, frame.columns, window_y, strip)
         inner += int(torch.count_nonzero(values > frame.cutoff + frame.offset))
         outer += int(torch.count_nonzero(values > frame.cutoff - frame.offset))
-        x, y = _turns((values > frame.cutoff).cpu().numpy())
+        x, y = _turns((values > frame.cutoff).numpy())
         strips.append((x + strip.start, y + window_y.start))
     x, y = (np.concatenate([np.zeros(0, np.int64), *(strip[axis] for strip in strips)]) for axis in (0, 1))
     return _placed(x, y, frame, inner, outer)

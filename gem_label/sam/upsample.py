@@ -84,10 +84,8 @@ def interpolate(logits: Tensor, rows: Axis, columns: Axis, y: slice, x: slice) -
 def _resized(values: Tensor, axis: Axis, window: slice) -> Tensor:
     """Target samples of an axis in a window, (m, source) -> (m, n): each few of them from the samples they read."""
     result = values.new_empty(len(values), window.stop - window.start)
-    # a GPU multiplies by all the zeros in less time than it takes to start many small products
-    step = _SAMPLES_AT_ONCE if values.device.type == "cpu" else max(1, result.shape[1])
-    for start in range(window.start, window.stop, step):
-        end = min(start + step, window.stop)
+    for start in range(window.start, window.stop, _SAMPLES_AT_ONCE):
+        end = min(start + _SAMPLES_AT_ONCE, window.stop)
         read = slice(int(axis.first[start]), int(axis.last[end - 1]) + 1)
         part = slice(start - window.start, end - window.start)
         torch.mm(values[:, read], axis.weights[start:end, read].T, out=result[:, part])
