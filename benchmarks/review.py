@@ -167,7 +167,7 @@ def make_run(folder: Path, photos: int) -> Any:
     vocabulary = Vocabulary.from_words([f"class {i:02}" for i in range(CLASSES)], ["sky"])
     text = rng.normal(size=(CLASSES + 1, DIMENSION)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
-    settings = LabelSettings(containment=1.0)
+    settings = LabelSettings(min_score=0.0, overlaps=True)
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
 
     def ellipse() -> bytes:

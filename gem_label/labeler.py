@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -21,13 +21,17 @@ from gem_label.clip.text import TextEncoder
 from gem_label.engines import EmbeddedPhoto, LabelJob
 from gem_label.errors import UsageError
 from gem_label.images import read_image, to_rgb
-from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_maskset
+from gem_label.labeling import LabelSettings, MaskLabels, Thresholds, Vocabulary, label_maskset
+from gem_label.labeling.negatives import Wanted, add_negatives
 from gem_label.masks import MaskSet, patch_weights, pool_patches
+from gem_label.overlaps import find_overlaps
 from gem_label.precision import Precision
+from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter
 from gem_label.sam.fast import FastSettings
 from gem_label.sam.models import Sam, load_sam
 from gem_label.sam.proposals import AnySettings, propose_masks
+from gem_label.surround import surround_weights
 from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
@@ -117,8 +121,9 @@ class Labeler:
         image: Picture,
         classes: Vocabulary | Sequence[str] | str,
         background: Sequence[str] = (),
-        min_score: float = 0.0,
+        min_score: float | str | Mapping[str, float] | Thresholds | None = None,
         top_k: int = 5,
+        negatives: Wanted = "auto",
     ) -> LabeledMasks:
         """All masks of a photo with their labels.
 
@@ -126,18 +131,24 @@ class Labeler:
             image: a path, a PIL image, or (H, W, 3) uint8 RGB.
             classes: words, text for `Vocabulary.parse`, or a vocabulary, which has its own background.
             background: words that compete with the classes and are never a label.
-            min_score: probability in [0, 1] below which a mask is not kept.
+            min_score: score in [0, 1] below which a mask is not kept; for all classes, or by class: see
+                `Thresholds.of`. None: the default.
             top_k: how many classes to give per mask.
+            negatives: words that compete besides, as for `job`.
         """
-        if isinstance(classes, str):
-            classes = Vocabulary.parse(classes, ",".join(background))
-        vocabulary = (
-            classes if isinstance(classes, Vocabulary) else Vocabulary.from_words(classes, background)
+        vocabulary = as_vocabulary(classes, background)
+        pixels = as_pixels(image)
+        embedded = self.embed(pixels, self.propose_masks(pixels))
+        job = self.job(vocabulary, LabelSettings(Thresholds.of(min_score), top_k), negatives=negatives)
+        labels = label_maskset(
+            embedded.masks,
+            job.text,
+            job.vocabulary,
+            job.logit_scale,
+            job.settings,
+            image_embedding=embedded.image_embedding,
         )
-        masks = self.propose(image)
-        settings = LabelSettings(min_score=min_score, top_k=top_k)
-        text = self.text.encode(vocabulary.phrases)
-        return LabeledMasks(masks, label_maskset(masks, text, vocabulary, self.clip.logit_scale, settings))
+        return LabeledMasks(embedded.masks, labels)
 
     @_free_memory_on_failure
     def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
@@ -146,10 +157,10 @@ class Labeler:
 
     @_free_memory_on_failure
     def embed(self, image: NDArray[np.uint8], masks: MaskSet) -> EmbeddedPhoto:
-        """Pool the photo's patch features under its masks.
+        """Pool the photo's patch features under its masks and around them.
 
-        Embeddings are rounded to float16, as a run stores them: new labels for a run are then the very labels
-        that the photo would get.
+        Embeddings are rounded as a run stores them: new labels for a run are then the very labels that the photo
+        would get.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -212,6 +223,7 @@ class Labeler:
         settings: LabelSettings | None = None,
         words: WordsPerImage | None = None,
         keep_patches: bool = False,
+        negatives: Wanted = "auto",
     ) -> LabelJob:
         """What an engine has to do with every photo.
 
@@ -220,12 +232,15 @@ class Labeler:
             settings: thresholds; None: the defaults.
             words: words per photo; None: every photo may have every class.
             keep_patches: keep each photo's patch features, float16, in RUN/patches.
+            negatives: words of the lexicon that compete and are never a label: "auto", "none", how many, or the
+                words; see `add_negatives`. A vocabulary that has negatives keeps them.
 
         Raises:
             UsageError: a word per photo that the vocabulary does not have.
         """
         if words is not None:
             words.check(vocabulary)
+        vocabulary = add_negatives(vocabulary, self.text.encode, negatives, self.text.known_words)
         return LabelJob(
             vocabulary=vocabulary,
             text=self.text.encode(vocabulary.phrases),
@@ -284,21 +299,33 @@ def load_labeler(
 def pool_photo(
     masks: MaskSet, patches: NDArray[np.float32], class_token: NDArray[np.float32]
 ) -> EmbeddedPhoto:
-    """Pool a photo's features under its masks, rounded to float16 as a run stores them.
+    """Pool a photo's features under its masks and around them, rounded as a run stores them.
 
     Args:
         masks: N masks.
         patches: (h, w, d) unit-length patch features.
         class_token: (d,).
     """
-    pooled = np.zeros((0, patches.shape[2]), np.float32)
+    grid = (patches.shape[0], patches.shape[1])
+    inside = around = np.zeros((0, patches.shape[2]), np.float32)
     if len(masks):
-        pooled = pool_patches(patch_weights(masks, (patches.shape[0], patches.shape[1])), patches)
+        inside = round_to_codes(pool_patches(patch_weights(masks, grid), patches))
+        around = round_to_codes(pool_patches(surround_weights(masks, grid), patches))
     return EmbeddedPhoto(
-        masks=masks.with_embeddings(pooled.astype(np.float16).astype(np.float32)),
+        masks=replace(masks, embeddings=inside, surrounds=around, overlaps=find_overlaps(masks), grid=grid),
         image_embedding=class_token.astype(np.float16),
         patches=patches,
     )
+
+
+def as_vocabulary(classes: Vocabulary | Sequence[str] | str, background: Sequence[str] = ()) -> Vocabulary:
+    """A vocabulary from words, from text for `Vocabulary.parse`, or from one, which has its own background."""
+    if isinstance(classes, Vocabulary):
+        return classes
+    if isinstance(classes, str):
+        parsed = Vocabulary.parse(classes)
+        return replace(parsed, background=tuple(dict.fromkeys(background)))
+    return Vocabulary.from_words(classes, background)
 
 
 def as_pixels(image: Picture) -> NDArray[np.uint8]:

@@ -17,6 +17,41 @@ from gem_label.rle import run_lengths
 
 
 @dataclass(frozen=True)
+class Overlaps:
+    """The pairs of masks of one photo that overlap; `gem_label.overlaps.find_overlaps` finds them.
+
+    Attributes:
+        first: (K,) int32 index of a mask.
+        second: (K,) int32 index of another, higher than the first; pairs are in the order of the second.
+        share: (K,) uint8, pixels in both as a share of the smaller mask's area, in steps of 1/255.
+    """
+
+    first: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    second: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    share: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def among(self, rows: NDArray[np.int64], total: int) -> Overlaps:
+        """The pairs of which both masks are chosen, with their new indices.
+
+        Args:
+            rows: (M,) indices of the chosen masks, in their new order.
+            total: how many masks there were.
+        """
+        place = np.full(total, -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        one, other = place[self.first], place[self.second]
+        both = (one >= 0) & (other >= 0)
+        first, second = np.minimum(one, other)[both], np.maximum(one, other)[both]
+        order = np.lexsort((first, second))
+        return Overlaps(
+            first[order].astype(np.int32), second[order].astype(np.int32), self.share[both][order]
+        )
+
+
+@dataclass(frozen=True)
 class MaskSet:
     """All masks of one photo.
 
@@ -28,6 +63,10 @@ class MaskSet:
         stability: (N,) float32 in [0, 1], SAM's stability score.
         points: (N, 2) float32, the (x, y) pixel of the prompt that made the mask.
         embeddings: (N, d) float32 pooled patch features e_m, not normalised, or None before pooling.
+        surrounds: (N, d) float32 the same features pooled over the ring around each mask, a row of zeros where
+            there is no ring (a mask that fills the photo); None before pooling and in runs of older formats.
+        overlaps: the pairs of masks that overlap, or None where nobody looked yet.
+        grid: (h, w) patches that the features were pooled from, (0, 0) where that is not known.
     """
 
     height: int
@@ -37,14 +76,19 @@ class MaskSet:
     stability: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     points: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     embeddings: NDArray[np.float32] | None = None
+    surrounds: NDArray[np.float32] | None = None
+    overlaps: Overlaps | None = None
+    grid: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         n = len(self.counts)
         for name in ("predicted_iou", "stability", "points"):
             if len(getattr(self, name)) != n:
                 raise ValueError(f"{name} has {len(getattr(self, name))} rows for {n} masks")
-        if self.embeddings is not None and len(self.embeddings) != n:
-            raise ValueError(f"embeddings has {len(self.embeddings)} rows for {n} masks")
+        for name in ("embeddings", "surrounds"):
+            rows = getattr(self, name)
+            if rows is not None and len(rows) != n:
+                raise ValueError(f"{name} has {len(rows)} rows for {n} masks")
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -60,6 +104,8 @@ class MaskSet:
             stability=self.stability[rows],
             points=self.points[rows],
             embeddings=None if self.embeddings is None else self.embeddings[rows],
+            surrounds=None if self.surrounds is None else self.surrounds[rows],
+            overlaps=None if self.overlaps is None else self.overlaps.among(rows, len(self)),
         )
 
     def with_embeddings(self, embeddings: NDArray[np.float32]) -> MaskSet:

@@ -1,4 +1,4 @@
-"""Pictures of labelled masks: what a run found, drawn over the photo.
+"""Pictures of labeled masks: what a run found, drawn over the photo so that a person can read it.
 
 supervision's annotators would do, but that package requires the opencv build that needs a display's libraries, which
 a fresh server does not have.
@@ -6,7 +6,6 @@ a fresh server does not have.
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 import cv2
@@ -14,17 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from gem_label.colors import Color, class_color, class_colors, text_color
+from gem_label.label_boxes import DrawnMask, place_labels
 from gem_label.masks import MaskSet
 
-LONG_SIDE = 1280  # pictures are for looking at; larger photos are shrunk before anything is drawn
+__all__ = ["class_color", "class_colors", "contact_sheet", "draw_overlay"]
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+# Pictures are for looking at: larger photos shrink to the one, words on smaller ones need the other.
+LONG_SIDE, LEAST_LONG_SIDE = 1280, 1024
+FILL = 0.3  # of the class color; the rest is the photo
+REACH = 0.2  # longest leader line as a share of the long side; beyond it a number is easier to follow
+DARK = (16, 16, 16)
 
 
-def class_colour(name: str) -> tuple[int, int, int]:
-    """A bright RGB colour that depends on the name alone, so that a class looks the same on every photo."""
-    # the golden ratio spreads neighbouring sums far apart on the colour wheel
-    hue = sum(ord(c) * (i + 1) for i, c in enumerate(name)) * 0.618033988749895 % 1.0
-    r, g, b = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
-    return int(r * 255), int(g * 255), int(b * 255)
+def font_size(long_side: int, labels: int) -> int:
+    """Pixels of the words on a picture: smaller where there are many, within [11, 32]."""
+    crowd = min(1.0, max(0.0, (labels - 10) / 50))
+    return int(np.clip(round(long_side / (36 + 28 * crowd)), 11, 32))
 
 
 def draw_overlay(
@@ -32,49 +39,193 @@ def draw_overlay(
 ) -> NDArray[np.uint8]:
     """The photo with each mask tinted, outlined and named.
 
+    Words stand where they hide least, in their mask or close by, else at the end of a short line. Where there is no
+    room for a word, the mask gets a number, and a strip below the photo says what the numbers mean.
+
     Args:
         image: (H, W, 3) uint8 RGB.
-        masks: N masks of that photo; large ones are drawn first.
+        masks: N masks of that photo; small ones are drawn over large ones.
         names: N labels.
         scores: N scores in [0, 1].
 
     Returns:
-        (h, w, 3) uint8; the photo's size, or smaller so that its long side is at most 1280 pixels.
+        (h, w, 3) uint8; the photo scaled so that its long side is within [1024, 1280] pixels, and perhaps the strip.
     """
-    scale = min(1.0, LONG_SIDE / max(image.shape[:2]))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    tags: list[tuple[int, int, str, tuple[int, int, int]]] = []
-    for i in np.argsort(-masks.areas, kind="stable"):
-        mask = cv2.resize(masks.decode(i).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        colour = class_colour(names[i])
-        inside = mask.astype(bool)
-        canvas[inside] = (0.55 * canvas[inside] + 0.45 * np.array(colour)).astype(np.uint8)
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, contours, -1, colour, 2)
-        distance = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-        row, column = divmod(int(distance.argmax()), distance.shape[1])
-        tags.append((column, row, f"{names[i]} {scores[i]:.2f}", colour))
+    long_side = max(image.shape[:2])
+    scale = np.clip(long_side, LEAST_LONG_SIDE, LONG_SIDE) / long_side
+    width, height = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    how = cv2.INTER_AREA if scale <= 1 else cv2.INTER_CUBIC
+    canvas = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
+    order = [int(i) for i in np.argsort(-masks.areas, kind="stable")]
+    drawn = {i: DrawnMask.scaled(masks.decode(i), width, height) for i in order}
+    colors = class_colors(names)
+    owner = np.full((height, width), -1, np.int32)
+    for i in order:
+        owner[drawn[i].window][drawn[i].pixels > 0] = i
+    _tint(canvas, owner, [colors[name] for name in names])
+    _outline(canvas, [drawn[i] for i in order], [colors[names[i]] for i in order])
+    pixels = np.bincount(owner[owner >= 0], minlength=len(masks))
+    hidden = np.append(1 / np.maximum(pixels, 1), 0)[owner]
+    small_first = order[::-1]
+    words = [f"{names[i]} {scores[i]:.2f}" for i in small_first]
+    return _write(
+        canvas, [drawn[i] for i in small_first], words, [colors[names[i]] for i in small_first], hidden
+    )
+
+
+def _tint(canvas: NDArray[np.uint8], owner: NDArray[np.int32], colors: Sequence[Color]) -> None:
+    """Mix each pixel with the color of the smallest mask there; owner -1 leaves it as it is."""
+    table = np.array([*colors, (0, 0, 0)], np.float32)
+    inside = owner >= 0
+    canvas[inside] = ((1 - FILL) * canvas[inside] + FILL * table[owner[inside]]).round().astype(np.uint8)
+
+
+def _outline(canvas: NDArray[np.uint8], drawn: Sequence[DrawnMask], colors: Sequence[Color]) -> None:
+    """A line in the class color between two dark ones: visible on any photo."""
+    line = max(1, round(max(canvas.shape[:2]) / 600))
+    for mask, color in zip(drawn, colors, strict=True):
+        padded = np.pad(mask.pixels, 1)
+        offset = mask.corner[0] - 1, mask.corner[1] - 1
+        contours, _ = cv2.findContours(padded, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=offset)
+        long = [contour for contour in contours if len(contour) >= 24 * line] or contours  # no specks
+        cv2.drawContours(canvas, long, -1, DARK, line + 2, cv2.LINE_AA)
+        cv2.drawContours(canvas, long, -1, color, line, cv2.LINE_AA)
+
+
+def _write(
+    canvas: NDArray[np.uint8],
+    drawn: Sequence[DrawnMask],
+    words: Sequence[str],
+    colors: Sequence[Color],
+    hidden: NDArray[np.floating],
+) -> NDArray[np.uint8]:
+    """Place and write the words, in this order; returns the picture with the strip of numbered words, if any."""
+    bounds = canvas.shape[1], canvas.shape[0]
+    font = ImageFont.load_default(font_size(max(bounds), len(words)))
+    poles = [mask.poles[0] for mask in drawn]
+    sizes = [_box_size(word, font) for word in words]
+    anchors = [mask.anchors(size) for mask, size in zip(drawn, sizes, strict=True)]
+    reach = REACH * max(bounds)
+    boxes = place_labels(sizes, anchors, bounds, targets=poles, hidden=hidden, reach=reach)
+    texts, legend = list(words), []
+    lost = np.flatnonzero(boxes[:, 0] < 0).tolist()
+    if lost:
+        for number, i in enumerate(lost, 1):
+            texts[i] = str(number)
+            legend.append((f"{number}  {words[i]}", colors[i]))
+        boxes[lost] = place_labels(
+            [_box_size(texts[i], font) for i in lost],
+            [drawn[i].anchors(_box_size(texts[i], font)) for i in lost],
+            bounds,
+            targets=[poles[i] for i in lost],
+            hidden=hidden,
+            taken=boxes[boxes[:, 0] >= 0],
+        )
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(max(12, round(max(size) / 40)))
-    for x, y, text, colour in tags:
-        left, top, right, bottom = draw.textbbox((x, y), text, font=font, anchor="mm")
-        dx = max(2 - left, 0) - max(right + 2 - size[0], 0)  # keep the tag inside the picture
-        dy = max(2 - top, 0) - max(bottom + 2 - size[1], 0)
-        draw.rectangle((left + dx - 3, top + dy - 2, right + dx + 3, bottom + dy + 2), fill=(20, 20, 20))
-        draw.text((x + dx, y + dy), text, font=font, anchor="mm", fill=colour)
+    placed = [i for i in range(len(texts)) if boxes[i, 0] >= 0]
+    for i in placed:
+        if not drawn[i].touches(boxes[i].tolist()):
+            _leader(draw, boxes[i], poles[i], colors[i])
+    for i in placed:
+        _box(draw, boxes[i], texts[i], colors[i], font)
+    if legend:
+        picture = _with_legend(picture, legend, font)
     return np.asarray(picture)
 
 
-def contact_sheet(pictures: Sequence[NDArray[np.uint8]], columns: int = 4, width: int = 320) -> Image.Image:
-    """Pictures of any shapes side by side, each fitted into a square cell of `width` pixels."""
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * width, rows * width), (255, 255, 255))
-    for i, pixels in enumerate(pictures):
+def _box_size(text: str, font: Font) -> tuple[int, int]:
+    _, top, _, bottom = font.getbbox("Ág")
+    high = int(bottom - top)
+    return int(np.ceil(font.getlength(text))) + 2 * (high // 4), high + 2 * (high // 6)
+
+
+def _leader(draw: ImageDraw.ImageDraw, box: NDArray[np.int64], pole: tuple[int, int], color: Color) -> None:
+    """A line from a box to its mask."""
+    x0, y0, x1, y1 = box.tolist()
+    start = min(max(pole[0], x0), x1 - 1), min(max(pole[1], y0), y1 - 1)
+    for fill, width in ((DARK, 5), (color, 2)):
+        draw.line((*start, *pole), fill=fill, width=width)
+        dot = width + 1
+        draw.ellipse((pole[0] - dot, pole[1] - dot, pole[0] + dot, pole[1] + dot), fill=fill)
+
+
+def _box(
+    draw: ImageDraw.ImageDraw,
+    box: NDArray[np.int64],
+    text: str,
+    color: Color,
+    font: Font,
+) -> None:
+    """A filled box with its text."""
+    x0, y0, x1, y1 = box.tolist()
+    draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius=(y1 - y0) // 6, fill=color, outline=DARK)
+    draw.text(((x0 + x1) / 2, (y0 + y1) / 2), text, font=font, anchor="mm", fill=text_color(color))
+
+
+def _with_legend(picture: Image.Image, legend: Sequence[tuple[str, Color]], font: Font) -> Image.Image:
+    """The picture with a strip below it that lists the numbered words, in columns."""
+    sizes = np.array([_box_size(text, font) for text, _ in legend])
+    gap = int(sizes[0, 1]) // 4
+    across = int(min(sizes[:, 0].max(), picture.width - 2 * gap))
+    columns = max(1, (picture.width - gap) // (across + gap))
+    step = int(sizes[0, 1]) + gap
+    rows = -(-len(legend) // columns)
+    taller = Image.new("RGB", (picture.width, picture.height + rows * step + gap), DARK)
+    taller.paste(picture)
+    draw = ImageDraw.Draw(taller)
+    for i, (text, color) in enumerate(legend):
+        x, y = gap + i // rows * (across + gap), picture.height + gap + i % rows * step
+        box = np.array([x, y, x + min(across, int(sizes[i, 0])), y + int(sizes[i, 1])])
+        _box(draw, box, _fitted(text, across, font), color, font)
+    return taller
+
+
+def _fitted(text: str, across: int, font: Font) -> str:
+    """The text, cut where its box would be wider than `across` pixels."""
+    if _box_size(text, font)[0] <= across:
+        return text
+    while text and _box_size(f"{text}…", font)[0] > across:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def contact_sheet(
+    pictures: Sequence[NDArray[np.uint8]],
+    columns: int = 4,
+    width: int = 420,
+    captions: Sequence[str] | None = None,
+) -> Image.Image:
+    """Pictures side by side on white.
+
+    Args:
+        pictures: N pictures of any shape.
+        columns: most pictures in a row.
+        width: pixels of a cell; pictures shrink to fit into it, and a row is as high as its highest picture.
+        captions: N lines to write below them; None for none.
+
+    Returns:
+        The sheet; one white pixel for no pictures.
+    """
+    gap, columns = 8, max(1, min(columns, len(pictures)))
+    font = ImageFont.load_default(14)
+    line = _box_size("", font)[1] if captions is not None else 0
+    cells = []
+    for pixels in pictures:
         picture = Image.fromarray(pixels)
-        picture.thumbnail((width - 6, width - 6), Image.Resampling.LANCZOS)
-        x = i % columns * width + (width - picture.width) // 2
-        y = i // columns * width + (width - picture.height) // 2
-        sheet.paste(picture, (x, y))
+        picture.thumbnail((width, width), Image.Resampling.LANCZOS)
+        cells.append(picture)
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    heights = [max(cell.height for cell in row) + line + gap for row in rows]
+    size = (columns * (width + gap) + gap, sum(heights) + gap) if rows else (1, 1)
+    sheet = Image.new("RGB", size, (255, 255, 255))
+    draw = ImageDraw.Draw(sheet)
+    for i, cell in enumerate(cells):
+        row, column = divmod(i, columns)
+        x, y = gap + column * (width + gap), gap + sum(heights[:row])
+        high = heights[row] - line - gap
+        sheet.paste(cell, (x + (width - cell.width) // 2, y + (high - cell.height) // 2))
+        if captions is not None:
+            text = _fitted(captions[i], width, font)
+            draw.text((x + width / 2, y + high + line / 2), text, font=font, anchor="mm", fill=DARK)
     return sheet

@@ -22,9 +22,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--unseen", action="store_true", help="draw in the style that training never saw")
+    parser.add_argument("--first", type=int, default=0, help="number of the first scene's seed")
     args = parser.parse_args()
     book = load_sprites()
-    scenes = held_out_scenes(book, args.count, unseen=args.unseen)
+    scenes = held_out_scenes(book, args.count, unseen=args.unseen, first=args.first)
     write_dataset(scenes, list(book.nouns), args.out)
     print(f"{len(scenes)} scenes -> {args.out}")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gem_label.images import Photo
 from gem_label.labeling import LabelSettings, label_maskset
 from gem_label.masks import MaskSet, encode_mask
+from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunPhoto, RunWriter, open_run
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
@@ -38,7 +39,7 @@ def make_photo(number: int) -> tuple[MaskSet, NDArray[np.float16]]:
         y, x, h, w = rng.integers(0, 15), rng.integers(0, 25), rng.integers(1, 9), rng.integers(1, 9)
         mask[y : y + h, x : x + w] = True
         counts.append(encode_mask(mask))
-    embeddings = rng.normal(size=(n, DIM)).astype(np.float16).astype(np.float32) / 4
+    vectors = round_to_codes(rng.normal(size=(2 * n, DIM)).astype(np.float32) / 4)
     masks = MaskSet(
         20,
         30,
@@ -46,7 +47,9 @@ def make_photo(number: int) -> tuple[MaskSet, NDArray[np.float16]]:
         rng.random(n).astype(np.float32),
         rng.random(n).astype(np.float32),
         rng.random((n, 2)).astype(np.float32),
-        embeddings,
+        vectors[:n],
+        vectors[n:],
+        grid=(4, 6),
     )
     return masks, rng.normal(size=DIM).astype(np.float16)
 

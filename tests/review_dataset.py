@@ -38,7 +38,7 @@ def demo_run(
     clip = demo_clip()
     vocabulary = Vocabulary.from_words(words, background)
     text = TextEncoder(clip, TEMPLATES).encode(vocabulary.phrases)
-    settings = LabelSettings(containment=1.0)
+    settings = LabelSettings(min_score=0.0, overlaps=True)
     writer = RunWriter.create_or_resume(
         path,
         settings={"clip": "demo", "templates": list(TEMPLATES), "sam": "none"},

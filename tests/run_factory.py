@@ -49,6 +49,7 @@ def mask_labels(
         background=background,
         margin=np.array(scores, np.float32) / 2,
         kept=~background if kept is None else np.array(kept, bool) & ~background,
+        selected=~background,
     )
 
 

@@ -36,7 +36,7 @@ def test_relabel_gives_what_label_would_have_given(tmp_path: Path, in_place: boo
     table = {f"{i:04d}.jpg": ["cup"] for i in range(1, 12, 3)}
     for name, settings, words in [
         ("plain", LabelSettings(), None),
-        ("strict", LabelSettings(min_score=0.6, top_k=1, containment=0.5), None),
+        ("strict", LabelSettings(min_score="0.6, cup=0.1", top_k=1, overlaps=True), None),
         ("top", LabelSettings(image_top_k=1), WordsPerImage(table)),
     ]:
         digest = None if words is None else words.digest
@@ -99,7 +99,8 @@ def test_search_finds_the_likest_masks(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 30)
     query = text_of(THINGS)[:2]
     rows = rows_of(run)
-    similarity = np.array([row["embedding"] for row in rows], np.float32) @ query.T
+    scales = np.array([row["embedding_scale"] for row in rows], np.float32)
+    similarity = scales[:, None] * np.array([row["embedding"] for row in rows], np.float32) @ query.T
     for embedding, best in ((query[0], similarity[:, 0]), (query, similarity.max(axis=1))):
         hits = search_run(run, embedding, top=10)
         expected = [rows[i]["mask_id"] for i in np.argsort(-best, kind="stable")[:10]]

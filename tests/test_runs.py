@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,9 @@ from random_run import (
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.images import Photo
-from gem_label.labeling import LabelSettings, label_maskset
-from gem_label.runs import RunPhoto, open_run
+from gem_label.labeling import LabelSettings, Thresholds, label_maskset
+from gem_label.overlaps import find_overlaps
+from gem_label.runs import RunPhoto, open_run, relabel_run, search_run
 from gem_label.runs.files import MANIFEST, MASKS, read_jsonl
 
 
@@ -49,14 +51,21 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert masks.counts == expected.counts
         assert masks.embeddings is not None
         assert expected.embeddings is not None
+        assert expected.surrounds is not None
         assert np.array_equal(masks.embeddings, expected.embeddings)
+        assert np.array_equal(masks.surrounds, expected.surrounds)
+        assert masks.grid == expected.grid
+        assert masks.overlaps is not None
+        for name in ("first", "second", "share"):
+            assert np.array_equal(getattr(masks.overlaps, name), getattr(find_overlaps(expected), name))
         assert np.array_equal(masks.points, expected.points)
-        wanted = label_maskset(expected, text_of(ANIMALS), ANIMALS, 20.0)
+        wanted = label_maskset(expected, text_of(ANIMALS), ANIMALS, 20.0, image_embedding=token)
         assert labels.names == wanted.names
         assert np.array_equal(labels.top_classes, wanted.top_classes)
         assert np.allclose(labels.score, wanted.score)
         assert np.array_equal(labels.margin, wanted.margin)
         assert np.array_equal(labels.kept, wanted.kept)
+        assert np.array_equal(labels.selected, wanted.selected)
         seen += 1
     assert seen == 23
     rows = rows_of(run)
@@ -82,8 +91,41 @@ def test_the_parquet_files_stand_on_their_own(tmp_path: Path) -> None:
     assert row["rle_counts"].encode() == masks.counts[0]
     assert len(row["top_labels"]) == len(row["top_scores"]) == 3
     assert "sky" not in set(table["label"].to_pylist())
-    assert len(row["embedding"]) == DIM
-    assert str(table.schema.field("embedding").type).startswith("fixed_size_list<element: halffloat")
+    assert masks.surrounds is not None
+    for name, vectors in (("embedding", masks.embeddings), ("surround", masks.surrounds)):
+        assert str(table.schema.field(name).type).startswith("fixed_size_list<element: int8")
+        assert vectors is not None
+        assert np.allclose(np.array(row[name]) * np.float32(row[f"{name}_scale"]), vectors[0])
+    assert set(table["selected"].to_pylist()) == {True, False}
+
+
+def test_a_run_of_format_1_is_read_and_relabeled(tmp_path: Path) -> None:
+    """tests/fixtures/run_format_1 is what `write_run(path, 9)` of the version before surrounds wrote."""
+    shutil.copytree(Path(__file__).parent / "fixtures" / "run_format_1", tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    before = rows_of(run)
+    assert not run.has_surrounds
+    assert sum(len(masks) for _, masks, _ in run.photo_masks()) == len(before) == 32
+    kept = 0
+    for _, masks, labels in run.photo_masks(embeddings=False):
+        assert masks.surrounds is None
+        assert np.array_equal(labels.selected, labels.kept)
+        kept += int(labels.kept.sum())
+    assert kept == run.manifest["counts"]["kept"] == 23
+    assert len(search_run(run, text_of(ANIMALS)[0], top=5)) == 5
+    assert run.label_settings.min_score == Thresholds(0.0)
+    relabeled = relabel_run(run, ANIMALS, text_of(ANIMALS))
+    after = rows_of(relabeled)
+    same = ("mask_id", "rle_counts", "embedding", "bbox", "area")
+    assert [[row[name] for name in same] for row in after] == [[row[name] for name in same] for row in before]
+    assert {row["label"] for row in after} <= {"cat", "dog", "bird", None}
+    for _, masks, labels in relabeled.photo_masks():
+        assert masks.overlaps is not None  # found once, and stored
+        assert len(labels) == len(masks)
+    again = relabel_run(relabeled, ANIMALS, text_of(ANIMALS))
+    assert rows_of(again) == after
+    with pytest.raises(UsageError, match="format: was 1, is now 2"):
+        open_writer(run.path)
 
 
 def test_a_resumed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -151,7 +193,7 @@ def test_failures_are_recorded_and_tried_again(tmp_path: Path) -> None:
         ({"settings": {"clip": "other"}}, "settings.clip: was 'random', is now 'other'"),
         ({"vocabulary": COWS}, r"vocabulary.classes: now without \['bird'\] and with \['cow'\]"),
         ({"vocabulary": TURNED}, "vocabulary.classes: in another order"),
-        ({"label_settings": LabelSettings(min_score=0.5)}, "min_score: was 0.0, is now 0.5"),
+        ({"label_settings": LabelSettings(min_score=0.5)}, "min_score: was 0.35, is now 0.5"),
         ({"weights": {"sam": "abc"}}, "weights.sam"),
         ({"words_per_image": "abc"}, "words_per_image"),
     ],

@@ -35,7 +35,8 @@ def load_model(
     model_path: str,
     classes: Any = None,
     background: Sequence[str] = (),
-    min_score: float = 0.0,
+    min_score: Any = None,
+    negatives: Any = "auto",
     max_prompts: int = 192,
     device: str | None = None,
 ) -> Any:
@@ -46,7 +47,9 @@ def load_model(
         model_path: what `download_model` wrote.
         classes: words, or text as `Vocabulary.parse` reads it.
         background: words that compete with the classes and are never a label.
-        min_score: probability in [0, 1] below which a mask is left out.
+        min_score: score in [0, 1] below which a mask is left out: a number, "0.5, cat=0.4", or numbers by class;
+            None: the default.
+        negatives: words that compete besides and are never a label: "auto", "none", how many, or the words.
         max_prompts: most prompts for a photo, see `gem_label.sam.FastSettings`.
         device: "cpu" or "cuda"; None: the GPU when there is one.
 
@@ -65,4 +68,4 @@ def load_model(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     proposals = FastSettings.with_at_most(max_prompts)
     labeler = load_labeler(device, clip=parts["clip"], sam=parts["sam"], proposals=proposals)
-    return GemSamModel(labeler, classes, background, min_score)
+    return GemSamModel(labeler, classes, background, min_score, negatives)

@@ -45,8 +45,7 @@ def demo(
     proposals = FastSettings.with_at_most(max_prompts)
     labeler = load_labeler(where, clip="demo", sam="mobile_sam", proposals=proposals)
     words = WordsPerImage.from_csv(demo_folder() / "words.csv")
-    # the background, too, gets one of the scene's words, but seldom a high score
-    job = labeler.job(Vocabulary.from_words(demo_words()), LabelSettings(min_score=0.7), words)
+    job = labeler.job(Vocabulary.from_words(demo_words()), LabelSettings(), words)
     folder, coco = out / "run", out / "annotations.json"
     with labeler.start_run(folder, job) as writer:
         LocalEngine(workers_for(where)).run(writer.register(list_images(scene_paths())), labeler, job, writer)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import eval_labels, options
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import GemLabelError, UsageError
 
@@ -47,6 +47,7 @@ def make_app() -> typer.Typer:
     app.command("points")(points)
     app.command("segmentation")(segmentation)
     app.command("localization")(localization)
+    app.command("labels")(eval_labels.labels)
     return app
 
 

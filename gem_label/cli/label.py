@@ -31,7 +31,10 @@ def label(
     background: options.Background = "",
     words_per_image: options.WordsPerImage = None,
     image_top_k: options.ImageTopK = None,
-    min_score: options.MinScore = 0.0,
+    negatives: options.Negatives = "auto",
+    min_score: options.MinScore = None,
+    purpose: options.For = None,
+    overlaps: options.Overlaps = False,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes and scores are stored per mask.")] = 5,
     clip: Annotated[
         str,
@@ -84,6 +87,9 @@ def label(
     if engine is Engine.local and processes is not None:
         raise UsageError("--processes needs --engine ray: the local engine is one process")
     vocabulary = options.read_vocabulary(classes, classes_file, background)
+    wanted = options.read_negatives(negatives)
+    min_scores = options.thresholds(min_score, purpose)
+    min_scores.by_class(vocabulary.classes)
     words = None if words_per_image is None else WordsPerImage.from_csv(words_per_image)
     photos = list_images(paths)
     if words is not None:
@@ -98,7 +104,7 @@ def label(
     from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run
 
-    label_settings = LabelSettings(min_score=min_score, top_k=top_k, image_top_k=image_top_k or None)
+    label_settings = LabelSettings(min_scores, top_k, overlaps, image_top_k or None)
     proposal_settings = options.proposal_settings(
         proposals, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh
     )
@@ -114,7 +120,8 @@ def label(
     # with Ray the models here only say what the run is made with; those that work are in its processes
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)
     labeler = build(where)
-    job = labeler.job(vocabulary, label_settings, words, keep_patches)
+    job = labeler.job(vocabulary, label_settings, words, keep_patches, wanted)
+    options.note_negatives(job.vocabulary, wanted)
     try:
         with labeler.start_run(out, job) as writer:
             todo = writer.register(photos)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -12,6 +13,8 @@ from gem_label.errors import UsageError
 from gem_label.precision import Precision
 
 if TYPE_CHECKING:
+    from gem_label.labeling.negatives import Wanted
+    from gem_label.labeling.settings import Thresholds
     from gem_label.runs import Run
     from gem_label.sam.proposals import AnySettings
     from gem_label.vocabulary import Vocabulary
@@ -34,7 +37,31 @@ Background = Annotated[
     typer.Option(help="Words that compete with the classes and never become a label, with commas between."),
 ]
 MinScore = Annotated[
-    float, typer.Option(help="Keep masks whose class has at least this probability, 0 to 1.")
+    str | None,
+    typer.Option(
+        metavar="S", help="Keep labels with at least this score, 0 to 1; '0.5, cat=0.4' for single classes."
+    ),
+]
+Negatives = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|none|N|FILE",
+        help="Words that compete and are never a label: of the lexicon (auto, or N of them), or of a text file.",
+    ),
+]
+Overlaps = Annotated[bool, typer.Option("--overlaps", help="Keep masks that repeat a better one, too.")]
+
+
+class Purpose(StrEnum):
+    """What labels are for, which decides over the threshold."""
+
+    training = "training"
+    review = "review"
+
+
+For = Annotated[
+    Purpose | None,
+    typer.Option("--for", help="Threshold by purpose: training keeps more labels, review surer ones."),
 ]
 WordsPerImage = Annotated[
     Path | None,
@@ -83,6 +110,50 @@ def read_vocabulary(classes: str | None, classes_file: Path | None, background: 
     if classes_file is not None:
         return Vocabulary.from_file(classes_file, background)
     return Vocabulary.parse(classes or "", background)
+
+
+def thresholds(min_score: str | None, purpose: Purpose | None) -> Thresholds:
+    """The thresholds that --min-score or --for give; without either, the defaults.
+
+    Raises:
+        UsageError: both of them, or no scores.
+    """
+    from gem_label.labeling.settings import MIN_SCORE_FOR, Thresholds
+
+    if min_score is not None and purpose is not None:
+        raise UsageError("give either --min-score or --for: both choose the threshold")
+    return Thresholds.of(min_score if purpose is None else MIN_SCORE_FOR[purpose.value])
+
+
+def read_negatives(text: str) -> Wanted:
+    """What --negatives says.
+
+    Raises:
+        UsageError: a negative number, or a file that cannot be read or has no word.
+    """
+    if text in ("auto", "none"):
+        return cast("Wanted", text)
+    if text.lstrip("-").isdecimal():
+        if int(text) < 0:
+            raise UsageError(f"--negatives {text}: a number of words is not negative")
+        return int(text)
+    try:
+        lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--negatives takes auto, none, a number or a text file; {text}: {error}") from error
+    words = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not words:
+        raise UsageError(f"{text} has no words: put one on each line, or use --negatives none")
+    return words
+
+
+def note_negatives(vocabulary: Vocabulary, wanted: Wanted) -> None:
+    """Say on stderr when no negative words take part although they were not ruled out."""
+    if wanted == "auto" and not vocabulary.negatives:
+        print(
+            "note: the classes cover the scene themselves, so no negative words take part (--negatives N for some)",
+            file=sys.stderr,
+        )
 
 
 def absolute_clip(name: str) -> str:

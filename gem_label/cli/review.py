@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gem_label.cli import options
 from gem_label.cli.options import RunFolder
 
 
@@ -22,6 +23,15 @@ def push(
     run: RunFolder,
     dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset to make or update.")],
     field: Annotated[str, typer.Option(help="The field that takes the labels.")] = "gem_label",
+    min_score: options.MinScore = None,
+    purpose: options.For = None,
+    hidden_from: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Labels below the threshold, from this score on, go into FIELD_less_likely; 1: none do.",
+        ),
+    ] = None,
     masks: Annotated[
         MaskStorage,
         typer.Option(help="auto: the database, but files in RUN for photos with many large masks."),
@@ -30,17 +40,31 @@ def push(
         bool, typer.Option("--overwrite", help="Replace what reviewers changed, too.")
     ] = False,
 ) -> None:
-    """Put the kept masks of a run into a FiftyOne dataset.
+    """Put the labels of a run into a FiftyOne dataset.
 
-    The dataset is made when it is not there. Pushing again updates it and keeps what reviewers changed.
+    Without --min-score and --for these are the labels that the run keeps. Less likely ones go into a second field,
+    which the App does not draw at first. The dataset is made when it is not there. Pushing again updates it and keeps
+    what reviewers changed.
 
     \b
-    Example: gem-label push RUN --dataset street
+    Example: gem-label push RUN --dataset street --for review
     """
     from gem_label.review import push_run
+    from gem_label.review.less_likely import HIDDEN_FLOOR
     from gem_label.runs import open_run
 
-    print(push_run(open_run(run), dataset, field, masks.value, overwrite=overwrite, progress=True))
+    asked = min_score is not None or purpose is not None
+    report = push_run(
+        open_run(run),
+        dataset,
+        field,
+        masks.value,
+        overwrite=overwrite,
+        progress=True,
+        min_score=options.thresholds(min_score, purpose) if asked else None,
+        hidden_from=HIDDEN_FLOOR if hidden_from is None else hidden_from,
+    )
+    print(report)
 
 
 def review(

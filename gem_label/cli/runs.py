@@ -33,8 +33,12 @@ def relabel(
     background: options.Background = "",
     words_per_image: options.WordsPerImage = None,
     image_top_k: options.ImageTopK = None,
-    min_score: Annotated[
-        float | None, typer.Option(help="Keep masks above it; the run's own unless given.")
+    negatives: options.Negatives = "auto",
+    min_score: options.MinScore = None,
+    purpose: options.For = None,
+    overlaps: Annotated[
+        bool | None,
+        typer.Option("--overlaps/--no-overlaps", help="Keep masks that repeat a better one, too."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write a new run there; without it RUN gets the labels.")
@@ -50,20 +54,40 @@ def relabel(
     from dataclasses import replace
 
     from gem_label.labeler import text_encoder_of
+    from gem_label.labeling import Thresholds, add_negatives
     from gem_label.runs import open_run, relabel_run
     from gem_label.words import WordsPerImage
 
     vocabulary = options.read_vocabulary(classes, classes_file, background)
+    wanted = options.read_negatives(negatives)
+    min_scores = None
+    if min_score is not None or purpose is not None:
+        min_scores = options.thresholds(min_score, purpose)
     old = open_run(run)
     words = None if words_per_image is None else WordsPerImage.from_csv(words_per_image)
     if words is None and old.manifest["labeling"]["words_per_image"]:
         print("note: words per photo are not kept in a run: give --words-per-image again", file=sys.stderr)
     settings = old.label_settings
-    if min_score is not None:
-        settings = replace(settings, min_score=min_score)
+    if min_scores is None:  # those of classes that are gone would be for nothing
+        own = {
+            name: value for name, value in settings.min_score.classes.items() if name in vocabulary.classes
+        }
+        min_scores = Thresholds(settings.min_score.default, own)
+    settings = replace(settings, min_score=min_scores)
+    if overlaps is not None:
+        settings = replace(settings, overlaps=overlaps)
     if image_top_k is not None:
         settings = replace(settings, image_top_k=image_top_k or None)
-    text = text_encoder_of(old).encode(vocabulary.phrases)
+    encoder = text_encoder_of(old)
+    vocabulary = add_negatives(vocabulary, encoder.encode, wanted, encoder.known_words)
+    options.note_negatives(vocabulary, wanted)
+    if not old.has_surrounds:
+        print(
+            f"note: {run} was made by an older version and holds no surround embeddings: scores rest on the masks "
+            "alone; label the photos again for better ones",
+            file=sys.stderr,
+        )
+    text = encoder.encode(vocabulary.phrases)
     new = relabel_run(old, vocabulary, text, label_settings=settings, words=words, out=out)
     options.print_counts(new)
 
@@ -98,7 +122,8 @@ def export(
     segmentation: Annotated[
         Segmentation, typer.Option(help="rle is exact; polygon suits tools that read nothing else.")
     ] = Segmentation.rle,
-    min_score: Annotated[float | None, typer.Option(help="Only kept masks with at least this score.")] = None,
+    min_score: options.MinScore = None,
+    purpose: options.For = None,
 ) -> None:
     """Write the kept masks of a run as COCO annotations.
 
@@ -108,5 +133,8 @@ def export(
     from gem_label.export.coco import export_coco
     from gem_label.runs import open_run
 
-    counts = export_coco(open_run(run), out, segmentation=segmentation.value, min_score=min_score)
+    thresholds = None
+    if min_score is not None or purpose is not None:
+        thresholds = options.thresholds(min_score, purpose)
+    counts = export_coco(open_run(run), out, segmentation=segmentation.value, min_score=thresholds)
     print(f"{out}: {counts.images} images, {counts.annotations} annotations, {counts.categories} categories")

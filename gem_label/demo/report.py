@@ -71,11 +71,15 @@ def held_out_scenes(
     things: tuple[int, int] = (3, 7),
     thing_size: tuple[float, float] = (90, 220),
     unseen: bool = False,
+    first: int = 0,
 ) -> list[Scene]:
-    """Scenes that training never rendered; with `unseen`, of drawings that it never saw."""
+    """Scenes that training never rendered; with `unseen`, of drawings that it never saw.
+
+    Scene i has the seed `TEST_SEED + first + i`.
+    """
     drawings = book.drawings(held_out=unseen)
     scenes = []
-    for i in range(count):
+    for i in range(first, first + count):
         rng = np.random.default_rng(TEST_SEED + i)
         scenes.append(render_scene(rng, book, drawings, (size, size), things, thing_size))
     return scenes

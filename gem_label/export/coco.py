@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.labeling import MaskLabels
+from gem_label.labeling import MaskLabels, Thresholds
 from gem_label.masks import MaskSet
 from gem_label.runs import PhotoRecord, Run, RunPhoto
 from gem_label.runs.files import write_atomic
@@ -39,7 +40,7 @@ def export_coco(
     run: Run,
     out: str | Path,
     segmentation: Literal["rle", "polygon"] = "rle",
-    min_score: float | None = None,
+    min_score: float | str | Thresholds | None = None,
 ) -> CocoCounts:
     """Write the kept masks of a run as COCO instance annotations.
 
@@ -55,7 +56,8 @@ def export_coco(
         out: the JSON file.
         segmentation: "rle", the run's masks as they are (compressed, as text); "polygon", exact outlines
             along pixel borders, where parts with holes are cut into parts without.
-        min_score: leave out masks with a lower score, in [0, 1]; None: all that are kept.
+        min_score: the selected masks with at least this score, in [0, 1], also those below the run's own
+            threshold; see `Thresholds.of`. None: all that are kept.
 
     Raises:
         UsageError: unknown segmentation, or `min_score` is not a probability.
@@ -63,8 +65,7 @@ def export_coco(
     """
     if segmentation not in ("rle", "polygon"):
         raise UsageError(f"segmentation is 'rle' or 'polygon', not {segmentation!r}")
-    if min_score is not None and not 0.0 <= min_score <= 1.0:
-        raise UsageError(f"min_score is a probability between 0 and 1, not {min_score}")
+    least = None if min_score is None else Thresholds.of(min_score).by_class(run.vocabulary.classes)
     out = Path(out)
     if out.is_dir():
         raise UsageError(f"{out} is a folder: give a file name, for example {out / 'annotations.json'}")
@@ -73,14 +74,14 @@ def export_coco(
         # annotations wait in a second file: one pass over the run gives a file that fits together
         with tempfile.TemporaryFile(dir=out.parent) as waiting:
             counts: list[CocoCounts] = []
-            write_atomic(out, lambda file: counts.append(_write(file, waiting, run, segmentation, min_score)))
+            write_atomic(out, lambda file: counts.append(_write(file, waiting, run, segmentation, least)))
     except OSError as error:
         raise GemLabelError(f"cannot write {out}: {error.strerror or error}") from error
     return counts[0]
 
 
 def _write(
-    file: IO[bytes], waiting: IO[bytes], run: Run, segmentation: str, min_score: float | None
+    file: IO[bytes], waiting: IO[bytes], run: Run, segmentation: str, least: NDArray[np.float32] | None
 ) -> CocoCounts:
     folder = photo_folder(run.listing())
     info = {
@@ -104,7 +105,7 @@ def _write(
         }
         file.write((b",\n" if images else b"\n") + _json(image))
         images += 1
-        for annotation in photo_annotations(photo, masks, labels, segmentation, min_score):
+        for annotation in photo_annotations(photo, masks, labels, segmentation, least):
             waiting.write((b",\n" if annotations else b"\n") + _json(annotation))
             annotations += 1
     file.write(b'],\n"annotations": [')
@@ -115,16 +116,27 @@ def _write(
 
 
 def photo_annotations(
-    photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, segmentation: str, min_score: float | None = None
+    photo: PhotoRecord,
+    masks: MaskSet,
+    labels: MaskLabels,
+    segmentation: str,
+    least: NDArray[np.float32] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The annotations of one photo's kept masks; bbox (x, y, width, height) and area in pixels."""
+    """The annotations of one photo's masks; bbox (x, y, width, height) and area in pixels.
+
+    Args:
+        photo: which.
+        masks: N masks.
+        labels: their labels.
+        segmentation: "rle" or "polygon".
+        least: (C,) the least score of each class; None: the masks that are kept.
+    """
     if len(masks) > MASKS_PER_PHOTO:
         raise GemLabelError(f"{photo.image} has {len(masks)} masks; ids leave room for {MASKS_PER_PHOTO}")
     names, scores = labels.label_index, labels.score
     boxes, areas, rles = masks.boxes, masks.areas, masks.rles
-    for i in range(len(masks)):
-        if not labels.kept[i] or names[i] < 0 or areas[i] == 0 or scores[i] < (min_score or 0.0):
-            continue
+    chosen = labels.kept if least is None else labels.selected & (scores >= least[names])
+    for i in np.flatnonzero(chosen & (names >= 0) & (areas > 0)).tolist():
         if segmentation == "rle":
             shape: Any = {"size": rles[i]["size"], "counts": rles[i]["counts"].decode("ascii")}
         else:

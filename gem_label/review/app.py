@@ -9,14 +9,16 @@ from typing import Any
 from gem_label.errors import UsageError
 from gem_label.review.database import load_fiftyone
 from gem_label.review.dataset import push_run
+from gem_label.review.fields import thresholds_of_push
+from gem_label.review.less_likely import HIDDEN_FLOOR
 from gem_label.runs import open_run
 
 
 def dataset_of_run(path: str | Path) -> str:
     """Name of the dataset that holds a run as it is now.
 
-    The dataset that the run was pushed to last is brought up to date when the run changed since; a run that was
-    never pushed goes into a new dataset with the name of its folder.
+    The dataset that the run was pushed to last is brought up to date when the run changed since, with the thresholds
+    of that push; a run that was never pushed goes into a new dataset with the name of its folder.
 
     Raises:
         GemLabelError: there is no run, or FiftyOne does not work.
@@ -38,7 +40,9 @@ def dataset_of_run(path: str | Path) -> str:
         return name
     _, name, field, last = max(pushes, key=lambda push: push[:3])
     if last.get("run_updated") != run.manifest.get("updated"):
-        push_run(run, name, field=field)
+        thresholds = thresholds_of_push(last, run.vocabulary.classes)
+        hidden_from = last.get("hidden_from", HIDDEN_FLOOR)
+        push_run(run, name, field=field, min_score=thresholds, hidden_from=hidden_from)
     return name
 
 
@@ -49,7 +53,7 @@ def open_app(
     remote: bool = False,
     wait: bool = True,
 ) -> Any:
-    """Open the FiftyOne App, with masks coloured by their label.
+    """Open the FiftyOne App, with masks colored by their label.
 
     Args:
         run_or_name: a run directory (pushed first when it is in no dataset as it is now) or a dataset's name.

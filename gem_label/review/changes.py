@@ -8,6 +8,7 @@ from typing import Any
 
 from gem_label.errors import UsageError
 from gem_label.review.decision_log import Decision, collections, declare_attributes, now, record
+from gem_label.review.less_likely import settle
 from gem_label.review.merge import Document
 
 
@@ -96,5 +97,6 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
     log.insert_many(entries)
     record(dataset, decision)
     dataset._sample_collection.bulk_write(updates, ordered=False)
+    settle(dataset, field, list(changes))
     dataset.reload()
     return decision

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,7 +18,16 @@ from typing import Any
 from tqdm import tqdm
 
 from gem_label.errors import UsageError
+from gem_label.labeling import Thresholds
 from gem_label.review.database import load_fiftyone
+from gem_label.review.fields import (
+    declare_mask_field,
+    is_less_likely,
+    less_likely_field,
+    main_field,
+    push_record,
+)
+from gem_label.review.less_likely import HIDDEN_FLOOR
 from gem_label.review.merge import MaskStorage
 from gem_label.review.proposals import PhotoProposals, run_proposals
 from gem_label.review.push import DATABASE_LIMIT, Push, PushReport
@@ -38,6 +47,8 @@ def push_run(
     database_limit: int = DATABASE_LIMIT,
     progress: bool = False,
     add_missing: bool = True,
+    min_score: float | str | Mapping[str, float] | Thresholds | None = None,
+    hidden_from: float | None = HIDDEN_FLOOR,
 ) -> PushReport:
     """Make or update a persistent dataset with the photos and kept masks of a run.
 
@@ -47,6 +58,9 @@ def push_run(
     Pushing twice changes nothing; pushing after a relabel updates labels and keeps what reviewers did (see
     `merge_detections`). Push different runs over the same photos into different fields: mask ids repeat from run
     to run.
+
+    Labels below the threshold that repeat no better one go into the field `<field>_less_likely`, which the App does
+    not draw at first; `gem_label.review.less_likely` says how a mask gets from one field into the other.
 
     Args:
         run: an open run.
@@ -58,6 +72,9 @@ def push_run(
         database_limit: bytes of masks that one photo may have in the database with "auto".
         progress: show a bar on stderr.
         add_missing: make samples for photos of the run that the dataset does not have.
+        min_score: the threshold, see `Thresholds.of`; None: what the run keeps.
+        hidden_from: the lowest score in [0, 1] of less likely labels; None: none come into the dataset, and
+            undecided ones that are there go.
 
     Raises:
         UsageError: unknown storage, or dataset or field are of another kind.
@@ -65,6 +82,11 @@ def push_run(
     """
     if mask_storage not in ("auto", "database", "disk"):
         raise UsageError(f"mask_storage is 'auto', 'database' or 'disk', not {mask_storage!r}")
+    if hidden_from is not None and not 0.0 <= hidden_from <= 1.0:
+        raise UsageError(f"hidden_from: a score is between 0 and 1, not {hidden_from}")
+    thresholds = None if min_score is None else Thresholds.of(min_score)
+    if thresholds is not None:
+        thresholds.by_class(run.vocabulary.classes)  # before anything changes
     start = time.monotonic()
     dataset = _open_dataset(dataset_name, field, run.vocabulary.classes)
     push = Push(run, dataset, field, mask_storage, database_limit, overwrite, add_missing)
@@ -74,14 +96,10 @@ def push_run(
         ThreadPoolExecutor(_BATCHES_AT_ONCE) as threads,
         _older_objects_kept(),
     ):
-        for part in _in_order(threads, push.batch, run_proposals(run)):
+        for part in _in_order(threads, push.batch, run_proposals(run, thresholds, hidden_from)):
             report.add(part)
             bar.update(part.photos)
-    pushed = {
-        "run": str(run.path.resolve()),
-        "run_updated": run.manifest.get("updated"),
-        "pushed": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    pushed = push_record(run, datetime.now(UTC).isoformat(timespec="seconds"), thresholds, hidden_from)
     dataset.info["gem_label"] = {**dataset.info.get("gem_label", {}), field: pushed}
     dataset.save()
     dataset.reload()  # samples that this process holds show the new detections
@@ -126,23 +144,24 @@ def _open_dataset(name: str, field: str, classes: Iterable[str]) -> Any:
             raise UsageError(
                 f"dataset {name!r} holds {dataset.media_type}s: masks go into a dataset of images"
             )
-        present = dataset.get_field(field)
-        if present is None:
-            dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-        elif getattr(present, "document_type", None) is not fo.Detections:
-            raise UsageError(f"field {field!r} of dataset {name!r} is not a Detections: give another --field")
-        for attribute, kind in (
-            ("margin", fo.FloatField),
-            ("mask_id", fo.StringField),
-            ("proposed_label", fo.StringField),
-            ("runner_up", fo.StringField),
-        ):
-            dataset.add_sample_field(f"{field}.detections.{attribute}", kind)
+        for name in (field, less_likely_field(field)):
+            present = dataset.get_field(name)
+            if present is not None and getattr(present, "document_type", None) is not fo.Detections:
+                raise UsageError(
+                    f"field {name!r} of dataset {dataset.name!r} is not a Detections: give another --field"
+                )
+        if is_less_likely(dataset, field):
+            raise UsageError(
+                f"field {field!r} holds less likely labels: push into {main_field(dataset, field)!r}"
+            )
+        declare_mask_field(dataset, field)
     except ValueError as error:
         raise UsageError(f"cannot use dataset {name!r}, field {field!r}: {error}") from error
     dataset.persistent = True
-    if dataset.app_config.color_scheme is None:  # masks of one field in one colour tell nothing
+    if dataset.app_config.color_scheme is None:  # masks of one field in one color tell nothing
         dataset.app_config.color_scheme = fo.ColorScheme(color_by="value")
-    dataset.classes[field] = list(classes)
+    for name in (field, less_likely_field(field)):
+        if dataset.has_field(name):
+            dataset.classes[name] = list(classes)
     dataset.save()
     return dataset

@@ -103,6 +103,12 @@ def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
     ]
 
 
+def decided_samples(decision: str) -> list[Any]:
+    """The ids of the samples that a decision is about, as in the database."""
+    _, masks = collections()
+    return [document["sample"] for document in masks.find({"decision": decision}, ["sample"])]
+
+
 def forget(decision: str) -> None:
     """Drop a decision that was undone."""
     decisions, masks = collections()
@@ -110,12 +116,12 @@ def forget(decision: str) -> None:
     decisions.delete_one({"_id": decision})
 
 
-def deleted_mask_ids(dataset: Any, field: str, samples: Sequence[Any]) -> dict[Any, set[str]]:
+def deleted_mask_ids(dataset: Any, fields: Sequence[str], samples: Sequence[Any]) -> dict[Any, set[str]]:
     """The masks that reviewers took out of some samples.
 
     Args:
         dataset: the FiftyOne dataset.
-        field: its field of detections.
+        fields: its fields of detections.
         samples: ids of samples, as in the database.
 
     Returns:
@@ -124,7 +130,7 @@ def deleted_mask_ids(dataset: Any, field: str, samples: Sequence[Any]) -> dict[A
     masks = _database()[DECIDED_MASKS]
     query = {
         "dataset": dataset._doc.id,
-        "field": field,
+        "field": {"$in": list(fields)},
         "sample": {"$in": list(samples)},
         "removed": {"$ne": []},
     }

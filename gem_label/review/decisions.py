@@ -14,6 +14,7 @@ from gem_label.review.decision_log import (
     Decision,
     apply_log,
     collections,
+    decided_samples,
     declare_attributes,
     forget,
     list_decisions,
@@ -21,6 +22,7 @@ from gem_label.review.decision_log import (
     record,
 )
 from gem_label.review.fields import check_mask_field
+from gem_label.review.less_likely import settle, unsettle
 from gem_label.review.merge import DECIDED_TAGS
 from gem_label.review.selection import TAGS, Expression, Selection, aggregate_masks
 
@@ -33,7 +35,7 @@ _RESTORED = ("_id", "label", "tags", "decided_at", "decision")
 def decide(
     dataset: Any, field: str, action: Action, selection: Selection | None = None, label: str | None = None
 ) -> Decision:
-    """Decide about masks.
+    """Decide about masks; less likely labels that are accepted or renamed come into the labels' field.
 
     Args:
         dataset: the FiftyOne dataset.
@@ -63,6 +65,7 @@ def decide(
         changed = {"$cond": [chosen, {"$mergeObjects": ["$$mask", change]}, "$$mask"]}
         new = {"$map": {"input": masks, "as": "mask", "in": changed}}
     apply_log(dataset, field, decision.id, ["ids"], new)
+    settle(dataset, field, decided_samples(decision.id))
     if label is not None and label not in dataset.classes.get(field, [label]):
         dataset.classes[field] = [*dataset.classes[field], label]
         dataset.save()
@@ -148,6 +151,7 @@ def undo(dataset: Any, field: str, decision: str | None = None) -> tuple[Decisio
     is_gone = {"$not": [{"$in": ["$$mask._id", {"$ifNull": [f"${field}.detections._id", []]}]}]}
     was_removed = {"$and": [{"$gt": ["$$mask._cls", None]}, is_gone]}
     missing = {"$filter": {"input": "$$before", "as": "mask", "cond": was_removed}}
+    unsettle(dataset, field, found.id, decided_samples(found.id))
     count = _count_restored(dataset, field, found.id)
     apply_log(dataset, field, found.id, ["ids", "before", "added"], {"$concatArrays": [present, missing]})
     forget(found.id)

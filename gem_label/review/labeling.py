@@ -13,6 +13,7 @@ from gem_label.engines.photos import workers_for
 from gem_label.errors import UsageError
 from gem_label.images import Photo, unique_image_id
 from gem_label.labeling import LabelSettings, Vocabulary
+from gem_label.labeling.negatives import Wanted
 from gem_label.review.database import load_fiftyone
 from gem_label.review.dataset import PushReport, push_run
 from gem_label.review.fields import check_field_name, mask_fields, pushed_fields
@@ -61,6 +62,7 @@ def label_dataset(
     run_folder: str | Path,
     settings: LabelSettings | None = None,
     words: WordsPerImage | None = None,
+    negatives: Wanted = "auto",
 ) -> Generator[Progress, None, LabelingReport]:
     """Label photos of a dataset and put the masks into a field.
 
@@ -74,6 +76,7 @@ def label_dataset(
         run_folder: the run directory; made, or gone on with when its settings are the same.
         settings: thresholds; None: the defaults.
         words: words per photo; None: every photo may have every class.
+        negatives: words that compete and are never a label, see `add_negatives`.
 
     Yields:
         Progress; the generator returns the report.
@@ -85,7 +88,7 @@ def label_dataset(
     dataset = samples._root_dataset
     check_field_name(dataset, field)
     photos = dataset_photos(samples)
-    job = labeler.job(vocabulary, settings, words)
+    job = labeler.job(vocabulary, settings, words, negatives=negatives)
     labelled = 0
     with labeler.start_run(run_folder, job) as writer:
         todo = writer.register(photos)

@@ -7,7 +7,7 @@ a detection, detections that they drew, labels that they changed, and every mask
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -24,18 +24,19 @@ DECIDED_TAGS = frozenset({"accepted", "rejected"})
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A kept mask of a run, as it goes into a dataset.
+    """A mask of a run, as it goes into a dataset.
 
     Attributes:
         index: its place among the photo's masks.
         mask_id: "<image_id>#<index>".
         label: its class.
-        score: the class's probability, in [0, 1].
+        score: the estimated probability that the label is right, in [0, 1].
         margin: best minus second-best probability, in [0, 1].
         runner_up: the second-best class, None where the run stores one class per mask.
         box: x, y, width, height in pixels.
         bounding_box: the same relative to the photo's sides, in [0, 1], as FiftyOne has it.
         counts: the mask as compressed COCO run lengths over the photo.
+        likely: it reaches the threshold; otherwise it is a less likely label.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Proposal:
     box: tuple[int, int, int, int]
     bounding_box: tuple[float, float, float, float]
     counts: bytes
+    likely: bool = True
 
     @property
     def answers(self) -> Document:
@@ -94,19 +96,37 @@ def is_decided(detection: Document) -> bool:
     return changed or not DECIDED_TAGS.isdisjoint(detection.get("tags") or ())
 
 
-@dataclass(frozen=True, slots=True)
+def is_accepted(detection: Document) -> bool:
+    """Whether a reviewer accepted a detection, or gave it another label, and did not reject it."""
+    return is_decided(detection) and "rejected" not in (detection.get("tags") or ())
+
+
+@dataclass(slots=True)
 class Merged:
-    """The detections that a sample shall have.
+    """The detections that a sample shall have, in the labels' field and in that of less likely labels.
 
     Attributes:
         detections: documents in order; those in `masks_needed` still lack box and mask.
+        likely: for each of them, whether it belongs into the labels' field.
         masks_needed: position in `detections` -> the proposal whose box and mask belong there.
         decided: how many detections stay as reviewers left them.
     """
 
-    detections: list[Document]
-    masks_needed: dict[int, Proposal]
-    decided: int
+    detections: list[Document] = field(default_factory=list)
+    likely: list[bool] = field(default_factory=list)
+    masks_needed: dict[int, Proposal] = field(default_factory=dict)
+    decided: int = 0
+
+    def add(self, detection: Document, likely: bool) -> None:
+        """Put a detection at the end."""
+        self.detections.append(detection)
+        self.likely.append(likely)
+
+    def of(self, likely: bool) -> list[Document]:
+        """The detections of the labels' field, or of that of less likely labels."""
+        return [
+            each for each, is_likely in zip(self.detections, self.likely, strict=True) if is_likely == likely
+        ]
 
 
 def merge_detections(
@@ -116,42 +136,50 @@ def merge_detections(
     storage: MaskStorage = "auto",
     overwrite: bool = False,
     deleted: Collection[str] = (),
+    less_likely: Sequence[Document] = (),
 ) -> Merged:
     """Bring a sample's detections up to date with a run.
 
-    A detection is known by its `mask_id`. One that the run still keeps gets the run's label, score and margin and
-    loses nothing else; a new one is added; one that the run no longer keeps goes. Detections without a `mask_id`
-    stay, and so do decided ones, unless `overwrite`. Masks that a reviewer deleted do not come back.
+    A detection is known by its `mask_id`, in whichever of the two fields it is. One that the run still has gets the
+    run's label, score and margin, goes where they belong, and loses nothing else; a new one is added; one that the
+    run no longer has goes. Detections without a `mask_id` stay, and so do decided ones, unless `overwrite`: where
+    they are, or, when they are accepted or renamed, in the labels' field. Masks that a reviewer deleted do not come
+    back.
 
     Args:
         existing: the sample's detections as documents.
-        proposals: the kept masks of the photo.
+        proposals: the masks of the photo that belong into the dataset, likely or not.
         template: the document of an empty detection.
         storage: where masks belong; a mask that is elsewhere is needed again ("auto": anywhere is right).
         overwrite: treat decided detections like the others (tags and further fields stay).
         deleted: mask ids that reviewers deleted.
+        less_likely: the sample's detections in the field of less likely labels.
     """
-    known = {d["mask_id"]: d for d in existing if d.get("mask_id") is not None}
-    merged = Merged([], {}, 0)
-    detections, decided = merged.detections, 0
+    fields = ((existing, True), (less_likely, False))
+    known: dict[str, tuple[Document, bool]] = {}
+    for documents, likely in reversed(fields):  # of a mask that both have, the labels' field counts
+        known |= {d["mask_id"]: (d, likely) for d in documents if d.get("mask_id") is not None}
+    merged = Merged()
     for proposal in proposals:
         if proposal.mask_id in deleted:
             continue
-        old = known.pop(proposal.mask_id, None)
+        old, likely = known.pop(proposal.mask_id, (None, proposal.likely))
         if old is not None and is_decided(old) and not overwrite:
-            detections.append(old)
-            decided += 1
+            merged.add(old, likely or is_accepted(old))
+            merged.decided += 1
             continue
         if old is None or not _has_mask(old, proposal, storage):
-            merged.masks_needed[len(detections)] = proposal
+            merged.masks_needed[len(merged.detections)] = proposal
         base = {**template, "mask_id": proposal.mask_id} if old is None else old
-        detections.append({**base, **proposal.answers})
-    for old in existing:
-        drawn = old.get("mask_id") is None
-        if drawn or (old["mask_id"] in known and is_decided(old) and not overwrite):
-            detections.append(old)
-            decided += not drawn
-    return Merged(detections, merged.masks_needed, decided)
+        merged.add({**base, **proposal.answers}, proposal.likely)
+    for documents, likely in fields:
+        for old in documents:
+            drawn = old.get("mask_id") is None
+            left = not drawn and known.get(old["mask_id"], (None, likely))[0] is old
+            if drawn or (left and is_decided(old) and not overwrite):
+                merged.add(old, likely or is_accepted(old))
+                merged.decided += not drawn
+    return merged
 
 
 def _has_mask(detection: Document, proposal: Proposal, storage: MaskStorage) -> bool:

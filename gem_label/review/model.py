@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
 from gem_label.export.crops import crop_mask
-from gem_label.labeling import Vocabulary
+from gem_label.labeler import as_vocabulary
+from gem_label.labeling import Thresholds, Vocabulary
+from gem_label.labeling.negatives import Wanted
 from gem_label.review.merge import photo_proposals
 
 try:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class GemSamModel(fo.SamplesMixin, fo.Model):
-    """Labelled instance masks of images, for `apply_model`.
+    """Labeled instance masks of images, for `apply_model`.
 
     Each prediction is a `Detections` with label, mask, confidence (score) and margin of the masks that are kept.
     Nothing is stored beside them: to relabel with other words later, make a run and push it.
@@ -33,7 +35,8 @@ class GemSamModel(fo.SamplesMixin, fo.Model):
         labeler: the models.
         classes: words, text as `Vocabulary.parse` reads it, or a vocabulary, which has its own background.
         background: words that compete with the classes and are never a label.
-        min_score: probability in [0, 1] below which a mask is left out.
+        min_score: score in [0, 1] below which a mask is left out, see `Thresholds.of`; None: the default.
+        negatives: words that compete besides and are never a label, see `add_negatives`.
     """
 
     config = None
@@ -44,15 +47,15 @@ class GemSamModel(fo.SamplesMixin, fo.Model):
         labeler: Labeler,
         classes: Vocabulary | Sequence[str] | str,
         background: Sequence[str] = (),
-        min_score: float = 0.0,
+        min_score: float | str | Mapping[str, float] | Thresholds | None = None,
+        negatives: Wanted = "auto",
     ) -> None:
         super().__init__()
-        self.labeler, self.min_score = labeler, min_score
-        if isinstance(classes, str):
-            classes = Vocabulary.parse(classes, ",".join(background))
-        self.vocabulary = (
-            classes if isinstance(classes, Vocabulary) else Vocabulary.from_words(classes, background)
-        )
+        self.labeler, self.min_score = labeler, Thresholds.of(min_score)
+        words = as_vocabulary(classes, background)
+        self.min_score.by_class(words.classes)  # before any photo is labeled
+        # chosen once, not photo by photo
+        self.vocabulary = labeler.job(words, negatives=negatives).vocabulary
 
     @property
     def media_type(self) -> str:
@@ -87,7 +90,7 @@ class GemSamModel(fo.SamplesMixin, fo.Model):
                 16-bit, CMYK and transparent photos look as they do in a run.
         """
         picture = arg if sample is None else Path(sample.filepath)
-        labeled = self.labeler.label(picture, self.vocabulary, min_score=self.min_score)
+        labeled = self.labeler.label(picture, self.vocabulary, min_score=self.min_score, negatives="none")
         masks = labeled.masks
         return fo.Detections(
             detections=[

@@ -1,4 +1,4 @@
-"""One push under way: compare each sample with the run, write what differs as MongoDB documents, in bulk."""
+"""One push at work: compare each sample with the run, write what differs as MongoDB documents, in bulk."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from PIL import Image
 from gem_label.errors import GemLabelError
 from gem_label.review.database import load_fiftyone
 from gem_label.review.decision_log import deleted_mask_ids
+from gem_label.review.fields import less_likely_field
+from gem_label.review.less_likely import declare_less_likely
 from gem_label.review.mask_bytes import crop_masks, serialize_crop
 from gem_label.review.merge import Document, MaskStorage, Merged, Proposal, merge_detections
 from gem_label.review.proposals import PhotoProposals
@@ -29,7 +31,8 @@ MASK_FOLDER = "fiftyone_masks"
 
 _ATTEMPTS = 5
 _COUNTS = (
-    "photos", "added", "updated", "unchanged", "detections", "decided", "masks_in_database", "masks_on_disk",
+    "photos", "added", "updated", "unchanged", "detections", "less_likely", "decided", "masks_in_database",
+    "masks_on_disk",
 )  # fmt: skip
 
 
@@ -45,6 +48,7 @@ class PushReport:
         updated: samples that were there and changed.
         unchanged: samples that were there and up to date.
         detections: detections in the field, over the photos of the run.
+        less_likely: detections in the field of less likely labels, over the photos of the run.
         decided: detections that stayed as reviewers left them.
         masks_in_database: masks written into documents by this push.
         masks_on_disk: masks written as files by this push.
@@ -58,6 +62,7 @@ class PushReport:
     updated: int = 0
     unchanged: int = 0
     detections: int = 0
+    less_likely: int = 0
     decided: int = 0
     masks_in_database: int = 0
     masks_on_disk: int = 0
@@ -70,10 +75,11 @@ class PushReport:
 
     def __str__(self) -> str:
         """One line for the terminal."""
+        hidden = f", {self.less_likely} less likely ones hidden" if self.less_likely else ""
         kept = f", {self.decided} left as reviewers decided" if self.decided else ""
         return (
             f"{self.dataset}: {self.photos} photos ({self.added} added, {self.updated} updated, "
-            f"{self.unchanged} unchanged) with {self.detections} masks in field {self.field!r}{kept}; "
+            f"{self.unchanged} unchanged) with {self.detections} masks in field {self.field!r}{hidden}{kept}; "
             f"{self.seconds:.1f} s"
         )
 
@@ -92,12 +98,11 @@ class _Update:
     path: str
     key: Document
     values: Document
-    detections: int
-    decided: int
+    merged: Merged
 
 
 class Push:
-    """One push under way."""
+    """One push at work."""
 
     def __init__(
         self,
@@ -112,9 +117,12 @@ class Push:
         from bson import ObjectId
 
         self.fo = load_fiftyone()
-        self.run, self.dataset, self.field = run, dataset, field
+        self.run, self.dataset, self.field, self.hidden = run, dataset, field, less_likely_field(field)
         self.storage, self.database_limit, self.overwrite = storage, database_limit, overwrite
-        self.add_missing, self.adding = add_missing, Lock()
+        self.add_missing, self.changing = (
+            add_missing,
+            Lock(),
+        )  # FiftyOne's datasets are not made for several threads
         # FiftyOne has no public name for the collection of a dataset's samples
         self.collection = dataset._sample_collection
         template = self.fo.Detection(tags=[]).to_mongo().to_dict()
@@ -143,7 +151,7 @@ class Push:
 
     def _find(self, paths: Iterable[str]) -> list[Document]:
         """What the database has of some photos."""
-        wanted = ["filepath", "metadata", "last_modified_at", self.field]
+        wanted = ["filepath", "metadata", "last_modified_at", self.field, self.hidden]
         return list(self.collection.find({"filepath": {"$in": list(paths)}}, wanted))
 
     def _add_samples(self, photos: list[PhotoRecord]) -> None:
@@ -153,7 +161,7 @@ class Push:
             )
             for photo in photos
         ]
-        with self.adding:  # FiftyOne's datasets are not made for several threads
+        with self.changing:
             self.dataset.add_samples(samples, validate=False, progress=False)
 
     def _write(
@@ -166,10 +174,15 @@ class Push:
         changed: set[str] = set()
         for _ in range(_ATTEMPTS):
             try:
-                deleted = deleted_mask_ids(self.dataset, self.field, [each["_id"] for each in documents])
+                deleted = deleted_mask_ids(
+                    self.dataset, [self.field, self.hidden], [each["_id"] for each in documents]
+                )
                 merged = [self._merge(each, deleted, of_path[each["filepath"]]) for each in documents]
                 photos = [of_path[each["filepath"]].photo for each in documents]
                 self._add_masks(list(zip(merged, photos, strict=True)), report)
+                if not all(all(each.likely) for each in merged):
+                    with self.changing:
+                        declare_less_likely(self.dataset, self.field)
                 updates = [self._update(*parts) for parts in zip(documents, merged, photos, strict=True)]
                 writes = [
                     UpdateOne(update.key, {"$set": update.values}) for update in updates if update.values
@@ -177,8 +190,11 @@ class Push:
                 matched = self.collection.bulk_write(writes, ordered=False).matched_count if writes else 0
                 changed |= {update.path for update in updates if update.values}
                 if matched == len(writes):
-                    report.detections = sum(update.detections for update in updates)
-                    report.decided = sum(update.decided for update in updates)
+                    for update in updates:
+                        likely = sum(update.merged.likely)
+                        report.detections += likely
+                        report.less_likely += len(update.merged.likely) - likely
+                        report.decided += update.merged.decided
                     return changed
                 documents = self._find(of_path)  # somebody changed a sample meanwhile
             except PyMongoError as error:
@@ -190,23 +206,26 @@ class Push:
 
     def _merge(self, doc: Document, deleted: Mapping[Any, set[str]], item: PhotoProposals) -> Merged:
         """The detections that a sample shall have; boxes and masks of new ones are still missing."""
-        existing = (doc.get(self.field) or {}).get("detections") or []
+        existing, hidden = (_detections(doc, name) for name in (self.field, self.hidden))
         gone = deleted.get(doc["_id"], set())
-        return merge_detections(existing, item.proposals, self.template, self.storage, self.overwrite, gone)
+        return merge_detections(
+            existing, item.proposals, self.template, self.storage, self.overwrite, gone, hidden
+        )
 
     def _update(self, doc: Document, merged: Merged, photo: PhotoRecord) -> _Update:
         """Compare a sample with what it shall be."""
         values: Document = {}
-        present = doc.get(self.field)
-        if present is None or merged.detections != (present.get("detections") or []):
-            values[self.field] = {"_cls": "Detections", "detections": merged.detections}
+        for name, likely in ((self.field, True), (self.hidden, False)):
+            wanted = merged.of(likely)
+            if wanted != _detections(doc, name) or (likely and doc.get(name) is None):
+                values[name] = {"_cls": "Detections", "detections": wanted}
         if not doc.get("metadata"):
             values["metadata"] = {**self.metadata, "width": photo.width, "height": photo.height}
         if values:
             values["last_modified_at"] = datetime.now(UTC)
         # a reviewer who saves the sample meanwhile wins: then this key matches nothing, and it is read again
         key = {"_id": doc["_id"], "last_modified_at": doc.get("last_modified_at")}
-        return _Update(doc["filepath"], key, values, len(merged.detections), merged.decided)
+        return _Update(doc["filepath"], key, values, merged)
 
     def _add_masks(self, parts: list[tuple[Merged, PhotoRecord]], report: PushReport) -> None:
         """Fill in the boxes and masks that are missing, in the database or on disk, for all photos of a batch."""
@@ -243,7 +262,7 @@ class Push:
                 detection[place] = mask
 
     def _write_png(self, photo: PhotoRecord, index: int, mask: NDArray[np.bool_]) -> str:
-        """Store one mask as a grey PNG, 255 where the mask is; returns its absolute path."""
+        """Store one mask as a gray PNG, 255 where the mask is; returns its absolute path."""
         folder = self.run.path.resolve() / MASK_FOLDER / str(photo.number)
         path = folder / f"{index}.png"
         temporary = folder / f".{index}.png"
@@ -254,6 +273,11 @@ class Push:
         except OSError as error:
             raise GemLabelError(f"cannot write the mask {path}: {error.strerror}") from error
         return str(path)
+
+
+def _detections(document: Document, field: str) -> list[Document]:
+    """A field's detections in a sample's document."""
+    return (document.get(field) or {}).get("detections") or []
 
 
 def _crops(masks: list[tuple[Proposal, PhotoRecord]]) -> Iterator[NDArray[np.bool_]]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gem_label.labeling import LabelSettings, Vocabulary, label_maskset
+from gem_label.labeling import LabelSettings, Thresholds, Vocabulary, add_negatives, label_maskset
+from gem_label.labeling.negatives import Wanted
 from gem_label.review.dataset import PushReport, push_run
-from gem_label.review.fields import run_of
+from gem_label.review.fields import (
+    main_field,
+    pushed_fields,
+    run_of,
+    thresholds_of_push,
+    without_others,
+)
+from gem_label.review.less_likely import HIDDEN_FLOOR
 from gem_label.review.merge import Document, is_decided
 from gem_label.review.progress import Progress
 from gem_label.runs import PhotoRecord, Run, relabel_run
 from gem_label.runs.schema import table_masks
 from gem_label.words import WordsPerImage
+
+if TYPE_CHECKING:
+    from gem_label.clip.text import TextEncoder
+
+MinScore = float | str | Mapping[str, float] | Thresholds | None
+"""What `Thresholds.of` takes; None: as the field has it now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +42,35 @@ class LabelChange:
     decided: bool
 
 
+def field_thresholds(dataset: Any, field: str, classes: Collection[str]) -> Thresholds:
+    """The thresholds that decide which labels are in a field now, without those of classes that are not among these.
+
+    They are those of the last push, or else those of the run.
+
+    Raises:
+        GemLabelError: as `run_of`.
+    """
+    run = run_of(dataset, field)
+    pushed = thresholds_of_push(pushed_fields(dataset)[main_field(dataset, field)], list(classes))
+    return pushed or without_others(run.label_settings.min_score, list(classes))
+
+
+def _settings(
+    dataset: Any, field: str, run: Run, vocabulary: Vocabulary, min_score: MinScore
+) -> LabelSettings:
+    if min_score is None:
+        min_score = field_thresholds(dataset, field, vocabulary.classes)
+    return replace(run.label_settings, min_score=Thresholds.of(min_score))
+
+
 def preview_labels(
     dataset: Any,
     field: str,
     photos: Collection[str],
     vocabulary: Vocabulary,
-    text: NDArray[np.floating],
-    settings: LabelSettings | None = None,
+    encoder: TextEncoder,
+    negatives: Wanted = "auto",
+    min_score: MinScore = None,
     words: WordsPerImage | None = None,
 ) -> list[LabelChange]:
     """What a relabel would do to the masks of a few photos; nothing is changed.
@@ -47,15 +80,19 @@ def preview_labels(
         field: its field of detections.
         photos: paths of the photos.
         vocabulary: the new words.
-        text: (P, d) unit-length embeddings of `vocabulary.phrases`.
-        settings: thresholds; None: the run's.
+        encoder: the text encoder of the run's CLIP.
+        negatives: words that compete and are never a label, see `add_negatives`.
+        min_score: see `Thresholds.of`; None: as the field has it now.
         words: words per photo; None: every photo may have every class.
 
     Returns:
-        Every mask that is in the dataset or would come into it, photo by photo.
+        Every mask that is in the labels' field or would come into it, photo by photo.
     """
+    field = main_field(dataset, field)
     run = run_of(dataset, field)
-    settings = settings or run.label_settings
+    settings = _settings(dataset, field, run, vocabulary, min_score)
+    vocabulary = add_negatives(vocabulary, encoder.encode, negatives, encoder.known_words)
+    text = encoder.encode(vocabulary.phrases)
     present: dict[str, dict[str, Document]] = {}
     wanted = {"filepath": {"$in": list(photos)}}
     for document in dataset._sample_collection.find(wanted, ["filepath", f"{field}.detections"]):
@@ -67,7 +104,7 @@ def preview_labels(
         allowed = None if words is None else words.allowed(vocabulary, photo.image, photo.image_id)
         labels = label_maskset(
             masks,
-            np.asarray(text, np.float32),
+            text,
             vocabulary,
             run.logit_scale,
             settings,
@@ -111,28 +148,39 @@ def relabel_dataset(
     dataset: Any,
     field: str,
     vocabulary: Vocabulary,
-    text: NDArray[np.floating],
-    min_score: float | None = None,
+    encoder: TextEncoder,
+    negatives: Wanted = "auto",
+    min_score: MinScore = None,
     words: WordsPerImage | None = None,
 ) -> Generator[Progress, None, PushReport]:
     """Give the masks of a field new labels, by their run's embeddings; no photo is opened.
 
-    Masks that reviewers decided about stay as they are: the report says how many.
+    Masks that reviewers decided about stay as they are: the report says how many. The run has the new words and
+    thresholds afterwards.
 
     Args:
         dataset: the FiftyOne dataset.
         field: its field of detections.
         vocabulary: the new words.
-        text: (P, d) unit-length embeddings of `vocabulary.phrases`, by the CLIP of the run.
-        min_score: keep masks with at least this score, in [0, 1]; None: as in the run.
+        encoder: the text encoder of the run's CLIP.
+        negatives: words that compete and are never a label, see `add_negatives`.
+        min_score: see `Thresholds.of`; None: as the field has it now.
         words: words per photo; None: every photo may have every class.
 
     Yields:
         Progress; the generator returns the report.
+
+    Raises:
+        UsageError: a threshold for a class that is not among the words.
     """
+    field = main_field(dataset, field)
     run = run_of(dataset, field)
-    settings = run.label_settings if min_score is None else replace(run.label_settings, min_score=min_score)
-    yield Progress(0, 2, "labelling the masks of the run")
+    settings = _settings(dataset, field, run, vocabulary, min_score)
+    yield Progress(0, 3, "encoding the words")
+    vocabulary = add_negatives(vocabulary, encoder.encode, negatives, encoder.known_words)
+    text = encoder.encode(vocabulary.phrases)
+    yield Progress(1, 3, "labeling the masks of the run")
     run = relabel_run(run, vocabulary, text, label_settings=settings, words=words)
-    yield Progress(1, 2, "putting the labels into the dataset")
-    return push_run(run, dataset.name, field=field, add_missing=False)
+    yield Progress(2, 3, "putting the labels into the dataset")
+    hidden_from = pushed_fields(dataset)[field].get("hidden_from", HIDDEN_FLOOR)
+    return push_run(run, dataset.name, field=field, add_missing=False, hidden_from=hidden_from)

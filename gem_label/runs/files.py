@@ -25,6 +25,8 @@ from gem_label.errors import GemLabelError
 MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES = (
     "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches",
 )  # fmt: skip
+FORMAT = 2
+"""Of runs that are written; format 1 has float16 embeddings, no surrounds and no overlaps, and is still read."""
 RELABEL_READY, REPLACED, TEMPORARY = "relabel.ready", "masks.replaced", ".tmp"
 
 
@@ -110,7 +112,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise GemLabelError(f"cannot read {path / MANIFEST}: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != 1:
+    if not isinstance(manifest, dict) or manifest.get("format") not in (1, FORMAT):
         raise GemLabelError(f"{path / MANIFEST} is of another version of gem-label: use that version")
     return manifest
 

@@ -70,7 +70,7 @@ class Run:
     @cached_property
     def label_settings(self) -> LabelSettings:
         """The thresholds that the masks are labelled with."""
-        return LabelSettings(**self.manifest["labeling"]["settings"])
+        return LabelSettings.from_dict(self.manifest["labeling"]["settings"])
 
     @property
     def logit_scale(self) -> float:
@@ -81,6 +81,11 @@ class Run:
     def embedding_dim(self) -> int:
         """d, the length of mask and text embeddings."""
         return int(self.manifest["embedding_dim"])
+
+    @property
+    def has_surrounds(self) -> bool:
+        """Whether masks have embeddings of their surrounds; runs of format 1 have none."""
+        return int(self.manifest["format"]) > 1
 
     def listing(self) -> Iterator[RunPhoto]:
         """Every photo that the run was asked to label, in order."""
@@ -159,7 +164,7 @@ class Run:
         columns = None
         if not embeddings:
             columns = ["rle_counts", "predicted_iou", "stability", "point", "label", "margin", "top_labels"]
-            columns += ["top_scores", "kept"]
+            columns += ["top_scores", "kept", "overlap_with", "overlap_share", "selected"]
         classes = self.vocabulary.classes
         k = min(self.label_settings.top_k, len(classes))
         for photos, table in self.groups(columns):

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_masksets
+from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Vocabulary, label_evidence
 from gem_label.runs.files import (
     FAILURES,
     IMAGES,
@@ -35,7 +35,14 @@ from gem_label.runs.files import (
     write_json,
 )
 from gem_label.runs.reader import Run, open_run
-from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, fixed_rows, relabelled, table_masks
+from gem_label.runs.schema import (
+    PhotoRecord,
+    ShardFile,
+    ShardWriter,
+    relabelled,
+    table_evidence,
+    table_vectors,
+)
 from gem_label.runs.writer import now
 from gem_label.words import WordsPerImage
 
@@ -50,11 +57,11 @@ class _Relabeling:
     settings: LabelSettings
     words: WordsPerImage | None
 
-    def __call__(self, photos: Sequence[PhotoRecord], table: pa.Table) -> MaskLabels:
-        """The labels of some photos' masks from their rows."""
+    def __call__(self, evidence: Evidence, photos: Sequence[PhotoRecord]) -> MaskLabels:
+        """The labels of some photos' masks."""
         words = self.words
-        return label_masksets(
-            table_masks(table, photos),
+        return label_evidence(
+            evidence,
             self.text,
             self.vocabulary,
             self.logit_scale,
@@ -63,7 +70,6 @@ class _Relabeling:
                 None if words is None else words.allowed(self.vocabulary, photo.image, photo.image_id)
                 for photo in photos
             ],
-            [photo.embedding for photo in photos],
         )
 
 
@@ -155,13 +161,14 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
                 if not len(table):
                     yield photos, table
                     continue
-                labels = job(photos, table)
+                evidence = table_evidence(table, photos)
+                labels = job(evidence, photos)
                 names, counts = np.unique(labels.label_index[labels.kept], return_counts=True)
                 kept.update({labels.classes[i]: n for i, n in zip(names, counts.tolist(), strict=True)})
-                yield photos, relabelled(table, labels)
+                yield photos, relabelled(table, labels, evidence.overlaps, evidence.masks.tolist())
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
-        with ShardWriter(file, run.embedding_dim) as writer:
+        with ShardWriter(file, run.embedding_dim, run.has_surrounds) as writer:
             for photos, table in rows(files):
                 writer.add(photos, table)
 
@@ -232,14 +239,15 @@ def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list
             f"a text embedding of length {query.shape[1]} in a run of length {run.embedding_dim}: "
             "use the CLIP model that labelled the run"
         )
-    columns = ["mask_id", "image", "image_id", "bbox", "area", "label", "score", "embedding"]
+    vectors = ["embedding", "embedding_scale"] if run.has_surrounds else ["embedding"]
+    columns = ["mask_id", "image", "image_id", "bbox", "area", "label", "score", *vectors]
     best: list[
         tuple[float, int, dict[str, Any]]
     ] = []  # a heap, the worst first; the second entry breaks ties
     seen = 0
     for table in run.tables(columns):
-        similarity = (fixed_rows(table["embedding"]).astype(np.float32) @ query.T).max(axis=1)
-        rest = table.drop_columns(["embedding"])
+        similarity = (table_vectors(table, "embedding") @ query.T).max(axis=1)
+        rest = table.drop_columns(vectors)
         for i in np.argsort(-similarity, kind="stable")[:top]:
             if len(best) == top and similarity[i] <= best[0][0]:
                 break

@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
-from gem_label.labeling import MaskLabels
-from gem_label.masks import MaskSet
+from gem_label.labeling import Evidence, MaskLabels
+from gem_label.masks import MaskSet, Overlaps
+from gem_label.overlaps import find_overlaps, join_overlaps
+from gem_label.quantization import dequantize, quantize
 
 # Whole photos are gathered into row groups of at least this many rows: what a reader holds at a time.
 ROWS_PER_GROUP = 4096
@@ -35,6 +37,7 @@ class PhotoRecord:
         height: pixels.
         masks: how many masks it has, N >= 0.
         embedding: (d,) float16 class-token embedding of the whole photo, None when the run has none.
+        grid: (h, w) patches of its dense features, (0, 0) where that is not known.
     """
 
     number: int
@@ -44,6 +47,7 @@ class PhotoRecord:
     height: int
     masks: int
     embedding: NDArray[np.float16] | None = None
+    grid: tuple[int, int] = (0, 0)
 
 
 def _vector(dtype: pa.DataType, length: int) -> pa.DataType:
@@ -51,10 +55,16 @@ def _vector(dtype: pa.DataType, length: int) -> pa.DataType:
     return pa.list_(pa.field("element", dtype, nullable=False), length)
 
 
-def mask_schema(embedding_dim: int) -> pa.Schema:
+def mask_schema(embedding_dim: int, surround: bool = True) -> pa.Schema:
     """One row a mask; all columns but `label` are without nulls.
 
     mask_id is "<image_id>#<index>"; bbox is x, y, width, height in pixels; point is the x, y of the prompt.
+    overlap_with are the indices of earlier masks of the photo that the mask overlaps, overlap_share how much of the
+    smaller of both lies in the other, in steps of 1/255. Vectors are int8 with a scale (`gem_label.quantization`).
+
+    Args:
+        embedding_dim: d.
+        surround: False for runs of format 1, which hold float16 embeddings and no surrounds.
     """
     columns = {
         "image": pa.string(),
@@ -74,9 +84,17 @@ def mask_schema(embedding_dim: int) -> pa.Schema:
         "margin": pa.float32(),
         "top_labels": pa.list_(pa.string()),
         "top_scores": pa.list_(pa.float32()),
+        "selected": pa.bool_(),
         "kept": pa.bool_(),
-        "embedding": _vector(pa.float16(), embedding_dim),
+        "overlap_with": pa.list_(pa.int32()),
+        "overlap_share": pa.list_(pa.uint8()),
     }
+    if surround:
+        vector = _vector(pa.int8(), embedding_dim)
+        columns |= {"embedding": vector, "embedding_scale": pa.float16()}
+        columns |= {"surround": vector, "surround_scale": pa.float16()}
+    else:
+        columns["embedding"] = _vector(pa.float16(), embedding_dim)
     return pa.schema([pa.field(name, dtype, nullable=name == "label") for name, dtype in columns.items()])
 
 
@@ -101,14 +119,37 @@ def label_columns(labels: MaskLabels) -> dict[str, pa.Array]:
         "margin": pa.array(labels.margin),
         "top_labels": pa.ListArray.from_arrays(offsets, classes.take(pa.array(labels.top_classes[given]))),
         "top_scores": pa.ListArray.from_arrays(offsets, pa.array(labels.top_scores[given])),
+        "selected": pa.array(labels.selected),
         "kept": pa.array(labels.kept),
     }
+
+
+def overlap_columns(overlaps: Overlaps, masks: int) -> dict[str, pa.Array]:
+    """The columns of the pairs that overlap, each pair in the row of its second mask.
+
+    Args:
+        overlaps: pairs in the order of their second mask.
+        masks: how many masks there are.
+    """
+    offsets = pa.array(np.searchsorted(overlaps.second, np.arange(masks + 1)).astype(np.int32))
+    return {
+        "overlap_with": pa.ListArray.from_arrays(offsets, pa.array(overlaps.first)),
+        "overlap_share": pa.ListArray.from_arrays(offsets, pa.array(overlaps.share)),
+    }
+
+
+def vector_columns(
+    name: str, vectors: NDArray[np.float32] | None, shape: tuple[int, int]
+) -> dict[str, pa.Array]:
+    """The columns `name` and `name`_scale of (N, d) vectors; None: zeros of this shape."""
+    codes, scales = quantize(np.zeros(shape, np.float32) if vectors is None else vectors)
+    return {name: _vectors(codes), f"{name}_scale": pa.array(scales)}
 
 
 def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embedding_dim: int) -> pa.Table:
     """The rows of one photo, N masks with embeddings (N, embedding_dim)."""
     n = len(masks)
-    embeddings = np.zeros((0, embedding_dim)) if masks.embeddings is None else masks.embeddings
+    overlaps = find_overlaps(masks) if masks.overlaps is None else masks.overlaps
     columns: dict[str, pa.Array] = {
         "image": pa.repeat(photo.image, n),
         "image_id": pa.repeat(photo.image_id, n),
@@ -123,17 +164,79 @@ def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embeddin
         "stability": pa.array(masks.stability.astype(np.float32)),
         "point": _vectors(masks.points.astype(np.float32)),
         **label_columns(labels),
-        "embedding": _vectors(embeddings.astype(np.float16)),
+        **overlap_columns(overlaps, n),
+        **vector_columns("embedding", masks.embeddings, (n, embedding_dim)),
+        **vector_columns("surround", masks.surrounds, (n, embedding_dim)),
     }
     return pa.table(columns, schema=mask_schema(embedding_dim))
 
 
-def relabelled(table: pa.Table, labels: MaskLabels) -> pa.Table:
-    """The same rows with new labels, in row order."""
-    for name, column in label_columns(labels).items():
-        index = table.schema.get_field_index(name)
-        table = table.set_column(index, table.schema.field(index), column)
-    return table
+def relabelled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: Sequence[int]) -> pa.Table:
+    """The same rows with new labels, in row order.
+
+    Args:
+        table: the rows of some photos.
+        labels: of all masks.
+        overlaps: the pairs, with indices into all rows; stored where the rows have none (format 1).
+        masks: how many rows each photo has.
+    """
+    columns = dict(zip(table.column_names, table.columns, strict=True)) | label_columns(labels)
+    if "overlap_with" not in columns:
+        start = np.repeat(np.cumsum([0, *masks])[:-1], masks)
+        local = replace(overlaps, first=overlaps.first - start[overlaps.second].astype(np.int32))
+        columns |= overlap_columns(local, len(table))
+    schema = mask_schema(table.schema.field("embedding").type.list_size, "surround" in columns)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def table_evidence(table: pa.Table, photos: Sequence[PhotoRecord]) -> Evidence:
+    """What labels depend on, of the masks of some photos from their rows, which follow each other in their order.
+
+    Rows of format 1 have no surrounds, and their overlaps are found.
+    """
+    masks = np.array([photo.masks for photo in photos], np.int64)
+    if "overlap_with" in table.column_names:
+        lists = table["overlap_with"].combine_chunks()
+        counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+        start = np.repeat(np.cumsum(masks) - masks, masks)
+        second = np.repeat(np.arange(len(table)), counts)
+        first = lists.flatten().to_numpy(zero_copy_only=False) + start[second]
+        share = table["overlap_share"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        overlaps = Overlaps(first.astype(np.int32), second.astype(np.int32), share)
+    else:
+        found = [find_overlaps(each) for each in table_masks(table, photos)]
+        overlaps = join_overlaps(found, masks.tolist())
+    known = all(photo.embedding is not None for photo in photos) and len(photos) > 0
+    return Evidence(
+        embeddings=table_vectors(table, "embedding"),
+        surrounds=table_vectors(table, "surround") if "surround" in table.column_names else None,
+        areas=table["area"].to_numpy(),
+        overlaps=overlaps,
+        masks=masks,
+        patches_per_pixel=np.array([p.grid[0] * p.grid[1] / (p.height * p.width) for p in photos]),
+        photos=np.stack([np.asarray(photo.embedding, np.float32) for photo in photos]) if known else None,
+    )
+
+
+def table_vectors(table: pa.Table, name: str) -> NDArray[np.float32]:
+    """(N, d) float32 from a column of vectors: "embedding" or "surround"."""
+    values = fixed_rows(table[name])
+    if f"{name}_scale" not in table.column_names:
+        return values.astype(np.float32)  # float16, as format 1 has them
+    return dequantize(values, table[f"{name}_scale"].to_numpy())
+
+
+def table_overlaps(table: pa.Table) -> Overlaps | None:
+    """The pairs of one photo that overlap, from its rows; None where they hold none."""
+    if "overlap_with" not in table.column_names:
+        return None
+    lists = table["overlap_with"].combine_chunks()
+    counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    return Overlaps(
+        lists.flatten().to_numpy(zero_copy_only=False),
+        np.repeat(np.arange(len(table), dtype=np.int32), counts),
+        table["overlap_share"].combine_chunks().flatten().to_numpy(zero_copy_only=False),
+    )
 
 
 def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]:
@@ -141,9 +244,8 @@ def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]
     counts = table["rle_counts"].cast(pa.binary()).to_pylist()
     predicted_iou, stability = table["predicted_iou"].to_numpy(), table["stability"].to_numpy()
     points = fixed_rows(table["point"])
-    embeddings = None
-    if "embedding" in table.column_names:
-        embeddings = fixed_rows(table["embedding"]).astype(np.float32)
+    embeddings = table_vectors(table, "embedding") if "embedding" in table.column_names else None
+    surrounds = table_vectors(table, "surround") if "surround" in table.column_names else None
     masks, start = [], 0
     for photo in photos:
         rows = slice(start, start + photo.masks)
@@ -157,6 +259,9 @@ def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]
                 stability=stability[rows],
                 points=points[rows],
                 embeddings=None if embeddings is None else embeddings[rows],
+                surrounds=None if surrounds is None else surrounds[rows],
+                overlaps=table_overlaps(table.slice(rows.start, photo.masks)),
+                grid=photo.grid,
             )
         )
     return masks
@@ -184,12 +289,13 @@ def table_labels(table: pa.Table, classes: tuple[str, ...], k: int) -> MaskLabel
         background=table["label"].is_null().to_numpy(),
         margin=table["margin"].to_numpy(),
         kept=table["kept"].to_numpy(),
+        selected=table["selected" if "selected" in table.column_names else "kept"].to_numpy(),
     )
 
 
 def photos_metadata(photos: Sequence[PhotoRecord]) -> dict[str, str]:
     """Footer entries: the photos (those without a mask too), and their embeddings as one block of float16."""
-    keys = ("number", "image", "image_id", "width", "height", "masks")
+    keys = ("number", "image", "image_id", "width", "height", "masks", "grid")
     rows = [{key: getattr(photo, key) for key in keys} for photo in photos]
     metadata = {"photos": json.dumps(rows)}
     if photos and all(photo.embedding is not None for photo in photos):
@@ -219,7 +325,8 @@ class ShardFile:
 
     def _read_photos(self) -> list[PhotoRecord]:
         metadata = self.parquet.metadata.metadata or {}
-        photos = [PhotoRecord(**row) for row in json.loads(metadata[b"photos"])]
+        rows = json.loads(metadata[b"photos"])
+        photos = [PhotoRecord(**row | {"grid": tuple(row.get("grid", (0, 0)))}) for row in rows]
         if sum(photo.masks for photo in photos) != self.parquet.metadata.num_rows:
             raise ValueError("its rows do not fit its list of photos")
         if photos and b"photo_embeddings" in metadata:
@@ -249,14 +356,14 @@ class ShardFile:
 class ShardWriter:
     """Writes a shard, gathering whole photos into row groups; a context manager, for use inside `write_atomic`."""
 
-    def __init__(self, file: BinaryIO, embedding_dim: int) -> None:
-        schema = mask_schema(embedding_dim)
-        text = [name for name in schema.names if name != "embedding"]
+    def __init__(self, file: BinaryIO, embedding_dim: int, surround: bool = True) -> None:
+        schema = mask_schema(embedding_dim, surround)
         self._writer = pq.ParquetWriter(
             file,
             schema,
-            # embeddings are noise to a compressor, and a dictionary of them would only cost time
-            compression=dict.fromkeys(text, "zstd") | {"embedding": "none"},
+            # half-precision embeddings are noise to a compressor, integers are not
+            compression=dict.fromkeys(schema.names, "zstd") | ({} if surround else {"embedding": "none"}),
+            # a dictionary of vectors would only cost time
             use_dictionary=["image", "image_id", "label", "top_labels.list.element"],
             write_statistics=["image_number", "score", "kept", "label"],
         )

@@ -29,6 +29,7 @@ from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.masks import MaskSet
 from gem_label.runs.files import (
     FAILURES,
+    FORMAT,
     IMAGES,
     MANIFEST,
     MASKS,
@@ -49,7 +50,7 @@ from gem_label.runs.reader import Run, RunPhoto
 from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, photo_table
 
 PHOTOS_PER_SHARD = 256
-_COMPARED = ("settings", "weights", "vocabulary", "labeling", "embedding_dim")
+_COMPARED = ("format", "settings", "weights", "vocabulary", "labeling", "embedding_dim")
 
 
 def package_versions() -> dict[str, str]:
@@ -156,7 +157,7 @@ class RunWriter:
         """
         path = Path(path)
         wanted = {
-            "format": 1,
+            "format": FORMAT,
             "settings": dict(settings),
             "weights": dict(weights or {}),
             "vocabulary": vocabulary.to_dict(),
@@ -289,7 +290,14 @@ class RunWriter:
         """
         embedding = None if image_embedding is None else np.asarray(image_embedding, np.float16)
         record = PhotoRecord(
-            photo.number, photo.path, photo.image_id, masks.width, masks.height, len(masks), embedding
+            photo.number,
+            photo.path,
+            photo.image_id,
+            masks.width,
+            masks.height,
+            len(masks),
+            embedding,
+            masks.grid,
         )
         table = photo_table(record, masks, labels, self.embedding_dim)
         if patches is not None:

@@ -1,0 +1,82 @@
+"""`Evidence`: what the labels of masks depend on besides the words, for the masks of several photos at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gem_label.masks import MaskSet, Overlaps
+from gem_label.overlaps import find_overlaps, join_overlaps
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the labels of M masks of P photos depend on, photo after photo.
+
+    Attributes:
+        embeddings: (M, d) float32 pooled embeddings e_m of the masks.
+        surrounds: (M, d) float32 pooled embeddings s_m of their surrounds, zeros where there is none; None where the
+            run holds no surrounds.
+        areas: (M,) pixels.
+        overlaps: the pairs of masks that overlap, with indices into all M masks.
+        masks: (P,) how many masks each photo has.
+        patches_per_pixel: (P,) patches of the dense features for a pixel of the photo, 0 where not known.
+        photos: (P, d) float32 class-token embeddings of the photos; None where the run holds none.
+    """
+
+    embeddings: NDArray[np.float32]
+    surrounds: NDArray[np.float32] | None
+    areas: NDArray[np.int64]
+    overlaps: Overlaps
+    masks: NDArray[np.int64]
+    patches_per_pixel: NDArray[np.float64]
+    photos: NDArray[np.float32] | None
+
+    @property
+    def photo(self) -> NDArray[np.int64]:
+        """(M,) index of each mask's photo."""
+        return np.repeat(np.arange(len(self.masks)), self.masks)
+
+    @property
+    def patches(self) -> NDArray[np.float64]:
+        """(M,) how many patches each mask covers, in parts of one; 0 where not known."""
+        return self.areas * self.patches_per_pixel[self.photo]
+
+
+def evidence_of(
+    masks: Sequence[MaskSet], photos: Sequence[NDArray[np.floating] | None], dimension: int
+) -> Evidence:
+    """The evidence of the masks of some photos.
+
+    Args:
+        masks: the masks of each photo, with embeddings; overlaps are found where they are not known.
+        photos: for each photo its (d,) class-token embedding.
+        dimension: d.
+
+    Raises:
+        ValueError: masks without embeddings.
+    """
+    if any(each.embeddings is None and len(each) for each in masks):
+        raise ValueError("the masks have no embeddings yet: pool patch features first")
+    nothing = np.zeros((0, dimension), np.float32)
+    filled = [each for each in masks if len(each)]
+    known = all(photo is not None for photo in photos) and len(photos) > 0
+    return Evidence(
+        embeddings=np.concatenate([each.embeddings for each in filled] or [nothing]),
+        surrounds=None
+        if any(each.surrounds is None for each in filled)
+        else np.concatenate([each.surrounds for each in filled] or [nothing]),
+        areas=np.concatenate([np.zeros(0, np.int64), *(each.areas for each in masks)]),
+        overlaps=join_overlaps(
+            [find_overlaps(each) if each.overlaps is None else each.overlaps for each in masks],
+            [len(each) for each in masks],
+        ),
+        masks=np.array([len(each) for each in masks], np.int64),
+        patches_per_pixel=np.array(
+            [each.grid[0] * each.grid[1] / (each.height * each.width) for each in masks]
+        ),
+        photos=np.stack([np.asarray(photo, np.float32) for photo in photos]) if known else None,
+    )

@@ -1,0 +1,134 @@
+"""What decides over labels besides the words: thresholds, and whether overlapping masks are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gem_label.errors import UsageError
+
+DEFAULT_MIN_SCORE = 0.35
+"""The score from which labels are kept unless asked otherwise: the best F1 on scenes and on simulated photos."""
+
+MIN_SCORE_FOR = {"training": 0.2, "review": 0.6}
+"""Thresholds by purpose. A detector trained on automatic labels gains from recall; reviewers want precision."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The least score of a label that is kept, for all classes and for some of their own.
+
+    Attributes:
+        default: in [0, 1].
+        classes: class name to its own threshold in [0, 1].
+
+    Example:
+        >>> Thresholds.parse("0.5, cat=0.4, hot dog=0.6")
+        Thresholds(default=0.5, classes={'cat': 0.4, 'hot dog': 0.6})
+    """
+
+    default: float = DEFAULT_MIN_SCORE
+    classes: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in {"min_score": self.default, **self.classes}.items():
+            if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+                raise UsageError(f"{name}: a score is between 0 and 1, not {value}")
+
+    @classmethod
+    def parse(cls, text: str, default: float = DEFAULT_MIN_SCORE) -> Self:
+        """Read "0.5, cat=0.4, dog=0.6": a number for all classes and numbers for some of their own.
+
+        Args:
+            text: parts separated by commas, in any order; the last "=" of a part separates name and number.
+            default: the threshold of the other classes where the text has no number without a name.
+
+        Raises:
+            UsageError: a part that is no number, or two numbers for one name.
+        """
+        found: dict[str, float] = {}
+        for part in text.split(","):
+            name, _, number = part.rpartition("=")
+            try:
+                value = float(number)
+            except ValueError:
+                raise UsageError(f"cannot read {part.strip()!r}: write '0.5' or '0.5, cat=0.4'") from None
+            if name.strip() in found:
+                raise UsageError(f"two thresholds for {name.strip() or 'all classes'}: give one")
+            found[name.strip()] = value
+        return cls(found.pop("", default), found)
+
+    @classmethod
+    def of(cls, value: float | str | Mapping[str, float] | Thresholds | None) -> Thresholds:
+        """From a number, from text for `parse`, from numbers by class, or from thresholds; None: the defaults."""
+        if value is None:
+            return cls()
+        if isinstance(value, Thresholds):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        if isinstance(value, Mapping):
+            return cls(classes=dict(value))
+        return cls(float(value))
+
+    def by_class(self, classes: Sequence[str]) -> NDArray[np.float32]:
+        """(C,) the threshold of each class.
+
+        Raises:
+            UsageError: a threshold for a class that is not among them.
+        """
+        unknown = [name for name in self.classes if name not in classes]
+        if unknown:
+            raise UsageError(f"a threshold for {unknown[0]!r}, which is not among the classes")
+        return np.array([self.classes.get(name, self.default) for name in classes], np.float32)
+
+    def to_json(self) -> float | dict[str, Any]:
+        """A number, or {"default": number, "classes": {name: number}}, for a manifest."""
+        return {"default": self.default, "classes": dict(self.classes)} if self.classes else self.default
+
+    @classmethod
+    def from_json(cls, data: float | Mapping[str, Any]) -> Thresholds:
+        """The inverse of `to_json`."""
+        return cls(**data) if isinstance(data, Mapping) else cls(data)
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        return ", ".join(
+            [f"{self.default:g}", *(f"{name}={value:g}" for name, value in self.classes.items())]
+        )
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """What decides over labels besides the words.
+
+    Attributes:
+        min_score: a mask whose class has a lower score is not kept; a number, or text for `Thresholds.parse`.
+        top_k: how many classes and scores are stored per mask.
+        overlaps: keep masks that repeat a better one, too.
+        image_top_k: only the K classes most similar to the whole photo (class token) take part; None: all.
+    """
+
+    min_score: Thresholds = field(default_factory=Thresholds)
+    top_k: int = 5
+    overlaps: bool = False
+    image_top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "min_score", Thresholds.of(self.min_score))
+        if self.top_k < 1 or (self.image_top_k is not None and self.image_top_k < 1):
+            raise UsageError("top_k and image_top_k are at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON in manifest.json."""
+        return asdict(self) | {"min_score": self.min_score.to_json()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; reads manifests of older formats too."""
+        values = {name: data[name] for name in ("top_k", "overlaps", "image_top_k") if name in data}
+        return cls(Thresholds.from_json(data["min_score"]), **values)
