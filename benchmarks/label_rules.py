@@ -55,13 +55,13 @@ class EmbeddedTruth:
     Attributes:
         name: what errors call the photo.
         masks: N masks with embeddings, surrounds and overlaps.
-        image_embedding: (d,) class-token embedding.
+        image_embedding: (d,) class-token embedding; None where the run holds none.
         truth: the annotations.
     """
 
     name: str
     masks: MaskSet
-    image_embedding: NDArray[np.floating]
+    image_embedding: NDArray[np.floating] | None
     truth: Truth
 
 

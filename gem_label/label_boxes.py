@@ -147,8 +147,9 @@ def overlap(boxes: NDArray[np.int64], others: NDArray[np.int64], gap: int = 0) -
     Returns:
         (N, M) booleans.
     """
-    one, other = boxes[:, None], others[None]
-    return np.all((one[..., :2] < other[..., 2:] + gap) & (other[..., :2] < one[..., 2:] + gap), axis=-1)
+    x0, y0, x1, y1 = boxes.T[..., None]
+    left, top, right, bottom = others.T + np.array([[0], [0], [gap], [gap]])
+    return (x0 < right) & (y0 < bottom) & (left < x1 + gap) & (top < y1 + gap)
 
 
 def _places_around(

@@ -9,10 +9,10 @@ LARGEST = 127
 
 
 def quantize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """The nearest integers to each vector divided by its scale, the largest of them 127.
+    """The nearest integers to each vector times 127 over its scale, which is its largest absolute value.
 
-    Quantizing what `dequantize` gives changes nothing: a scale has 11 significant bits and a code 7, so that their
-    product is exact in float32.
+    Quantizing what `dequantize` gives changes nothing: its largest value is the scale up to float32's last bit, which
+    rounding to half precision takes off.
 
     Args:
         vectors: (N, d) finite numbers.
@@ -22,21 +22,20 @@ def quantize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
 
     Example:
         >>> codes, scales = quantize(np.array([[0.5, -1.0]], np.float32))
-        >>> codes.tolist(), dequantize(codes, scales).round(2).tolist()
-        ([[64, -127]], [[0.5, -1.0]])
+        >>> codes.tolist(), scales.tolist(), dequantize(codes, scales).round(2).tolist()
+        ([[64, -127]], [1.0], [[0.5, -1.0]])
     """
-    largest = np.abs(vectors).max(axis=1, initial=0.0)
-    scales = (largest / LARGEST).astype(np.float16)
-    divisor = np.where(scales > 0, scales, 1).astype(np.float32)
-    codes = np.rint(vectors / divisor[:, None])
-    np.clip(codes, -LARGEST, LARGEST, out=codes)
-    codes[scales == 0] = 0
-    return codes.astype(np.int8), scales
+    scales = np.abs(vectors).max(axis=1, initial=0.0).astype(np.float16)
+    factors = np.divide(
+        LARGEST, scales, out=np.zeros(len(scales), np.float32), where=scales > 0, dtype=np.float32
+    )
+    codes = np.rint(vectors * factors[:, None])
+    return np.clip(codes, -LARGEST, LARGEST, out=codes).astype(np.int8), scales
 
 
 def dequantize(codes: NDArray[np.int8], scales: NDArray[np.float16]) -> NDArray[np.float32]:
     """(N, d) float32 from (N, d) codes and (N,) scales."""
-    return codes.astype(np.float32) * scales.astype(np.float32)[:, None]
+    return codes * (scales.astype(np.float32) / np.float32(LARGEST))[:, None]
 
 
 def round_to_codes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

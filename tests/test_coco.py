@@ -174,7 +174,7 @@ def test_a_run_without_photos_is_a_valid_file(tmp_path: Path) -> None:
 def test_wrong_requests_are_refused_in_one_line(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'rle' or 'polygon'"):
         export_coco(run, tmp_path / "x.json", segmentation="svg")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="probability"):
+    with pytest.raises(UsageError, match="between 0 and 1"):
         export_coco(run, tmp_path / "x.json", min_score=50)
     with pytest.raises(UsageError, match="is a folder"):
         export_coco(run, tmp_path)

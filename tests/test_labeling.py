@@ -257,7 +257,9 @@ def test_threshold() -> None:
     vocabulary = Vocabulary.from_words(["cat", "dog"])
     embeddings = np.array([[1, 0], [0.6, 0.5]], np.float32)
     masks = boxes((0, 0, 5, 5), (10, 10, 5, 5)).with_embeddings(embeddings)
-    labels = label_maskset(masks, np.eye(2, dtype=np.float32), vocabulary, 10.0, LabelSettings(min_score=0.95))
+    labels = label_maskset(
+        masks, np.eye(2, dtype=np.float32), vocabulary, 10.0, LabelSettings(min_score=0.95)
+    )
     assert labels.names == ["cat", "cat"]  # the label stays, so that a lower threshold needs no model
     assert labels.kept.tolist() == [True, False]
     assert labels.selected.all()

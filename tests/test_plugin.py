@@ -18,7 +18,7 @@ __all__ = ["fiftyone_db"]
 
 URI = "@gem-label/gem-label/"
 OPERATORS = (
-    "label", "relabel", "search_masks", "evaluate_points", "accept", "reject", "rename", "merge", "delete", "undo",
+    "label", "relabel", "search_masks", "evaluate_points", "evaluate_labels", "accept", "reject", "rename", "merge", "delete", "undo",
     "export_coco", "import_annotations", "open_review_desk", "review_desk",
 )  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_fiftyone_finds_every_operator(plugin: Any) -> None:
 
 def test_an_empty_dataset_is_told_what_to_do(plugin: Any, tmp_path: Path) -> None:
     dataset = plugin.Dataset("plugin empty", overwrite=True)
-    for name in OPERATORS[1:12]:
+    for name in OPERATORS[1:13]:
         form = form_of(name, dataset)
         assert "no masks yet" in form["no_field"]["error_message"], name
     assert "no photo to label" in invalid(form_of("label", dataset, words="cat"))["about"]

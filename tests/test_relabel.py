@@ -99,7 +99,7 @@ def test_search_finds_the_likest_masks(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 30)
     query = text_of(THINGS)[:2]
     rows = rows_of(run)
-    scales = np.array([row["embedding_scale"] for row in rows], np.float32)
+    scales = np.array([row["embedding_scale"] for row in rows], np.float32) / 127
     similarity = scales[:, None] * np.array([row["embedding"] for row in rows], np.float32) @ query.T
     for embedding, best in ((query[0], similarity[:, 0]), (query, similarity.max(axis=1))):
         hits = search_run(run, embedding, top=10)

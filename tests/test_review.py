@@ -437,9 +437,9 @@ def test_apply_model(dataset_name: str, photo_folder: Path) -> None:
     dataset = fo.Dataset(dataset_name)
     path = str(photo_folder / "chelsea.jpg")
     dataset.add_sample(fo.Sample(filepath=path))
-    model = GemSamModel(labeler, "cat, cup", background=["wall"])
+    model = GemSamModel(labeler, "cat, cup", background=["wall"], min_score=0.0)
     dataset.apply_model(model, "gem_sam", skip_failures=False)
-    expected = labeler.label(path, ["cat", "cup"], background=["wall"]).kept
+    expected = labeler.label(path, ["cat", "cup"], background=["wall"], min_score=0.0).kept
     detections = dataset[path].gem_sam.detections
     assert len(detections) > 0
     assert [d.label for d in detections] == expected.labels.names

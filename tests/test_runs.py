@@ -95,7 +95,7 @@ def test_the_parquet_files_stand_on_their_own(tmp_path: Path) -> None:
     for name, vectors in (("embedding", masks.embeddings), ("surround", masks.surrounds)):
         assert str(table.schema.field(name).type).startswith("fixed_size_list<element: int8")
         assert vectors is not None
-        assert np.allclose(np.array(row[name]) * np.float32(row[f"{name}_scale"]), vectors[0])
+        assert np.allclose(np.array(row[name]) * np.float32(row[f"{name}_scale"] / 127), vectors[0])
     assert set(table["selected"].to_pylist()) == {True, False}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import open_clip
@@ -21,7 +21,10 @@ from gem_label.clip.text_cache import TextCache
 from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
+    from gem_label.clip.adapters.blip import BlipClip
     from gem_label.clip.models import Clip
+
+    TextModel: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP | BlipClip
 
 PROMPTS_PER_BATCH = 256  # for the tokenizer
 PROMPTS_AT_ONCE = 16  # for the network: faster than fewer, and more are not faster yet on a CPU
@@ -134,7 +137,7 @@ class TextEncoder:
         return out
 
 
-def _causal_tower(model: nn.Module) -> nn.Module | None:
+def _causal_tower(model: TextModel) -> Any:
     """The module of an open_clip model whose text positions see only those before; None for other models."""
     tower = getattr(model, "text", model)  # open_clip.CustomTextCLIP keeps it apart
     pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
@@ -143,7 +146,7 @@ def _causal_tower(model: nn.Module) -> nn.Module | None:
     return tower if plain and causal and pool == "argmax" else None
 
 
-def token_counts(model: nn.Module, tokens: Tensor) -> Tensor:
+def token_counts(model: TextModel, tokens: Tensor) -> Tensor:
     """How many tokens of each prompt its embedding depends on: those behind make no difference.
 
     Args:
@@ -157,10 +160,13 @@ def token_counts(model: nn.Module, tokens: Tensor) -> Tensor:
         return (
             tokens.argmax(dim=-1) + 1
         )  # the end of the text has the highest id, and the embedding is read there
+    padding = getattr(model, "pad_token_id", None)
+    if padding is not None:  # BLIP masks it
+        return (tokens != padding).sum(dim=-1).clamp(min=1)
     return torch.full(tokens.shape[:-1], tokens.shape[-1])
 
 
-def text_encoder_of_length(model: nn.Module, length: int) -> Callable[[Tensor], Tensor]:
+def text_encoder_of_length(model: TextModel, length: int) -> Callable[[Tensor], Tensor]:
     """What embeds prompts that are cut to their first tokens: of 77 that CLIP pads to, most prompts use ten.
 
     Args:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,7 @@ class TextCache:
             if vectors.dtype != np.float32 or vectors.shape != (len(offsets) - 1, self.dim):
                 return {}
             joined, ends = text.tobytes(), offsets.tolist()
-            phrases = [
-                joined[a:b].decode("utf-8", "surrogatepass") for a, b in zip(ends[:-1], ends[1:], strict=True)
-            ]
+            phrases = [joined[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(ends)]
             return dict(zip(phrases, vectors, strict=True))
         except Exception:  # zipfile, numpy and the system each have their own for a damaged or absent file
             return {}

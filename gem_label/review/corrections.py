@@ -16,7 +16,8 @@ from gem_label.review import cvat
 from gem_label.review.changes import MaskChanges, replace_masks
 from gem_label.review.decision_log import Decision
 from gem_label.review.documents import detection_rle, new_detection, with_mask
-from gem_label.review.fields import check_mask_field
+from gem_label.review.fields import check_mask_field, has_less_likely, less_likely_field
+from gem_label.review.less_likely import move_masks
 from gem_label.review.merge import DECIDED_TAGS, Document
 from gem_label.review.progress import Progress
 
@@ -141,7 +142,9 @@ def import_corrections(
         )
     ids = list(photos)
     for start in range(0, len(ids), _SAMPLES_AT_ONCE):
-        chosen = {"_id": {"$in": ids[start : start + _SAMPLES_AT_ONCE]}}
+        some = ids[start : start + _SAMPLES_AT_ONCE]
+        _bring_forward(dataset, field, {each: photos[each] for each in some})
+        chosen = {"_id": {"$in": some}}
         for document in dataset._sample_collection.find(chosen, [f"{field}.detections"]):
             existing = (document.get(field) or {}).get("detections") or []
             corrected = photos[document["_id"]]
@@ -152,6 +155,14 @@ def import_corrections(
     if any(len(change) for change in changes.values()):
         report.decision = replace_masks(dataset, field, "import", changes)
     return report
+
+
+def _bring_forward(dataset: Any, field: str, photos: dict[Any, list[CorrectedMask]]) -> None:
+    """Less likely masks that the file has by their id are corrected like the others."""
+    if has_less_likely(dataset, field):
+        named = [mask.mask_id for masks in photos.values() for mask in masks if mask.mask_id is not None]
+        is_named = {"$in": ["$$mask.mask_id", {"$literal": named}]}
+        move_masks(dataset, less_likely_field(field), field, is_named, list(photos))
 
 
 def _match_photos(

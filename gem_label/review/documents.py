@@ -9,11 +9,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from gem_label.errors import GemLabelError
+from gem_label.errors import GemLabelError, UsageError
 from gem_label.export.crops import crop_mask
 from gem_label.review.merge import Document
 
 Box = tuple[int, int, int, int]
+
+
+def photo_size(document: Document) -> tuple[int, int]:
+    """Width and height of a sample's photo in pixels.
+
+    Raises:
+        UsageError: the dataset does not know them.
+    """
+    metadata = document.get("metadata") or {}
+    if not (metadata.get("width") and metadata.get("height")):
+        raise UsageError(f"the size of {document['filepath']} is not known: bring the photo back")
+    return int(metadata["width"]), int(metadata["height"])
 
 
 def pixel_box(detection: Document, width: int, height: int) -> Box:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
 from gem_label.export.crops import crop_mask
-from gem_label.labeler import as_vocabulary
+from gem_label.labeler import Labeler, as_vocabulary
 from gem_label.labeling import Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
 from gem_label.review.merge import photo_proposals
@@ -20,9 +20,6 @@ try:
     import fiftyone as fo
 except ImportError as error:
     raise GemLabelError(f"{error}: pip install 'gem-label[fiftyone]'") from error
-
-if TYPE_CHECKING:
-    from gem_label.labeler import Labeler
 
 
 class GemSamModel(fo.SamplesMixin, fo.Model):

@@ -14,7 +14,7 @@ from gem_label.errors import UsageError
 from gem_label.evaluation.openimages import class_names, read_points
 from gem_label.evaluation.points import ImagePoints, PointAverages, PointTotals, point_counts
 from gem_label.review.database import load_fiftyone
-from gem_label.review.documents import pixel_box, read_crop
+from gem_label.review.documents import photo_size, pixel_box, read_crop
 from gem_label.review.fields import check_field_name, check_mask_field
 from gem_label.review.merge import Document
 from gem_label.review.progress import Progress
@@ -190,7 +190,7 @@ def _evaluate_image(document: Document, field: str, points_field: str) -> _Image
         np.array([keypoints[i][ANSWER] == "yes" for i in used]),
     )
     predicted = np.zeros(len(used), bool)
-    width, height = _photo_size(document) if masks else (1, 1)
+    width, height = photo_size(document) if masks else (1, 1)
     rows, columns = asked.pixels(height, width)
     for mask in masks:
         if mask["label"] not in classes:
@@ -205,10 +205,3 @@ def _evaluate_image(document: Document, field: str, points_field: str) -> _Image
     for i, covered, positive in zip(used, predicted, asked.positive, strict=True):
         results[i] = ("TP" if covered else "FN") if positive else ("FP" if covered else "TN")
     return _Image(classes, point_counts(predicted, asked, len(classes)), results, labels)
-
-
-def _photo_size(document: Document) -> tuple[int, int]:
-    metadata = document.get("metadata") or {}
-    if not (metadata.get("width") and metadata.get("height")):
-        raise UsageError(f"the size of {document['filepath']} is not known: bring the photo back")
-    return int(metadata["width"]), int(metadata["height"])

@@ -8,6 +8,7 @@ from .decide import Accept, Delete, Merge, Reject, Rename, Undo
 from .desk import OpenReviewDesk, ReviewDesk
 from .exchange import ExportCoco, ImportAnnotations
 from .label import Label
+from .measure import EvaluateLabels
 from .points import EvaluatePoints
 from .relabel import Relabel
 from .search import SearchMasks
@@ -20,6 +21,7 @@ def register(plugin: Any) -> None:
         Relabel,
         SearchMasks,
         EvaluatePoints,
+        EvaluateLabels,
         Accept,
         Reject,
         Rename,

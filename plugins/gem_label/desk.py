@@ -8,16 +8,16 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from gem_label.errors import GemLabelError
-from gem_label.review.decision_log import Decision
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.review.decision_log import Decision, list_decisions
 from gem_label.review.decisions import decide, undo
-from gem_label.review.fields import mask_fields
+from gem_label.review.fields import has_less_likely, label_fields, less_likely_field
 from gem_label.review.selection import STATES, Selection
 from gem_label.review.statistics import confused_pairs, least_certain, review_statistics
 from gem_label.review.views import masks_view, patches_in_order
 
 from . import charts
-from .desk_layout import ALL, CLASSES_PER_PAGE, CLOSE, QUEUE, chosen_class, desk_layout, page_of
+from .desk_layout import ALL, CLASSES_PER_PAGE, CLOSE, QUEUE, chosen_class, desk_layout, page_of, shown_field
 from .forms import possible_targets, read_selection
 
 
@@ -38,7 +38,7 @@ class ReviewDesk(foo.Panel):
 
     def on_load(self, ctx: Any) -> None:
         """Choose the field and count."""
-        fields = mask_fields(ctx.dataset) if ctx.dataset else []
+        fields = label_fields(ctx.dataset) if ctx.dataset else []
         ctx.panel.state.field = (
             ctx.panel.state.field if ctx.panel.state.field in fields else (fields or [None])[0]
         )
@@ -56,9 +56,21 @@ class ReviewDesk(foo.Panel):
     def change_field(self, ctx: Any) -> None:
         """Review another field."""
         ctx.panel.state.field = ctx.params["value"]
-        ctx.panel.state.thresholds = None  # an empty dictionary would be merged into what is there
-        ctx.panel.state.label = ALL
-        self._refresh(ctx)
+        ctx.panel.state.less_likely = False
+        self._begin(ctx)
+
+    def toggle_less_likely(self, ctx: Any) -> None:
+        """Review the less likely labels, or the labels again: in the desk, and drawn in the grid."""
+        ctx.panel.state.less_likely = not ctx.panel.state.less_likely
+        ctx.panel.state.queue = None
+        if ctx.panel.state.less_likely:
+            ctx.ops.set_active_fields([shown_field(ctx)])
+            self._show(ctx, Selection(states=STATES[:1]))
+        else:
+            active = ctx.dataset.app_config.active_fields
+            ctx.ops.set_active_fields(list(active.paths) if active else label_fields(ctx.dataset))
+            ctx.ops.clear_view()
+        self._begin(ctx)
 
     def change_tab(self, ctx: Any) -> None:
         """Show another part of the desk."""
@@ -98,14 +110,14 @@ class ReviewDesk(foo.Panel):
 
     def turn_page(self, ctx: Any) -> None:
         """The next classes' sliders."""
-        classes = len(review_statistics(ctx.dataset, ctx.panel.state.field).classes)
+        classes = len(review_statistics(ctx.dataset, shown_field(ctx)).classes)
         pages = max(1, -(-classes // CLASSES_PER_PAGE))
         ctx.panel.state.page = ((ctx.panel.state.page or 0) + ctx.params["step"]) % pages
         self._refresh(ctx)
 
     def move_threshold(self, ctx: Any) -> None:
         """A slider was moved."""
-        statistics = review_statistics(ctx.dataset, ctx.panel.state.field)
+        statistics = review_statistics(ctx.dataset, shown_field(ctx))
         place = int(ctx.params["path"].rpartition("threshold")[2])
         label = page_of(ctx, statistics)[place]
         ctx.panel.state.thresholds = {
@@ -145,24 +157,40 @@ class ReviewDesk(foo.Panel):
 
     def open_form(self, ctx: Any) -> None:
         """Ask what one of the operators asks, and count again when it is done."""
-        ctx.prompt(f"{self.plugin_name}/{ctx.params['operator']}", on_success=self.refresh)
+        operator = ctx.params["operator"]
+        answers = {} if operator == "label" else {"field": shown_field(ctx)}
+        ctx.prompt(f"{self.plugin_name}/{operator}", params=answers, on_success=self.refresh)
 
     def undo_last(self, ctx: Any) -> None:
         """Take the last decision back."""
 
         def work() -> Decision:
-            return undo(ctx.dataset, ctx.panel.state.field)[0]
+            last = max(
+                (each for field in self._fields(ctx) for each in list_decisions(ctx.dataset, field, 1)),
+                key=lambda decision: decision.at,
+                default=None,
+            )
+            if last is None:
+                raise UsageError(f"there is nothing to undo in field {shown_field(ctx)!r}")
+            return undo(ctx.dataset, last.field, last.id)[0]
 
         self._decided(ctx, work, "undone: ")
+
+    def _begin(self, ctx: Any) -> None:
+        """Look at another field."""
+        ctx.panel.state.thresholds = None  # an empty dictionary would be merged into what is there
+        ctx.panel.state.label = ALL
+        ctx.panel.state.page = 0
+        self._refresh(ctx)
 
     # --- what events do ------------------------------------------------------------------------------------------
 
     def _show(self, ctx: Any, selection: Selection) -> None:
         ctx.panel.state.queue = None
-        ctx.ops.set_view(masks_view(ctx.dataset, ctx.panel.state.field, selection))
+        ctx.ops.set_view(masks_view(ctx.dataset, shown_field(ctx), selection))
 
     def _show_queue(self, ctx: Any) -> None:
-        label, field = ctx.panel.state.queue, ctx.panel.state.field
+        label, field = ctx.panel.state.queue, shown_field(ctx)
         masks = least_certain(ctx.dataset, field, QUEUE, None if label == ALL else [label])
         if masks:
             ctx.ops.set_view(patches_in_order(ctx.dataset, field, [(m.sample_id, m.label_id) for m in masks]))
@@ -181,17 +209,22 @@ class ReviewDesk(foo.Panel):
             ctx.ops.notify("move a slider first", variant="info")
 
     def _decide_selected(self, ctx: Any, action: Any) -> None:
-        field = ctx.panel.state.field
-        if possible_targets(ctx, field)[0] != "selection":
+        fields = [f for f in self._fields(ctx) if possible_targets(ctx, f)[0] == "selection"]
+        if not fields:
             ctx.ops.notify("select masks first: patches in the grid, or labels in a photo", variant="info")
             return
-        selection = Selection(ids=read_selection(ctx, field).ids)
-        self._decide(ctx, action, selection)
+        for field in fields:
+            self._decide(ctx, action, Selection(ids=read_selection(ctx, field).ids), field)
         ctx.ops.clear_selected_samples()
         ctx.ops.clear_selected_labels()
 
-    def _decide(self, ctx: Any, action: Any, selection: Selection) -> None:
-        self._decided(ctx, lambda: decide(ctx.dataset, ctx.panel.state.field, action, selection))
+    def _decide(self, ctx: Any, action: Any, selection: Selection, field: str | None = None) -> None:
+        self._decided(ctx, lambda: decide(ctx.dataset, field or shown_field(ctx), action, selection))
+
+    def _fields(self, ctx: Any) -> list[str]:
+        """The field of the labels and that of the less likely ones, if there is one."""
+        field = ctx.panel.state.field
+        return [field, less_likely_field(field)] if has_less_likely(ctx.dataset, field) else [field]
 
     def _decided(self, ctx: Any, work: Callable[[], Decision], prefix: str = "") -> None:
         try:
@@ -208,10 +241,10 @@ class ReviewDesk(foo.Panel):
 
     def _refresh(self, ctx: Any) -> None:
         """Compute what the tab shows."""
-        field = ctx.panel.state.field
+        field = shown_field(ctx)
         if not field:
             return
-        statistics = review_statistics(ctx.dataset, ctx.panel.state.field)
+        statistics = review_statistics(ctx.dataset, field)
         tab = ctx.panel.state.tab
         if tab == "classes":
             bars, _ = charts.class_bars(statistics)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError
-from gem_label.review.fields import mask_fields, run_of
+from gem_label.labeling import Thresholds
+from gem_label.review.fields import has_less_likely, label_fields, less_likely_field, run_of
 from gem_label.review.selection import STATES
 from gem_label.review.statistics import ReviewStatistics, least_certain, review_statistics
 
@@ -32,6 +34,14 @@ COLUMN = {"grid": {"sx": {"gridTemplateColumns": "minmax(0, 1fr)", "p": 2}}}
 OF_ITS_WIDTH = {"item": {"sx": {"width": "auto"}}}
 
 
+def shown_field(ctx: Any) -> str | None:
+    """The field that the desk is about: that of the labels, or of the less likely ones."""
+    field = ctx.panel.state.field
+    if field and ctx.panel.state.less_likely and has_less_likely(ctx.dataset, field):
+        return less_likely_field(field)
+    return field
+
+
 def chosen_class(ctx: Any) -> str | None:
     """The class that the desk looks at; None: all."""
     label = ctx.panel.state.label
@@ -49,11 +59,11 @@ def desk_layout(desk: Any, ctx: Any) -> types.Property:
 
     Args:
         desk: the panel, whose methods are the handlers of its events.
-        ctx: the execution context; `ctx.panel.state` has field, tab, label, page and thresholds.
+        ctx: the execution context; `ctx.panel.state` has field, less_likely, tab, label, page and thresholds.
     """
     panel = types.Object()
     view = types.GridView(orientation="vertical", gap=2, componentsProps=COLUMN)
-    field = ctx.panel.state.field
+    field = shown_field(ctx)
     if not field:
         panel.md("**No masks yet.** Label the photos, or push a run into this dataset.", name="empty")
         row = _row(panel, "first")
@@ -63,13 +73,15 @@ def desk_layout(desk: Any, ctx: Any) -> types.Property:
         _button(row, "refresh", "Refresh", "refresh", desk.refresh)
         return types.Property(panel, view=view)
     statistics = review_statistics(ctx.dataset, field)
-    fields = mask_fields(ctx.dataset)
+    fields, main = label_fields(ctx.dataset), ctx.panel.state.field
     if len(fields) > 1:
         choices = types.DropdownView()
         for name in fields:
             choices.add_choice(name, label=name)
-        panel.enum("field", fields, default=field, label="Field", view=choices, on_change=desk.change_field)
-    panel.md(progress_text(statistics), name="progress")
+        panel.enum("field", fields, default=main, label="Field", view=choices, on_change=desk.change_field)
+    panel.md(progress_text(statistics, less_likely=field != main), name="progress")
+    if has_less_likely(ctx.dataset, main):
+        _toggle(panel, desk, ctx.dataset, main, shown=field != main)
     _decisions(panel, desk)
     tabs = types.TabsView()
     for tab, label in TABS.items():
@@ -114,11 +126,25 @@ def _decisions(panel: types.Object, desk: Any) -> None:
         ("delete", "Delete", "delete"),
         ("relabel", "Relabel", "translate"),
         ("search_masks", "Search", "search"),
+        ("evaluate_labels", "Measure", "straighten"),
         ("export_coco", "Export", "download"),
     ):
         _button(row, name, label, icon, desk.open_form, variant="square", params={"operator": name})
     _button(row, "show_all", "Show all", "grid_view", desk.show_all, variant="square")
     _button(row, "refresh", "Refresh", "refresh", desk.refresh, variant="square")
+
+
+def _toggle(panel: types.Object, desk: Any, dataset: Any, field: str, shown: bool) -> None:
+    """The button that shows the less likely labels, or the labels again."""
+    row = _row(panel, "less_likely")
+    if shown:
+        _button(row, "toggle", "Hide the less likely labels", "visibility_off", desk.toggle_less_likely)
+        text = "Labels below the threshold. Those that are accepted or renamed come to the others."
+        row.md(text, name="less_likely_text", componentsProps=OF_ITS_WIDTH)
+        return
+    masks = review_statistics(dataset, less_likely_field(field)).by_state["undecided"]
+    label = f"Show {masks} less likely label{'' if masks == 1 else 's'}"
+    _button(row, "toggle", label, "visibility", desk.toggle_less_likely, disabled=not masks)
 
 
 def _choose_class(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
@@ -197,7 +223,7 @@ def _queue(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistic
     row = _row(panel, "start")
     _button(row, "open_queue", "Open the queue", "playlist_play", desk.open_queue, variant="contained")
     label = chosen_class(ctx)
-    masks = least_certain(ctx.dataset, ctx.panel.state.field, 8, None if label is None else [label])
+    masks = least_certain(ctx.dataset, shown_field(ctx), 8, None if label is None else [label])
     lines = ["| label | second best | margin |", "|---|---|---:|"]
     lines += [f"| {mask.label} | {mask.runner_up or ''} | {mask.margin:.3f} |" for mask in masks]
     panel.md("\n".join(lines) if masks else "No undecided masks are left.", name="queue_table")
@@ -224,15 +250,21 @@ def _run(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics)
     panel.md(run_text(run.path, run.manifest), name="run")
 
 
-def progress_text(statistics: ReviewStatistics) -> str:
-    """How far the review is, with a bar."""
+def progress_text(statistics: ReviewStatistics, less_likely: bool = False) -> str:
+    """How far the review is, with a bar.
+
+    Args:
+        statistics: of the field that is shown.
+        less_likely: it holds less likely labels.
+    """
     total, states = statistics.total, statistics.by_state
     decided = total - states["undecided"]
     share = decided / total if total else 0.0
     full = round(24 * share)
     bar = "■" * full + "□" * (24 - full)
     counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-    return f"{bar} **{decided} of {total} masks decided ({share:.0%})**  \n{counts}"
+    what = "less likely masks" if less_likely else "masks"
+    return f"{bar} **{decided} of {total} {what} decided ({share:.0%})**  \n{counts}"
 
 
 def run_text(path: Path, manifest: dict[str, Any]) -> str:
@@ -240,15 +272,16 @@ def run_text(path: Path, manifest: dict[str, Any]) -> str:
     settings, labeling = manifest["settings"], manifest["labeling"]
     vocabulary = manifest["vocabulary"]
     proposals = settings.get("proposals") or {}
-    words = vocabulary["classes"]
+    words, negatives = vocabulary["classes"], vocabulary.get("negatives", [])
     rows = {
         "folder": f"`{path}`",
         "CLIP": settings.get("clip", ""),
         "SAM": settings.get("sam", ""),
         "prompts per side": proposals.get("points_per_side", ""),
-        "classes": f"{len(words)}: {', '.join(words[:20])}{' ...' if len(words) > 20 else ''}",
+        "classes": _first_few(words),
         "background": ", ".join(vocabulary["background"]) or "none",
-        "minimum score": labeling["settings"]["min_score"],
+        "negative words": _first_few(negatives),
+        "minimum score": str(Thresholds.from_json(labeling["settings"]["min_score"])),
         "photos": manifest["counts"]["photos"],
         "photos that failed": manifest["counts"]["failed"],
         "proposals": manifest["counts"]["masks"],
@@ -256,3 +289,8 @@ def run_text(path: Path, manifest: dict[str, Any]) -> str:
         "last changed": manifest["updated"],
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _first_few(words: Sequence[str]) -> str:
+    """How many words, and the first of them."""
+    return f"{len(words)}: {', '.join(words[:20])}{' ...' if len(words) > 20 else ''}" if words else "none"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fiftyone.operators import types
 
-from gem_label.errors import GemLabelError
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.labeling import Thresholds
+from gem_label.labeling.negatives import Wanted
 from gem_label.review.fields import mask_fields
 from gem_label.review.labeling import dataset_words, word_fields, words_of_field
 from gem_label.review.selection import STATES, Selection
-from gem_label.vocabulary import Vocabulary
+from gem_label.vocabulary import Vocabulary, split_words
 from gem_label.words import WordsPerImage
 
 TARGETS = {
@@ -187,6 +189,116 @@ def read_words_per_photo(ctx: Any, vocabulary: Vocabulary) -> WordsPerImage | No
     words = words_of_field(ctx.dataset, field)
     words.check(vocabulary)
     return words
+
+
+# --- negative words and thresholds ---------------------------------------------------------------------------------
+
+NEGATIVES = {
+    "auto": "Automatic",
+    "none": "None",
+    "number": "A number of them",
+    "words": "Own words",
+}
+
+
+def add_negative_words(
+    form: types.Object, ctx: Any, default: str = "auto", words: Sequence[str] = ()
+) -> None:
+    """Ask which words compete and are never a label.
+
+    Args:
+        form: the form.
+        ctx: its context.
+        default: one of `NEGATIVES`.
+        words: what "words" begins with.
+    """
+    choices = types.RadioGroup(orientation="horizontal")
+    for name, label in NEGATIVES.items():
+        choices.add_choice(name, label=label)
+    form.enum(
+        "negatives",
+        choices.values(),
+        default=default,
+        label="Negative words",
+        description="Common words that compete with the classes and never become a label, so that other things get "
+        "none. Automatic: 256 of a lexicon, or none where the classes cover all of a scene",
+        view=choices,
+    )
+    source = ctx.params.get("negatives", default)
+    if source == "number":
+        form.int("negative_count", default=256, min=0, max=1500, label="How many negative words")
+    elif source == "words":
+        form.str(
+            "negative_words",
+            default=", ".join(words) or None,
+            required=True,
+            label="Own negative words",
+            description="With commas between; words that are related to a class are left out",
+            view=types.TextFieldView(multiline=True, rows=3, placeholder="sky, wall, grass"),
+        )
+        if ctx.params.get("negative_words") is not None:
+            refuse(form, "negative_words", lambda: read_negatives(ctx))
+
+
+def read_negatives(ctx: Any, default: str = "auto") -> Wanted:
+    """The negative words that a form's answers, or a call from Python, give.
+
+    Args:
+        ctx: the context, with `negatives` (one of `NEGATIVES`, a number, or a list of words), `negative_count` and
+            `negative_words`.
+        default: what counts where `negatives` is not given.
+
+    Raises:
+        UsageError: they make none.
+    """
+    given = ctx.params.get("negatives", default)
+    if given == "number":
+        given = int(ctx.params.get("negative_count", 256))
+    elif given == "words":
+        given = ctx.params.get("negative_words") or ""
+    elif isinstance(given, str):
+        if given not in NEGATIVES:
+            raise UsageError(f"negatives: auto, none, a number or a list of words, not {given!r}")
+        return "none" if given == "none" else "auto"
+    if isinstance(given, int):
+        if given < 0:
+            raise UsageError(f"negatives: a number of words is not negative, unlike {given}")
+        return given
+    words = split_words(given.replace("\n", ",")) if isinstance(given, str) else list(given)
+    if not words:
+        raise UsageError("give negative words, or choose none")
+    return words
+
+
+def add_min_score(
+    form: types.Object, ctx: Any, default: Thresholds, classes: Callable[[], Sequence[str]]
+) -> None:
+    """Ask for the threshold, one for all classes or several.
+
+    Args:
+        form: the form.
+        ctx: its context.
+        default: what the field begins with.
+        classes: gives the classes, to check the names.
+    """
+    form.str(
+        "min_score",
+        default=str(default),
+        label="Score a label must have",
+        description="The estimated probability that the label is right, 0 to 1; 0.5, cat=0.4 for single classes",
+    )
+    if ctx.params.get("min_score") not in (None, ""):
+        refuse(form, "min_score", lambda: Thresholds.of(ctx.params["min_score"]).by_class(classes()))
+
+
+def read_min_score(ctx: Any) -> Thresholds | None:
+    """The threshold that a form's answers give; None where the field is empty.
+
+    Raises:
+        UsageError: no scores.
+    """
+    given = ctx.params.get("min_score")
+    return None if given in (None, "") else Thresholds.of(given)
 
 
 # --- which masks -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.labeling import LabelSettings
+from gem_label.labeling import LabelSettings, Thresholds
 from gem_label.review.fields import check_field_name
 from gem_label.review.labeling import default_run_folder, label_dataset
 from gem_label.review.progress import Progress
@@ -18,7 +18,19 @@ from gem_label.runs import open_run
 from gem_label.weights import WEIGHTS, list_weights, pull_weights
 
 from .base import Result, SteppedOperator
-from .forms import add_words, mark_wrong, notice, read_words, read_words_per_photo, refuse, titled
+from .forms import (
+    add_min_score,
+    add_negative_words,
+    add_words,
+    mark_wrong,
+    notice,
+    read_min_score,
+    read_negatives,
+    read_words,
+    read_words_per_photo,
+    refuse,
+    titled,
+)
 
 DELEGATED_OVER = 20
 """More photos than that are delegated unless one chooses otherwise."""
@@ -29,7 +41,6 @@ DEFAULTS = {
     "clip": CLIPS[0],
     "sam": "mobile_sam",
     "proposals": "fast",
-    "min_score": 0.0,
 }
 THRESHOLDS = {
     "pred_iou_thresh": "SAM's own estimate a mask must pass",
@@ -74,8 +85,10 @@ class Label(SteppedOperator):
         if not photos:
             mark_wrong(form, "about", "there is no photo to label")
         add_words(form, ctx)
+        add_negative_words(form, ctx)
         self._ask_models(form, ctx)
         self._ask_proposals(form, ctx)
+        add_min_score(form, ctx, Thresholds(), lambda: read_words(ctx).classes)
         form.str(
             "field",
             default=DEFAULTS["field"],
@@ -136,14 +149,6 @@ class Label(SteppedOperator):
         for name, label in THRESHOLDS.items():
             placeholder = types.TextFieldView(placeholder=str(getattr(defaults, name)))
             form.float(name, min=0, max=1, label=label, view=placeholder)
-        form.float(
-            "min_score",
-            default=DEFAULTS["min_score"],
-            min=0,
-            max=1,
-            label="Score a label must have",
-            description="The probability of the class",
-        )
         refuse(form, "points_per_side", lambda: read_proposals(ctx))
 
     def _ask_run(self, form: types.Object, ctx: Any, field: str) -> None:
@@ -175,9 +180,10 @@ class Label(SteppedOperator):
         if not len(samples):
             raise UsageError("there is no photo to label: widen the view or the selection")
         vocabulary = read_words(ctx)
-        words = read_words_per_photo(ctx, vocabulary)
+        words, negatives = read_words_per_photo(ctx, vocabulary), read_negatives(ctx)
         field, sam = _answer(ctx, "field"), _answer(ctx, "sam")
-        settings = LabelSettings(min_score=_answer(ctx, "min_score"))
+        settings = LabelSettings(min_score=read_min_score(ctx) or Thresholds())
+        settings.min_score.by_class(vocabulary.classes)  # before models are loaded
         proposals = read_proposals(ctx)
         if ctx.params.get("fetch_weights"):
             yield Progress(0, 1, f"fetching the weights of {sam}")
@@ -185,7 +191,8 @@ class Label(SteppedOperator):
         yield Progress(0, 1, "loading the models")
         labeler = load_labeler(_device(), clip=_answer(ctx, "clip"), sam=sam, proposals=proposals)
         folder = ctx.params.get("run_folder") or default_run_folder(ctx.dataset, field)
-        work = label_dataset(samples, labeler, vocabulary, field, Path(folder).expanduser(), settings, words)
+        path = Path(folder).expanduser()
+        work = label_dataset(samples, labeler, vocabulary, field, path, settings, words, negatives)
         report = yield from work
         failed = f"; {len(report.failures)} photos could not be labelled" if report.failures else ""
         return {
@@ -195,7 +202,7 @@ class Label(SteppedOperator):
             "masks": report.push.detections,
             "decided": report.push.decided,
             "failures": [{"photo": photo, "reason": reason} for photo, reason in report.failures[:100]],
-            "run": str(Path(folder).expanduser()),
+            "run": str(path),
         }
 
     def resolve_output(self, ctx: Any) -> types.Property:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError
+from gem_label.labeling import Thresholds, add_negatives
+from gem_label.labeling.negatives import Wanted
 from gem_label.review.fields import run_of
 from gem_label.review.progress import Progress
-from gem_label.review.relabeling import LabelChange, preview_labels, relabel_dataset
+from gem_label.review.relabeling import LabelChange, field_thresholds, preview_labels, relabel_dataset
 from gem_label.runs import Run
 from gem_label.vocabulary import Vocabulary
 
@@ -22,10 +25,14 @@ from .decide import required_field
 from .encoders import text_encoder
 from .forms import (
     add_mask_field,
+    add_min_score,
+    add_negative_words,
     add_words,
     has_words,
     photos_selected,
     problem,
+    read_min_score,
+    read_negatives,
     read_words,
     read_words_per_photo,
     titled,
@@ -62,57 +69,71 @@ class Relabel(SteppedOperator):
                 problem(form, "no_run", str(error))
                 return titled(form, "Relabel with other words", "Relabel")
             add_words(form, ctx, default=words_as_text(run.vocabulary))
+            add_negative_words(form, ctx, default_negatives(run), run.vocabulary.negatives)
             if run.manifest["labeling"]["words_per_image"] and not ctx.params.get("words_field"):
                 text = (
                     "The run was made with words per photo, which it does not keep: choose their field again."
                 )
                 form.view("words_again", types.Warning(label=text))
+            add_min_score(form, ctx, self._thresholds(ctx, field, run), lambda: self._words(ctx, run).classes)
             if not any(each.invalid for each in form.properties.values()):
                 self._preview(form, ctx, field, run)
-            form.float(
-                "min_score",
-                default=run.label_settings.min_score,
-                min=0,
-                max=1,
-                label="Score a label must have",
-                description="The probability of the class",
-            )
         return titled(form, "Relabel with other words", "Relabel")
+
+    def _words(self, ctx: Any, run: Run) -> Vocabulary:
+        """The words of the form, which begins with those of the run."""
+        return read_words(ctx) if has_words(ctx) else replace(run.vocabulary, negatives=())
+
+    def _negatives(self, ctx: Any, run: Run) -> Wanted:
+        """The negative words of the form, which begins with those of the run."""
+        default = default_negatives(run)
+        is_own = ctx.params.get("negatives", default) == "words"
+        if is_own and "negative_words" not in ctx.params:
+            return list(run.vocabulary.negatives)
+        return read_negatives(ctx, default)
+
+    def _thresholds(self, ctx: Any, field: str, run: Run) -> Thresholds:
+        try:
+            classes = self._words(ctx, run).classes
+        except GemLabelError:  # the words' own field says so
+            classes = run.vocabulary.classes
+        return field_thresholds(ctx.dataset, field, classes)
 
     def _preview(self, form: types.Object, ctx: Any, field: str, run: Run) -> None:
         try:
-            vocabulary = read_words(ctx) if has_words(ctx) else run.vocabulary
-            changes = self._changes(ctx, field, run, vocabulary)
+            changes = self._changes(ctx, field, run)
         except GemLabelError as error:
             problem(form, "no_preview", str(error))
             return
         form.md(preview_text(changes), name="preview")
 
-    def _changes(self, ctx: Any, field: str, run: Run, vocabulary: Vocabulary) -> list[LabelChange]:
+    def _changes(self, ctx: Any, field: str, run: Run) -> list[LabelChange]:
         photos = ctx.dataset.select(ctx.selected) if photos_selected(ctx) else ctx.view
         paths = photos[:PREVIEW_PHOTOS].values("filepath")
-        settings = run.label_settings
-        if ctx.params.get("min_score") is not None:
-            settings = replace(settings, min_score=ctx.params["min_score"])
-        text = text_encoder(run).encode(vocabulary.phrases)
+        vocabulary = self._words(ctx, run)
+        negatives = self._negatives(ctx, run)
         words = read_words_per_photo(ctx, vocabulary)
-        return preview_labels(ctx.dataset, field, paths, vocabulary, text, settings, words)
+        return preview_labels(
+            ctx.dataset, field, paths, vocabulary, text_encoder(run), negatives, read_min_score(ctx), words
+        )
 
     def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
         """Encode the words, relabel the run, bring the labels into the dataset."""
         field = required_field(ctx)
         run = run_of(ctx.dataset, field)
-        vocabulary = read_words(ctx)
+        vocabulary, negatives, min_score = read_words(ctx), read_negatives(ctx), read_min_score(ctx)
         words = read_words_per_photo(ctx, vocabulary)
-        yield Progress(0, 3, "encoding the words")
-        text = text_encoder(run).encode(vocabulary.phrases)
+        yield Progress(0, 3, "loading the text encoder")
         report = yield from relabel_dataset(
-            ctx.dataset, field, vocabulary, text, ctx.params.get("min_score"), words
+            ctx.dataset, field, vocabulary, text_encoder(run), negatives, min_score, words
         )
+        hidden = f" and {report.less_likely} less likely ones" if report.less_likely else ""
         stay = f"; {report.decided} decided masks stay as they are" if report.decided else ""
         return {
-            "message": f"{report.detections} masks in {field!r} with {len(vocabulary.classes)} words{stay}",
+            "message": f"{report.detections} masks{hidden} in {report.field!r} with {len(vocabulary.classes)} "
+            f"words{stay}",
             "masks": report.detections,
+            "less_likely": report.less_likely,
             "decided": report.decided,
         }
 
@@ -123,20 +144,34 @@ class Relabel(SteppedOperator):
         return types.Property(form)
 
 
+def default_negatives(run: Run) -> str:
+    """What the form begins with, so that it gives the words that the run has: "auto", "none" or "words"."""
+    try:
+        encoder = text_encoder(run)
+    except GemLabelError:  # the preview says so
+        return "auto"
+    plain = replace(run.vocabulary, negatives=())
+    chosen = add_negatives(plain, encoder.encode, "auto", encoder.known_words)
+    if chosen.negatives == run.vocabulary.negatives:
+        return "auto"
+    return "words" if run.vocabulary.negatives else "none"
+
+
 def words_as_text(vocabulary: Vocabulary) -> str:
-    """A vocabulary as one types it."""
-    plain = [
-        name
-        for name, phrases in zip(vocabulary.classes, vocabulary.phrasings, strict=True)
-        if phrases == (name,)
-    ]
-    mapped = [
-        f"{', '.join(phrases)} => {name}"
-        for name, phrases in zip(vocabulary.classes, vocabulary.phrasings, strict=True)
-        if phrases != (name,)
-    ]
-    quoted = ", ".join(f'"{name}"' if "," in name else name for name in plain)
-    return "\n".join([*([quoted] if plain else []), *mapped])
+    """A vocabulary as one types it: plain classes in a line, the others on lines of their own."""
+    plain, lines = [], []
+    entries = zip_longest(vocabulary.classes, vocabulary.phrasings, vocabulary.own_negatives, fillvalue=())
+    for name, phrases, against in entries:
+        words = _listed(phrases) if phrases == (name,) else f"{_listed(phrases)} => {name}"
+        if phrases == (name,) and not against:
+            plain.append(words)
+        else:
+            lines.append(f"{words} ! {_listed(against)}" if against else words)
+    return "\n".join([*([", ".join(plain)] if plain else []), *lines])
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f'"{word}"' if "," in word else word for word in words)
 
 
 def preview_text(changes: list[LabelChange]) -> str:
