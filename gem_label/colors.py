@@ -10,10 +10,10 @@ import numpy as np
 
 Color = tuple[int, int, int]
 
-# As far apart in CIELAB as 23 colors get that are neither dark, white nor gray, in the order of their hues.
+# At least 30 apart in CIELAB, neither dark, white nor gray, in the order of their hues.
 PALETTE: Final = (
     *(0xFF0078, 0xFF8796, 0xC31E2D, 0xFF0000, 0xFF8700, 0x965A0F, 0xFFD278, 0xFFE10F),
-    *(0x788700, 0xB4F000, 0xB4F096, 0x00A500, 0x00FF00, 0x00783C, 0x00FFA5, 0x00E1D2),
+    *(0x788700, 0xB4F000, 0xB4F096, 0x009600, 0x28E628, 0x00783C, 0x00FFA5, 0x00E1D2),
     *(0x00B4FF, 0x0078FF, 0xC3A5FF, 0x782DFF, 0x964BD2, 0xFF00FF, 0xA53C87),
 )
 SHADES = 3

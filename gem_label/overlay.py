@@ -23,7 +23,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # Pictures are for looking at: larger photos shrink to the one, words on smaller ones need the other.
 LONG_SIDE, LEAST_LONG_SIDE = 1280, 1024
-FILL = 0.3  # of the class color; the rest is the photo
+FILL = 0.27  # of the class color; the rest is the photo
 REACH = 0.2  # longest leader line as a share of the long side; beyond it a number is easier to follow
 DARK = (16, 16, 16)
 

@@ -41,7 +41,7 @@ def label_folder(settings: dict[str, Any]) -> Path:
     labeler = Labeler(clip, sam, FastSettings(**settings["proposals"]))
 
     # photo by photo: SAM's masks, GEM's features pooled under them, the words that match best
-    job = labeler.job(vocabulary, LabelSettings(**settings["labels"]))
+    job = labeler.job(vocabulary, LabelSettings(**settings["labels"]), negatives=settings["negatives"])
     with labeler.start_run(out / "run", job) as writer:
         engine = LocalEngine(workers_for(labeler.device))
         report = engine.run(writer.register(list_images([settings["photos"]])), labeler, job, writer)

@@ -30,7 +30,7 @@ from gem_label.runs import open_run
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     [], ["label"], ["relabel"], ["search"], ["export"], ["push"], ["review"],
-    ["models"], ["models", "list"], ["models", "pull"], ["bench"], ["doctor"], ["demo"],
+    ["models"], ["models", "list"], ["models", "pull"], ["bench"], ["doctor"], ["demo"], ["eval", "labels"],
 )  # fmt: skip
 QUICK = ["--proposals", "exact", "--points-per-side", "3", "--device", "cpu"]
 

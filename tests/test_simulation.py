@@ -235,7 +235,7 @@ def test_kept_masks_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def proposals(truth: MaskSet, rng: np.random.Generator) -> MaskSet:
-    """What SAM does to a scene: each thing, tight and loose, its halves, a spot on it, pairs, and masks of nothing."""
+    """What SAM finds in a scene: each thing, tight and loose, its halves, a spot on it, pairs, masks of nothing."""
     things, found = list(truth), []
     for number, thing in enumerate(things):
         y, x = np.nonzero(thing)

@@ -151,7 +151,7 @@ def note_negatives(vocabulary: Vocabulary, wanted: Wanted) -> None:
     """Say on stderr when no negative words take part although they were not ruled out."""
     if wanted == "auto" and not vocabulary.negatives:
         print(
-            "note: the classes cover the scene themselves, so no negative words take part (--negatives N for some)",
+            "note: no negative words take part: the classes cover the scene, or all that the model knows",
             file=sys.stderr,
         )
 

@@ -21,7 +21,7 @@ from gem_label.review.decision_log import (
     now,
     record,
 )
-from gem_label.review.fields import check_mask_field
+from gem_label.review.fields import check_mask_field, main_field
 from gem_label.review.less_likely import settle, unsettle
 from gem_label.review.merge import DECIDED_TAGS
 from gem_label.review.selection import TAGS, Expression, Selection, aggregate_masks
@@ -66,9 +66,10 @@ def decide(
         new = {"$map": {"input": masks, "as": "mask", "in": changed}}
     apply_log(dataset, field, decision.id, ["ids"], new)
     settle(dataset, field, decided_samples(decision.id))
-    if label is not None and label not in dataset.classes.get(field, [label]):
-        dataset.classes[field] = [*dataset.classes[field], label]
-        dataset.save()
+    for name in {field, main_field(dataset, field)}:
+        if label is not None and label not in dataset.classes.get(name, [label]):
+            dataset.classes[name] = [*dataset.classes[name], label]
+            dataset.save()
     dataset.reload()  # samples that this process holds show the decision
     return decision
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gem_label.review.database import load_fiftyone
+from gem_label.review.decision_log import declare_attributes
 from gem_label.review.fields import declare_mask_field, less_likely_field, main_field
 from gem_label.review.selection import STATE, Expression
 
@@ -43,6 +44,7 @@ def settle(dataset: Any, field: str, samples: Sequence[Any]) -> None:
     """
     main = main_field(dataset, field)
     if main != field:
+        declare_attributes(dataset, main)
         move_masks(dataset, field, main, {"$in": [STATE, ["accepted", "renamed"]]}, samples)
 
 
