@@ -217,7 +217,10 @@ def test_relabel_is_label_with_the_new_words(
 def test_search_ranks_the_masks_of_a_run_by_text(run: Run, labeler: Labeler) -> None:
     query = text_encoder_of(run).encode(["a rocket"])[0]
     hits = search_run(run, query, top=5)
-    vectors = [np.array(row["embedding"], np.float32) * row["embedding_scale"] / 127 for row in rows_of(run)]
+    vectors = [
+        np.frombuffer(row["embedding"], np.int8) * np.float32(row["embedding_scale"] / 127)
+        for row in rows_of(run)
+    ]
     every = np.sort(np.array(vectors) @ query)[::-1]
     assert np.allclose([hit.similarity for hit in hits], every[:5], atol=1e-6)
 

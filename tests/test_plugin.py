@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fiftyone_fixture import fiftyone_db
 from review_dataset import FIELD, WORDS, demo_run
@@ -18,8 +20,8 @@ __all__ = ["fiftyone_db"]
 
 URI = "@gem-label/gem-label/"
 OPERATORS = (
-    "label", "relabel", "search_masks", "evaluate_points", "evaluate_labels", "accept", "reject", "rename", "merge", "delete", "undo",
-    "export_coco", "import_annotations", "open_review_desk", "review_desk",
+    "label", "relabel", "search_masks", "evaluate_points", "evaluate_labels", "accept", "reject", "rename",
+    "merge", "delete", "undo", "export_coco", "import_annotations", "open_review_desk", "review_desk",
 )  # fmt: skip
 
 
@@ -294,6 +296,169 @@ def test_a_field_without_its_run_is_told(dataset: Any, tmp_path: Path) -> None:
     assert tags(dataset)["accepted"] > 0
 
 
+def test_negative_words_and_thresholds_of_relabel(dataset: Any, tmp_path: Path) -> None:
+    from gem_label.runs import open_run
+
+    def vocabulary() -> Any:
+        return open_run(tmp_path / "run").vocabulary
+
+    form = form_of("relabel", dataset)
+    # it begins with what the run has: no negative words, all scores
+    assert (form["negatives"]["default"], form["min_score"]["default"]) == ("none", "0")
+    assert "probability that the label is right" in str(form["min_score"]["view"])
+    execute("relabel", dataset, words="cat, horse, pizza")
+    assert len(vocabulary().negatives) > 100
+    form = form_of("relabel", dataset)
+    assert form["negatives"]["default"] == "auto"
+    assert "0 masks change" in form["preview"]["default"]
+    execute("relabel", dataset, words="cat, pizza", negatives="number", negative_count=7)
+    assert len(vocabulary().negatives) == 7
+    execute("relabel", dataset, words="cat, pizza", negatives="words", negative_words="bicycle, rose")
+    assert vocabulary().negatives == ("bicycle", "rose")
+    form = form_of("relabel", dataset)
+    assert form["negatives"]["default"] == "words"
+    assert form["negative_words"]["default"] == "bicycle, rose"
+    assert "0 masks change" in form["preview"]["default"]
+    execute("relabel", dataset, words="cat, pizza", negatives="none")
+    assert vocabulary().negatives == ()
+    for params, problem in (
+        ({"min_score": "high"}, "cannot read 'high'"),
+        ({"min_score": "2"}, "between 0 and 1"),
+        ({"min_score": "0.5, zebra=0.2"}, "not among the classes"),
+        ({"negatives": "words", "negative_words": " "}, "give negative words"),
+    ):
+        for name in ("label", "relabel"):
+            field = "min_score" if "min_score" in params else "negative_words"
+            assert problem in invalid(form_of(name, dataset, words="cat, pizza", **params))[field]
+            with pytest.raises(Exception, match=problem):
+                execute(name, dataset, words="cat, pizza", **params)
+    execute("relabel", dataset, words="cat, pizza", min_score="0.1, cat=1")
+    assert set(labels(dataset)) == {"pizza"}
+    # thresholds stay, without those of classes that are gone
+    assert form_of("relabel", dataset)["min_score"]["default"] == "0.1, cat=1"
+    assert form_of("relabel", dataset, words="horse, pizza")["min_score"]["default"] == "0.1"
+    execute("relabel", dataset, words="horse, pizza")
+    assert open_run(tmp_path / "run").label_settings.min_score.default == 0.1
+    execute("relabel", dataset, words="horse, pizza", min_score=0.25)  # from Python
+    assert open_run(tmp_path / "run").label_settings.min_score.default == 0.25
+
+
+def test_the_words_of_a_run_are_what_one_types(plugin: Any) -> None:
+    import fiftyone.operators as foo
+
+    from gem_label.vocabulary import Vocabulary
+
+    relabel = sys.modules[type(foo.get_operator(URI + "relabel")).__module__]
+    text = 'tent, rose\ncat, kitten => cat ! cat statue\n"tench, Tinca" => tench\ndog ! toy dog, hot dog'
+    parsed = Vocabulary.parse(text)
+    assert Vocabulary.parse(relabel.words_as_text(parsed)).to_dict() == parsed.to_dict()
+
+
+# --- less likely labels and the desk -------------------------------------------------------------------------------
+
+
+class DeskSession:
+    """The panel's events as the App sends them; `state` is what it keeps, `messages` what the last event asks for."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset, self.state = dataset, {}
+        self.messages: list[tuple[str, dict[str, Any]]] = []
+        self.send("on_load")
+
+    def send(self, method: str, view: Any = None, selected: Any = (), **params: Any) -> None:
+        import fiftyone.operators.executor as executor
+
+        request = request_of(self.dataset if view is None else view, selected=list(selected))
+        panel = {"panel_id": "desk", "panel_state": dict(self.state), "__method__": method}
+        request |= {"params": panel | params}
+        result = asyncio.run(executor.execute_or_delegate_operator(URI + "review_desk", request))
+        result.raise_exceptions()
+        self.messages = [(message.operator_uri, message.params) for message in result.executor._requests]
+        for uri, given in self.messages:
+            if uri == "patch_panel_state":
+                self.state |= given["state"]
+
+    def asked(self, uri: str) -> dict[str, Any]:
+        return next(params for name, params in self.messages if name == uri)
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What the panel looks like, by name."""
+        return self.asked("show_panel_output")["output"]["type"]["properties"]
+
+
+def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: Path) -> None:
+    from gem_label.review import push_run
+    from gem_label.runs import open_run
+
+    hidden = f"{FIELD}_less_likely"
+    desk = DeskSession(dataset)
+    assert "less_likely" not in desk.shown
+    median = float(np.median(dataset.values(f"{FIELD}.detections.confidence", unwind=True)))
+    push_run(open_run(tmp_path / "run"), dataset.name, min_score=median, hidden_from=0.0)
+    dataset.reload()
+    desk.send("on_load")
+    assert "field" not in desk.shown  # one field of labels
+    assert "of 12 masks decided" in desk.shown["progress"]["default"]
+    button = desk.shown["less_likely"]["type"]["properties"]["toggle"]["view"]
+    assert button["label"] == "Show 12 less likely labels"
+    desk.send("change_tab", value="queue")
+    desk.send("open_queue")
+    assert len(dataset.view()._build(dataset, desk.asked("set_view")["view"])) == 12
+
+    desk.send("toggle_less_likely")
+    assert desk.asked("set_active_fields")["fields"] == [hidden]
+    view = dataset.view()._build(dataset, desk.asked("set_view")["view"])
+    assert view.count(f"{hidden}.detections") == 12
+    assert "0 of 12 less likely masks decided" in desk.shown["progress"]["default"]
+    desk.send("open_form", operator="rename")
+    assert desk.asked("prompt_user_for_operation")["params"] == {"field": hidden}
+    desk.send("open_queue")
+    patches = dataset.view()._build(dataset, desk.asked("set_view")["view"])
+    some = patches.limit(2).values("id")
+    desk.send("accept_selected", view=patches, selected=some)
+    dataset.reload()
+    assert dataset.count(f"{FIELD}.detections") == 14
+    assert "0 of 10 less likely masks decided" in desk.shown["progress"]["default"]
+    desk.send("reject_selected", view=patches, selected=patches.skip(2).limit(1).values("id"))
+    assert "1 of 10 less likely masks decided" in desk.shown["progress"]["default"]
+
+    desk.send("toggle_less_likely")
+    assert desk.asked("set_active_fields")["fields"] == [FIELD]
+    assert "clear_view" in [uri for uri, _ in desk.messages]
+    assert "2 of 14 masks decided" in desk.shown["progress"]["default"]
+    # undo takes the last decisions back, whichever field they are about
+    desk.send("undo_last")
+    assert "undone: reject 1 mask" in desk.asked("notify")["message"]
+    desk.send("undo_last")
+    dataset.reload()
+    assert (dataset.count(f"{FIELD}.detections"), dataset.count(f"{hidden}.detections")) == (12, 12)
+    desk.send("undo_last")
+    assert "nothing to undo" in desk.asked("notify")["message"]
+
+
+def test_relabel_keeps_likely_and_less_likely_apart(dataset: Any) -> None:
+    hidden = f"{FIELD}_less_likely"
+    scores = sorted(dataset.values(f"{FIELD}.detections.confidence", unwind=True))
+    _, messages = execute(
+        "relabel", dataset, words="cat, horse, pizza", negatives="none", min_score=str(scores[12])
+    )
+    assert "12 masks and 12 less likely ones in 'gem_label'" in told(messages)
+    dataset.reload()
+    assert dataset.count(f"{hidden}.detections") == 12
+    # from the field of the less likely ones it is the same run, and decisions stay
+    execute("accept", dataset, field=hidden, labels=["cat"])
+    dataset.reload()
+    accepted = dataset.count_label_tags()["accepted"]
+    assert accepted == dataset.count(f"{FIELD}.detections") - 12 > 0
+    _, messages = execute(
+        "relabel", dataset, field=hidden, words="cat, horse, pizza", negatives="none", min_score="0"
+    )
+    assert (
+        told(messages) == f"24 masks in 'gem_label' with 3 words; {accepted} decided masks stay as they are"
+    )
+
+
 # --- files and points ----------------------------------------------------------------------------------------------
 
 
@@ -348,6 +513,32 @@ def test_evaluate_points(dataset: Any, tmp_path: Path) -> None:
     execute("reject", dataset, labels=["cat"])
     _, messages = execute("evaluate_points", dataset)
     assert "p-mIoU 1.000" not in told(messages)
+
+
+def test_labels_are_measured_against_ground_truth(dataset: Any) -> None:
+    form = form_of("evaluate_labels", dataset)
+    assert "no ground truth" in invalid(form)["no_truth"]
+    with pytest.raises(Exception, match="no ground truth"):
+        execute("evaluate_labels", dataset)
+    dataset.clone_sample_field(FIELD, "people_drew")
+    dataset.rename_sample_field("people_drew", "ground_truth")
+    cats = labels(dataset)["cat"]
+    execute("rename", dataset, field="ground_truth", labels=["cat"], label="horse")
+    form = form_of("evaluate_labels", dataset)
+    assert form["truth_field"]["default"] == "ground_truth"
+    assert invalid(form) == {}
+    _, messages = execute("evaluate_labels", dataset)
+    result = next(params for uri, params in messages if uri == "show_output")["results"]
+    assert result["precision"] == pytest.approx((24 - cats) / 24)
+    assert told(messages).startswith(f"precision {100 * (24 - cats) / 24:.1f}%, recall ")
+    assert f"| wrong word | {cats} |" in result["summary"]
+    assert f"| cat | horse | {cats} |" in result["summary"]
+    rows = {row["label"]: row for row in result["per_class"]}
+    assert rows["cat"]["instances"] == 0
+    assert (rows["pizza"]["precision"], rows["pizza"]["recall"]) == ("100.0%", "100.0%")
+    from gem_label.labeling import Thresholds
+
+    Thresholds.parse(result["min_score"]).by_class(WORDS)
 
 
 # --- delegation and Python -----------------------------------------------------------------------------------------

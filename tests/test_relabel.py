@@ -100,7 +100,9 @@ def test_search_finds_the_likest_masks(tmp_path: Path) -> None:
     query = text_of(THINGS)[:2]
     rows = rows_of(run)
     scales = np.array([row["embedding_scale"] for row in rows], np.float32) / 127
-    similarity = scales[:, None] * np.array([row["embedding"] for row in rows], np.float32) @ query.T
+    similarity = (
+        scales[:, None] * np.stack([np.frombuffer(row["embedding"], np.int8) for row in rows]) @ query.T
+    )
     for embedding, best in ((query[0], similarity[:, 0]), (query, similarity.max(axis=1))):
         hits = search_run(run, embedding, top=10)
         expected = [rows[i]["mask_id"] for i in np.argsort(-best, kind="stable")[:10]]

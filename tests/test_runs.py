@@ -93,9 +93,11 @@ def test_the_parquet_files_stand_on_their_own(tmp_path: Path) -> None:
     assert "sky" not in set(table["label"].to_pylist())
     assert masks.surrounds is not None
     for name, vectors in (("embedding", masks.embeddings), ("surround", masks.surrounds)):
-        assert str(table.schema.field(name).type).startswith("fixed_size_list<element: int8")
+        assert str(table.schema.field(name).type) == f"fixed_size_binary[{DIM}]"
         assert vectors is not None
-        assert np.allclose(np.array(row[name]) * np.float32(row[f"{name}_scale"] / 127), vectors[0])
+        assert np.allclose(
+            np.frombuffer(row[name], np.int8) * np.float32(row[f"{name}_scale"] / 127), vectors[0]
+        )
     assert set(table["selected"].to_pylist()) == {True, False}
 
 

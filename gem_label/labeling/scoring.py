@@ -245,15 +245,15 @@ def _inside(
     """The most probable classes inside masks, at least `RESCORED` of them, with their probabilities as scores."""
     n, c, b = len(vectors), len(vocabulary.classes), len(vocabulary.background)
     odds, total = _softmax_parts(vectors, text, vocabulary, logit_scale * model.temperature, allowed, model)
-    rivals = odds[:, c:] / total
-    strongest = rivals[:, :b].max(axis=1, initial=0.0)  # among the background words
+    strongest = odds[:, c : c + b].max(axis=1, initial=0.0)  # of the background words
     if allowed is not None:
         odds[:, :c][~allowed] = -1.0  # below every class that takes part
     top_classes, top_scores = _largest(odds[:, :c], min(max(top_k, RESCORED), c))
-    top_scores /= total  # a whole vocabulary need not be divided for the few that are stored
-    most = -np.partition(-rivals, 1, axis=1)[:, :2] if rivals.shape[1] > 2 else rivals
-    winners = np.sort(np.hstack([np.zeros((n, 2), np.float32), top_scores[:, :2], most]), axis=1)
+    _, rivals = _largest(odds[:, c:], min(2, odds.shape[1] - c))
     background = (top_scores[:, 0] < strongest) | (top_scores[:, 0] < 0)
+    # a whole vocabulary need not be divided for the few that are stored
+    winners = np.sort(np.hstack([np.zeros((n, 2), np.float32), top_scores[:, :2], rivals]), axis=1) / total
+    top_scores /= total
     return MaskLabels(
         classes=vocabulary.classes,
         top_classes=np.where(top_scores < 0, -1, top_classes).astype(np.int32),

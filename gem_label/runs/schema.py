@@ -60,7 +60,8 @@ def mask_schema(embedding_dim: int, surround: bool = True) -> pa.Schema:
 
     mask_id is "<image_id>#<index>"; bbox is x, y, width, height in pixels; point is the x, y of the prompt.
     overlap_with are the indices of earlier masks of the photo that the mask overlaps, overlap_share how much of the
-    smaller of both lies in the other, in steps of 1/255. Vectors are int8 with a scale (`gem_label.quantization`).
+    smaller of both lies in the other, in steps of 1/255. Vectors are d signed bytes with a scale
+    (`gem_label.quantization`); as lists of integers, parquet would keep four bytes for each.
 
     Args:
         embedding_dim: d.
@@ -90,7 +91,7 @@ def mask_schema(embedding_dim: int, surround: bool = True) -> pa.Schema:
         "overlap_share": pa.list_(pa.uint8()),
     }
     if surround:
-        vector = _vector(pa.int8(), embedding_dim)
+        vector = pa.binary(embedding_dim)
         columns |= {"embedding": vector, "embedding_scale": pa.float16()}
         columns |= {"surround": vector, "surround_scale": pa.float16()}
     else:
@@ -143,7 +144,9 @@ def vector_columns(
 ) -> dict[str, pa.Array]:
     """The columns `name` and `name`_scale of (N, d) vectors; None: zeros of this shape."""
     codes, scales = quantize(np.zeros(shape, np.float32) if vectors is None else vectors)
-    return {name: _vectors(codes), f"{name}_scale": pa.array(scales)}
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(codes))]
+    rows = pa.FixedSizeBinaryArray.from_buffers(pa.binary(shape[1]), len(codes), buffers)
+    return {name: rows, f"{name}_scale": pa.array(scales)}
 
 
 def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embedding_dim: int) -> pa.Table:
@@ -185,7 +188,9 @@ def relabelled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: S
         start = np.repeat(np.cumsum([0, *masks])[:-1], masks)
         local = replace(overlaps, first=overlaps.first - start[overlaps.second].astype(np.int32))
         columns |= overlap_columns(local, len(table))
-    schema = mask_schema(table.schema.field("embedding").type.list_size, "surround" in columns)
+    vector = table.schema.field("embedding").type
+    surround = "surround" in columns
+    schema = mask_schema(vector.byte_width if surround else vector.list_size, surround)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
@@ -220,10 +225,12 @@ def table_evidence(table: pa.Table, photos: Sequence[PhotoRecord]) -> Evidence:
 
 def table_vectors(table: pa.Table, name: str) -> NDArray[np.float32]:
     """(N, d) float32 from a column of vectors: "embedding" or "surround"."""
-    values = fixed_rows(table[name])
+    column = table[name]
     if f"{name}_scale" not in table.column_names:
-        return values.astype(np.float32)  # float16, as format 1 has them
-    return dequantize(values, table[f"{name}_scale"].to_numpy())
+        return fixed_rows(column).astype(np.float32)  # float16, as format 1 has them
+    d, rows = column.type.byte_width, column.combine_chunks()
+    codes = np.frombuffer(rows.buffers()[1], np.int8, len(rows) * d, rows.offset * d).reshape(len(rows), d)
+    return dequantize(codes, table[f"{name}_scale"].to_numpy())
 
 
 def table_overlaps(table: pa.Table) -> Overlaps | None:
@@ -362,7 +369,7 @@ class ShardWriter:
             file,
             schema,
             # half-precision embeddings are noise to a compressor, integers are not
-            compression=dict.fromkeys(schema.names, "zstd") | ({} if surround else {"embedding": "none"}),
+            compression="zstd" if surround else dict.fromkeys(schema.names, "zstd") | {"embedding": "none"},
             # a dictionary of vectors would only cost time
             use_dictionary=["image", "image_id", "label", "top_labels.list.element"],
             write_statistics=["image_number", "score", "kept", "label"],

@@ -11,6 +11,7 @@ from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import Thresholds
+from gem_label.labeling.negatives import NEGATIVES as DEFAULT_NEGATIVES
 from gem_label.labeling.negatives import Wanted
 from gem_label.review.fields import mask_fields
 from gem_label.review.labeling import dataset_words, word_fields, words_of_field
@@ -221,12 +222,12 @@ def add_negative_words(
         default=default,
         label="Negative words",
         description="Common words that compete with the classes and never become a label, so that other things get "
-        "none. Automatic: 256 of a lexicon, or none where the classes cover all of a scene",
+        f"none. Automatic: {DEFAULT_NEGATIVES} of a lexicon, or none where the classes cover all of a scene",
         view=choices,
     )
     source = ctx.params.get("negatives", default)
     if source == "number":
-        form.int("negative_count", default=256, min=0, max=1500, label="How many negative words")
+        form.int("negative_count", default=DEFAULT_NEGATIVES, min=0, label="How many negative words")
     elif source == "words":
         form.str(
             "negative_words",
@@ -241,11 +242,10 @@ def add_negative_words(
 
 
 def read_negatives(ctx: Any, default: str = "auto") -> Wanted:
-    """The negative words that a form's answers, or a call from Python, give.
+    """The negative words that a form's answers give.
 
     Args:
-        ctx: the context, with `negatives` (one of `NEGATIVES`, a number, or a list of words), `negative_count` and
-            `negative_words`.
+        ctx: the context, with `negatives`, one of `NEGATIVES`, and `negative_count` or `negative_words`.
         default: what counts where `negatives` is not given.
 
     Raises:
@@ -253,18 +253,10 @@ def read_negatives(ctx: Any, default: str = "auto") -> Wanted:
     """
     given = ctx.params.get("negatives", default)
     if given == "number":
-        given = int(ctx.params.get("negative_count", 256))
-    elif given == "words":
-        given = ctx.params.get("negative_words") or ""
-    elif isinstance(given, str):
-        if given not in NEGATIVES:
-            raise UsageError(f"negatives: auto, none, a number or a list of words, not {given!r}")
+        return int(ctx.params.get("negative_count", DEFAULT_NEGATIVES))
+    if given != "words":
         return "none" if given == "none" else "auto"
-    if isinstance(given, int):
-        if given < 0:
-            raise UsageError(f"negatives: a number of words is not negative, unlike {given}")
-        return given
-    words = split_words(given.replace("\n", ",")) if isinstance(given, str) else list(given)
+    words = split_words((ctx.params.get("negative_words") or "").replace("\n", ","))
     if not words:
         raise UsageError("give negative words, or choose none")
     return words
@@ -281,14 +273,16 @@ def add_min_score(
         default: what the field begins with.
         classes: gives the classes, to check the names.
     """
-    form.str(
+    given = ctx.params.get("min_score")
+    ask = form.float if isinstance(given, int | float) else form.str  # Python may give a number
+    ask(
         "min_score",
-        default=str(default),
+        default=str(default) if ask == form.str else given,
         label="Score a label must have",
         description="The estimated probability that the label is right, 0 to 1; 0.5, cat=0.4 for single classes",
     )
-    if ctx.params.get("min_score") not in (None, ""):
-        refuse(form, "min_score", lambda: Thresholds.of(ctx.params["min_score"]).by_class(classes()))
+    if given not in (None, ""):
+        refuse(form, "min_score", lambda: Thresholds.of(given).by_class(classes()))
 
 
 def read_min_score(ctx: Any) -> Thresholds | None:

@@ -10,7 +10,6 @@ from fiftyone.operators import types
 
 from gem_label.evaluation.labels import LabelReport
 from gem_label.evaluation.labels.curves import ThresholdPoint
-from gem_label.evaluation.results import percent
 from gem_label.review.fields import main_field
 from gem_label.review.measuring import Measurement, measure_labels, truth_fields
 from gem_label.review.progress import Progress
@@ -157,6 +156,11 @@ def class_rows(report: LabelReport) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1] as one reads it; "-" for None."""
+    return "-" if share is None else f"{100 * share:.1f}%"
 
 
 def _point(point: ThresholdPoint | None) -> str:
