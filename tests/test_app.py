@@ -26,7 +26,7 @@ __all__ = ["fiftyone_db"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WORDS = ("bicycle", "dartboard", "rose", "tent", "chair", "monkey", "onion", "peach")
-FIELD = "gem_label"
+FIELD, HIDDEN = "gem_label", "gem_label_less_likely"
 PATIENCE = 120_000  # milliseconds; a CI machine may do three other things at the same time
 
 
@@ -75,7 +75,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def dataset(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
-    """Two demo scenes, not labelled yet."""
+    """Two demo scenes, not labeled yet."""
     import fiftyone as fo
 
     dataset = fo.Dataset("scenes", persistent=True, overwrite=True)
@@ -135,6 +135,10 @@ class Desk:
         expect(ticks).to_have_count(len(words), timeout=PATIENCE)
         assert {text.strip() for text in ticks.all_text_contents()} == words
 
+    def drawn(self, field: str) -> bool:
+        """Whether the sidebar has a field switched on."""
+        return self.page.locator(f"[data-cy=checkbox-{field}] input").is_checked()
+
     def select(self, place: int) -> None:
         """Tick a patch of the grid; its box is there while the mouse is over it."""
         patch = self.page.locator("[data-cy=looker]").nth(place)
@@ -153,10 +157,11 @@ class Desk:
         self.page.screenshot(path=self.pictures / f"review-{name}.jpg", type="jpeg", quality=72)
 
 
-def masks(dataset: Any) -> dict[str, Any]:
+def masks(dataset: Any, field: str = FIELD) -> dict[str, Any]:
     """What the database says, by detection id: label and tags."""
     dataset.reload()
-    return {d.id: (d.label, tuple(d.tags)) for sample in dataset for d in sample[FIELD].detections}
+    every = [d for sample in dataset if sample[field] for d in sample[field].detections]
+    return {d.id: (d.label, tuple(d.tags)) for d in every}
 
 
 @pytest.mark.slow
@@ -189,7 +194,7 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     words.scroll_into_view_if_needed()
     desk.picture("label")
     desk.submit("Label")
-    desk.sees(re.compile(r"2 photos labelled, \d+ masks"))
+    desk.sees(re.compile(r"2 photos labeled, \d+ masks"))
     desk.done()
     first = masks(dataset)
     assert {label for label, _ in first.values()} <= set(WORDS)
@@ -223,6 +228,28 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     rejected = {i: each for i, each in masks(dataset).items() if "rejected" in each[1]}
     assert {name for name, _ in rejected.values()} == {label}
     assert len(rejected) == int(go)
+
+    # labels below the threshold are hidden until they are asked for; an accepted one comes to the others
+    desk.press("Undo")
+    desk.sees(f"0 of {len(first)} masks decided")
+    desk.press("Show all")
+    assert not desk.drawn(HIDDEN)
+    hidden = masks(dataset, HIDDEN)
+    desk.press(re.compile(rf"Show {len(hidden)} less likely labels?"))
+    desk.sees(f"0 of {len(hidden)} less likely masks decided")
+    desk.filtered()
+    assert desk.drawn(HIDDEN)
+    desk.tab("Queue")
+    desk.press("Open the queue")
+    desk.sees(re.compile(rf"^{len(hidden)} patch"))
+    desk.select(0)
+    desk.picture("less-likely")
+    desk.press("Accept")
+    desk.sees(f"0 of {len(hidden) - 1} less likely masks decided")
+    desk.press("Hide the less likely labels")
+    desk.sees(f"1 of {len(first) + 1} masks decided")
+    assert not desk.drawn(HIDDEN)
+    assert masks(dataset).keys() > first.keys()
 
     # undo, then the queue: the least certain masks first; accepting moves it on
     desk.press("Undo")

@@ -159,7 +159,7 @@ def score_by_loops(
     p = probability((1 + model.contrast) * inside - model.contrast * around, model.temperature)
     p_s = probability(around, model.surround_temperature)
     whole, others, own = logits(photo)
-    highest = max([*whole.values(), *others, *(x for each in own.values() for x in each)])
+    highest = max([*whole.values(), *others, *(x for each in own.values() for x in each)], default=0.0)
     size = min(1.0, patches / model.enough_patches) ** model.size
     scores = {}
     for c in whole:

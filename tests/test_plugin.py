@@ -480,7 +480,7 @@ def test_export_and_import(dataset: Any, tmp_path: Path) -> None:
     out.write_text(json.dumps(content | {"categories": [{"id": 7, "name": "lynx"}]}))
     assert "there is no file" in invalid(form_of("import_annotations", dataset, path="/nowhere.json"))["path"]
     _, messages = execute("import_annotations", dataset, path=str(out))
-    assert "relabelled" in told(messages)
+    assert "relabeled" in told(messages)
     assert "lynx" in labels(dataset)
     with pytest.raises(Exception, match="there is no file"):
         execute("import_annotations", dataset, path="/nowhere.json")

@@ -101,8 +101,12 @@ def test_the_model_zoo(
     assert names <= set(foz.list_zoo_models())
     with pytest.raises(UsageError, match="give the words"):
         foz.load_zoo_model("gem-sam-demo")
-    model = foz.load_zoo_model("gem-sam-demo", classes="bicycle, rose", max_prompts=4)
+    asked = {"classes": "bicycle, rose", "max_prompts": 4}
+    model = foz.load_zoo_model("gem-sam-demo", **asked)
     assert isinstance(model, GemSamModel)
+    assert (model.min_score.default, len(model.vocabulary.negatives) > 100) == (0.35, True)
+    model = foz.load_zoo_model("gem-sam-demo", **asked, min_score="0, rose=0.01", negatives="none")
+    assert model.vocabulary.negatives == ()
     dataset = fo.Dataset("model zoo", overwrite=True)
     dataset.add_sample(fo.Sample(filepath=str(scene_paths()[0])))
     dataset.apply_model(model, "gem_sam")

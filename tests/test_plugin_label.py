@@ -1,4 +1,4 @@
-"""Labelling from the App with the real MobileSAM: the form, an interruption, going on delegated, a missing photo."""
+"""Labeling from the App with the real MobileSAM: the form, an interruption, going on delegated, a missing photo."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_label_interrupted_and_gone_on_with(
     run = open_run(folder)
     assert (run.manifest["counts"]["photos"], run.manifest["finished"]) == (1, False)
     assert not dataset.has_field("gem_label")
-    assert "There is a run with 1 labelled photos" in str(form_of("label", dataset, **params)["resumes"])
+    assert "There is a run with 1 labeled photos" in str(form_of("label", dataset, **params)["resumes"])
 
     # another process writes the run
     with RunLock(folder), pytest.raises(Exception, match="being written by another gem-label"):
@@ -117,7 +117,7 @@ def test_label_interrupted_and_gone_on_with(
     service.execute_operation(service.get(queued["id"]))
     done = service.get(queued["id"])
     assert done.run_state == "completed", done.result.error
-    assert (done.result.result["photos"], done.result.result["labelled_before"]) == (1, 1)
+    assert (done.result.result["photos"], done.result.result["labeled_before"]) == (1, 1)
     assert [failure["reason"] for failure in done.result.result["failures"]] == [
         "vanished: the file is not there any more"
     ]

@@ -97,7 +97,7 @@ def proposals(names: list[str | None]) -> list[Any]:
 def merged_twice(
     names: list[str | None], changes: dict[str, Any], later: list[str | None], **options: Any
 ) -> Any:
-    """Merge into an empty sample, let a reviewer change the first detection, merge the relabelled masks."""
+    """Merge into an empty sample, let a reviewer change the first detection, merge the relabeled masks."""
     first = merge_detections([], proposals(names), {"tags": []})
     for position, proposal in first.masks_needed.items():
         first.detections[position] |= {"bounding_box": list(proposal.bounding_box), "mask": b"x"}
@@ -162,7 +162,7 @@ def dataset_name(fiftyone_db: str, request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def labelled_photos() -> dict[str, Any]:
+def labeled_photos() -> dict[str, Any]:
     masks = mask_set(rectangles(4))
     return {
         "a.jpg": (masks, mask_labels(["cat", "dog", None, "cup"], [0.9, 0.8, 0.7, 0.25])),
@@ -172,8 +172,8 @@ def labelled_photos() -> dict[str, Any]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, labelled_photos: dict[str, Any]) -> Run:
-    return make_run(tmp_path / "run", labelled_photos)
+def run(tmp_path: Path, labeled_photos: dict[str, Any]) -> Run:
+    return make_run(tmp_path / "run", labeled_photos)
 
 
 def full_masks(detections: Any, masks: MaskSet) -> dict[str, NDArray[np.bool_]]:
@@ -262,14 +262,14 @@ def test_a_push_after_relabel_updates_labels_and_keeps_what_reviewers_did(
     )
     dataset.add_sample(other)
     text = np.zeros((3, DIMENSION), np.float32)
-    relabelled = relabel_run(run, Vocabulary.from_words(["bird", "car"], ["sky"]), text)
-    report = push_run(relabelled, dataset_name)
+    relabeled = relabel_run(run, Vocabulary.from_words(["bird", "car"], ["sky"]), text)
+    report = push_run(relabeled, dataset_name)
     assert report.decided == 1
     assert len(dataset) == 4
     sample = dataset[held.filepath]
     assert sample is not None
     by_id = {d.mask_id: d for d in sample.gem_label.detections}
-    names = {photo.image: labels.names for photo, _, labels in relabelled.photo_masks()}[held.filepath]
+    names = {photo.image: labels.names for photo, _, labels in relabeled.photo_masks()}[held.filepath]
     assert by_id["a#0"].label == "cat"
     assert by_id["a#0"].tags == ["accepted"]
     assert by_id["a#1"].label == names[1] == "bird"

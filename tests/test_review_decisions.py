@@ -154,8 +154,8 @@ def test_rename_adds_the_class_and_decides(dataset: Any, tmp_path: Path) -> None
     assert {label for label, _ in state_of(dataset).values()} == {"cat", "$puppy"}
     assert "$puppy" in dataset.classes[FIELD]
     text = np.eye(DIMENSION, dtype=np.float32)[:2]
-    relabelled = relabel_run(_run(tmp_path), Vocabulary.from_words(["bird", "car"]), text)
-    report = push_run(relabelled, dataset.name)
+    relabeled = relabel_run(_run(tmp_path), Vocabulary.from_words(["bird", "car"]), text)
+    report = push_run(relabeled, dataset.name)
     assert report.decided == 4
     assert {label for label, _ in state_of(dataset).values()} == {"bird", "car", "$puppy"}
 

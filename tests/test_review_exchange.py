@@ -205,7 +205,7 @@ def test_corrections_come_back_to_their_masks(dataset: Any, tmp_path: Path, keep
     finish(export_masks(dataset, FIELD, tmp_path / "out.json"))
     corrected(tmp_path / "out.json", keep_ids)
     report = finish(import_corrections(dataset, FIELD, tmp_path / "out.json", missing="delete"))
-    assert (report.relabelled, report.redrawn, report.added, report.missing) == (1, 1, 1, 1)
+    assert (report.relabeled, report.redrawn, report.added, report.missing) == (1, 1, 1, 1)
     masks = {d.mask_id: d for sample in dataset for d in (sample[FIELD].detections if sample[FIELD] else [])}
     assert set(masks) == set(ids) - {"a/1#3"} | {None}
     assert (masks["a/1#1"].label, masks["a/1#1"].tags, masks["a/1#1"].id) == (

@@ -286,7 +286,7 @@ def test_exports_have_the_labels_and_corrections_find_hidden_masks(
     push(run, dataset.name, min_score=0.7)
     assert "a#1" in ids_of(dataset, HIDDEN)
     report = finish(import_corrections(dataset, FIELD, file, missing="delete"))
-    assert (report.relabelled, report.added, report.missing) == (1, 0, 0)
+    assert (report.relabeled, report.added, report.missing) == (1, 0, 0)
     assert masks_of(dataset, FIELD)["a#1"].label == "cat"
     assert "a#1" not in ids_of(dataset, HIDDEN)
 

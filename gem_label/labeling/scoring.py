@@ -146,7 +146,7 @@ def score_evidence(
     parts = []
     for first in range(0, max(1, len(owner)), step):
         rows = slice(first, first + step)
-        inside, around = _vectors(evidence, rows, model)
+        inside, around, surrounded = _vectors(evidence, rows, model)
         takes_part = None if allowed is None else allowed[owner[rows]]
         probability = _inside(inside, text, vocabulary, logit_scale, takes_part, top_k, model)
         classes = np.maximum(probability.top_classes, 0)
@@ -156,7 +156,7 @@ def score_evidence(
                 around, text, vocabulary, logit_scale * model.surround_temperature, takes_part, model
             )
             surround = np.take_along_axis(odds, classes, axis=1) / total
-            surround[~around.any(axis=1)] = 0.0
+            surround[~surrounded] = 0.0
             values *= (1.0 - surround) ** model.outside
         if presence is not None:
             values *= presence[owner[rows, None], classes]
@@ -166,14 +166,14 @@ def score_evidence(
 
 def _vectors(
     evidence: Evidence, rows: slice, model: ScoreModel
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """What stands for the inside of some masks, and for their surrounds (zeros where there is none)."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.bool_]]:
+    """What stands for the inside of some masks, what for their surrounds, and which have one."""
     inside = evidence.embeddings[rows]
     if evidence.surrounds is None:
-        return inside, None
+        return inside, None, np.zeros(len(inside), bool)
     around = evidence.surrounds[rows]
-    weight = np.float32(model.contrast) * around.any(axis=1, keepdims=True)
-    return inside + weight * (inside - around), around
+    surrounded = around.any(axis=1)
+    return inside + (np.float32(model.contrast) * surrounded)[:, None] * (inside - around), around, surrounded
 
 
 def _presence(

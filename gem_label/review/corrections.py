@@ -46,7 +46,7 @@ class CorrectionReport:
         photos: photos of the file that the dataset has.
         unknown: photos of the file that it does not have.
         unchanged: masks that are as they were.
-        relabelled: masks with another label.
+        relabeled: masks with another label.
         redrawn: masks with another shape.
         added: masks that are new.
         missing: masks of the photos that are not in the file.
@@ -56,7 +56,7 @@ class CorrectionReport:
     photos: int = 0
     unknown: int = 0
     unchanged: int = 0
-    relabelled: int = 0
+    relabeled: int = 0
     redrawn: int = 0
     added: int = 0
     missing: int = 0
@@ -209,14 +209,14 @@ def _compare(
             continue
         old = existing[pairs[i]]
         redrawn = coco_mask.iou([mask.rle], [rles[pairs[i]]], [0])[0, 0] < 1.0
-        relabelled = mask.label != old["label"]
+        relabeled = mask.label != old["label"]
         report.redrawn += redrawn
-        report.relabelled += relabelled
-        report.unchanged += not (redrawn or relabelled)
+        report.relabeled += relabeled
+        report.unchanged += not (redrawn or relabeled)
         new = _tag({**old, "label": mask.label}, "accepted")
         if redrawn:
             new = with_mask(new, mask.rle)
-        if redrawn or relabelled or (accept_unchanged and "accepted" not in (old.get("tags") or [])):
+        if redrawn or relabeled or (accept_unchanged and "accepted" not in (old.get("tags") or [])):
             changes.replaced.append((old, new))
     for j in sorted(set(range(len(existing))) - set(pairs.values())):
         report.missing += 1

@@ -30,12 +30,12 @@ PHOTOS_PER_STEP = 4
 
 @dataclass(frozen=True, slots=True)
 class LabelingReport:
-    """What labelling a dataset did.
+    """What labeling a dataset did.
 
     Attributes:
-        photos: how many photos were labelled.
-        before: how many had been labelled before.
-        failures: path and reason of each photo that could not be labelled.
+        photos: how many photos were labeled.
+        before: how many had been labeled before.
+        failures: path and reason of each photo that could not be labeled.
         push: what came into the dataset.
     """
 
@@ -66,14 +66,14 @@ def label_dataset(
 ) -> Generator[Progress, None, LabelingReport]:
     """Label photos of a dataset and put the masks into a field.
 
-    The run grows photo by photo; whatever ends the work, the same call goes on where it stopped.
+    The run grows photo by photo; whatever ends the work, the same call continues where it stopped.
 
     Args:
         samples: a FiftyOne dataset or view of images.
         labeler: the models.
         vocabulary: the words.
         field: the field for the masks.
-        run_folder: the run directory; made, or gone on with when its settings are the same.
+        run_folder: the run directory; made, or continued when its settings are the same.
         settings: thresholds; None: the defaults.
         words: words per photo; None: every photo may have every class.
         negatives: words that compete and are never a label, see `add_negatives`.
@@ -89,20 +89,20 @@ def label_dataset(
     check_field_name(dataset, field)
     photos = dataset_photos(samples)
     job = labeler.job(vocabulary, settings, words, negatives=negatives)
-    labelled = 0
+    labeled = 0
     with labeler.start_run(run_folder, job) as writer:
         todo = writer.register(photos)
         before = len(photos) - len(todo)
         engine = LocalEngine(workers_for(labeler.device), progress=False)
         for start in range(0, len(todo), PHOTOS_PER_STEP):
-            yield Progress(start + before, len(photos), f"{start + before} of {len(photos)} photos labelled")
-            labelled += engine.run(todo[start : start + PHOTOS_PER_STEP], labeler, job, writer).photos
+            yield Progress(start + before, len(photos), f"{start + before} of {len(photos)} photos labeled")
+            labeled += engine.run(todo[start : start + PHOTOS_PER_STEP], labeler, job, writer).photos
     yield Progress(len(photos), len(photos), "putting the masks into the dataset")
     run = open_run(run_folder)
     paths = {photo.path for photo in photos}
     failures = [(failure.image, failure.error) for failure in run.failures() if failure.image in paths]
     push = push_run(run, dataset.name, field=field, add_missing=False)
-    return LabelingReport(labelled, before, failures, push)
+    return LabelingReport(labeled, before, failures, push)
 
 
 def dataset_photos(samples: Any) -> list[Photo]:
@@ -113,11 +113,11 @@ def dataset_photos(samples: Any) -> list[Photo]:
     """
     dataset = samples._root_dataset
     if dataset.media_type not in (None, "image"):
-        raise UsageError(f"dataset {dataset.name!r} holds {dataset.media_type}s: only images can be labelled")
+        raise UsageError(f"dataset {dataset.name!r} holds {dataset.media_type}s: only images can be labeled")
     chosen = set(samples.distinct("filepath"))
     if not chosen:
         raise UsageError("there is no photo to label: widen the view or the selection")
-    # ids come from all photos, so that they do not depend on which are labelled first
+    # ids come from all photos, so that they do not depend on which are labeled first
     paths = sorted(dataset.distinct("filepath"))
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
     taken: set[str] = set()

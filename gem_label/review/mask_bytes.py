@@ -64,7 +64,7 @@ def _crop_some(
     owner = np.repeat(np.arange(len(terms)), terms // 2)
     ones = every_second(firsts + 1, terms // 2)
     ones, owner = _without_empty(ones, owner, lengths)
-    # pixels that are set lie in the box; a run goes on in the next column only where the box has all rows
+    # pixels that are set lie in the box; a run continues in the next column only where the box has all rows
     x, y, width, height = boxes.T
     offsets = np.cumsum(width * height) - width * height
     stop = ends[ones] - before[owner]

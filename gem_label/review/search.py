@@ -25,7 +25,7 @@ class FoundMask:
 def search_masks(
     dataset: Any, field: str, run: Run, embedding: NDArray[np.floating], top: int = 50
 ) -> list[FoundMask]:
-    """The masks of a field that are likest to a text.
+    """The masks of a field that are most like a text.
 
     Masks that the run proposed but that are not in the dataset (not kept, or deleted by a reviewer) are passed
     over.
@@ -38,7 +38,7 @@ def search_masks(
         top: how many masks.
 
     Returns:
-        At most `top` masks, likest first.
+        At most `top` masks, best first.
     """
     wanted = 4 * top  # about so many proposals are there for each mask that is kept
     while True:

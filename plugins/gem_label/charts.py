@@ -1,4 +1,4 @@
-"""The review desk's charts, as plotly takes them; colours of text and background are left to the App's theme."""
+"""The review desk's charts, as plotly takes them; colors of text and background are left to the App's theme."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gem_label.review.selection import STATES
 from gem_label.review.statistics import ConfusedPair, ReviewStatistics
 
 # the same in light and dark: strong enough on white, not glaring on black
-STATE_COLOURS = {"undecided": "#8c96a8", "accepted": "#2f9e62", "rejected": "#d0533f", "renamed": "#d09a2d"}
+STATE_COLORS = {"undecided": "#8c96a8", "accepted": "#2f9e62", "rejected": "#d0533f", "renamed": "#d09a2d"}
 MAX_CLASSES = 30
 MAX_WORDS = 15
 CONFIG = {"displayModeBar": False, "responsive": True}
@@ -22,7 +22,7 @@ Traces = list[dict[str, Any]]
 
 
 def layout(height: int, **changes: Any) -> dict[str, Any]:
-    """A layout that takes its colours from the App."""
+    """A layout that takes its colors from the App."""
     margins = {"l": 10, "r": 10, "t": 8, "b": 30}
     return {"height": height, "margin": margins, "autosize": True, "dragmode": False} | changes
 
@@ -45,7 +45,7 @@ def class_bars(statistics: ReviewStatistics) -> tuple[Traces, dict[str, Any]]:
             y=names,
             name=state,
             orientation="h",
-            marker={"color": STATE_COLOURS[state]},
+            marker={"color": STATE_COLORS[state]},
             hovertemplate="%{y}: %{x} " + state + "<extra></extra>",
         ).to_plotly_json()
         for i, state in enumerate(STATES)

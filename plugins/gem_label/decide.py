@@ -84,7 +84,7 @@ class Accept(_Decide):
     """Accept masks."""
 
     action, label, icon = "accept", "Accept masks", "thumb_up"
-    explanation = "Accepted masks keep their label whatever the dataset is labelled with later."
+    explanation = "Accepted masks keep their label whatever the dataset is labeled with later."
 
 
 class Reject(_Decide):

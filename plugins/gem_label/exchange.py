@@ -180,7 +180,7 @@ class ImportAnnotations(SteppedOperator):
             bool(ctx.params.get("accept_unchanged")),
         )
         parts = {
-            "relabelled": report.relabelled,
+            "relabeled": report.relabeled,
             "redrawn": report.redrawn,
             "added": report.added,
             "unchanged": report.unchanged,

@@ -157,7 +157,7 @@ class Label(SteppedOperator):
             "run_folder",
             default=str(folder),
             label="Run folder",
-            description="Masks and embeddings for relabel and search; an interrupted run goes on from there",
+            description="Masks and embeddings for relabel and search; an interrupted run continues there",
         )
         path = Path(ctx.params.get("run_folder") or folder).expanduser()
         if not (path / "manifest.json").is_file():
@@ -167,7 +167,7 @@ class Label(SteppedOperator):
         except GemLabelError as error:
             mark_wrong(form, "run_folder", str(error))
             return
-        text = f"There is a run with {counts['photos']} labelled photos: the same settings go on with it."
+        text = f"There is a run with {counts['photos']} labeled photos: the same settings continue it."
         notice(form, "resumes", text, "For other words use 'GEM-Label: Relabel'.")
 
     def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
@@ -194,11 +194,11 @@ class Label(SteppedOperator):
         path = Path(folder).expanduser()
         work = label_dataset(samples, labeler, vocabulary, field, path, settings, words, negatives)
         report = yield from work
-        failed = f"; {len(report.failures)} photos could not be labelled" if report.failures else ""
+        failed = f"; {len(report.failures)} photos could not be labeled" if report.failures else ""
         return {
-            "message": f"{report.photos} photos labelled, {report.push.detections} masks in {field!r}{failed}",
+            "message": f"{report.photos} photos labeled, {report.push.detections} masks in {field!r}{failed}",
             "photos": report.photos,
-            "labelled_before": report.before,
+            "labeled_before": report.before,
             "masks": report.push.detections,
             "decided": report.push.decided,
             "failures": [{"photo": photo, "reason": reason} for photo, reason in report.failures[:100]],
@@ -212,7 +212,7 @@ class Label(SteppedOperator):
         form.str("run", label="Run folder")
         failures = types.TableView()
         failures.add_column("photo", label="Photo")
-        failures.add_column("reason", label="Why it could not be labelled")
+        failures.add_column("reason", label="Why it could not be labeled")
         if ctx.results.get("failures"):
             form.list("failures", types.Object(), label="Failures", view=failures)
         return types.Property(form)

@@ -45,7 +45,7 @@ class SearchMasks(GemLabelOperator):
                 "phrase",
                 required=True,
                 label="Phrase",
-                description="Any words, not only those the masks are labelled with",
+                description="Any words, not only those the masks are labeled with",
                 view=types.TextFieldView(placeholder="broken window"),
             )
             form.int("top", default=50, min=1, max=5000, label="How many masks")
@@ -68,7 +68,7 @@ class SearchMasks(GemLabelOperator):
             {"id": mask.label_id, "mask_id": mask.mask_id, "label": mask.label, "similarity": mask.similarity}
             for mask in found
         ]
-        return {"message": f"{len(found)} masks for {phrase!r}, likest first", "masks": masks}
+        return {"message": f"{len(found)} masks for {phrase!r}, best first", "masks": masks}
 
     def after(self, ctx: Any, result: Result) -> Any:
         """The view is set: nothing in the dataset changed."""
