@@ -9,9 +9,8 @@ are those of a run, and the annotations a COCO file. Printed, means over the voc
 
 - F1, precision, recall, labels for a thing found, absent words labeled, best F1 and its threshold, of both rules;
 - kinds of error of the new rule (TIDE): how many, and the F1 that each costs;
-- how many labels come out where none can be right as the model knows it: scenes in a style of drawing that training
-  never saw (--unseen), photos whose things are none of the words (--data, photos in its data/ or anywhere below, or
-  --unknown-run with their run).
+- how many labels come out of scenes in a style of drawing that training never saw (--unseen, --unseen-run), and of
+  photos, which the demo CLIP does not know even where they show one of its words (--data, a folder, --unknown-run).
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def main() -> None:
     parser.add_argument(
         "--unseen", type=int, default=0, metavar="N", help="scenes in a style never trained on"
     )
-    parser.add_argument("--data", type=Path, help="folder of photos that show none of the words")
+    parser.add_argument("--data", type=Path, help="folder of photos, which the demo CLIP does not know")
     parser.add_argument("--run", type=Path, help="take masks and embeddings from this run")
     parser.add_argument("--annotations", type=Path, help="COCO instances of the run's photos")
     parser.add_argument("--unseen-run", type=Path, help="as --unseen, from this run")
@@ -108,9 +107,9 @@ def read_sets(arguments: argparse.Namespace) -> tuple[dict[str, list[EmbeddedTru
     elif arguments.unseen_run is not None:
         sets["unseen style"] = list(photos_of_run(arguments.unseen_run))
     if arguments.data is not None and labeler is not None:
-        sets["unknown words"] = list(embedded_photos(arguments.data, labeler))
+        sets["photos"] = list(embedded_photos(arguments.data, labeler))
     elif arguments.unknown_run is not None:
-        sets["unknown words"] = list(photos_of_run(arguments.unknown_run))
+        sets["photos"] = list(photos_of_run(arguments.unknown_run))
     if encoder is None:
         raise UsageError("nothing to label: give --run, or scenes to render")
     return sets, encoder

@@ -129,9 +129,9 @@ def score_by_loops(
     patches: float,
     text: NDArray,
     v: Vocabulary,
-    allowed: NDArray,
+    known: bool,
 ) -> dict[int, float]:
-    """The definition in `ScoreModel`'s docstring, word by word in float64: the score of each allowed class."""
+    """The definition in `ScoreModel`'s docstring, word by word in float64: the score of each class."""
     model, scale = ScoreModel(), 10.0
 
     def logits(vector: NDArray) -> tuple[dict[int, float], list[float], dict[int, list[float]]]:
@@ -144,7 +144,7 @@ def score_by_loops(
         own: dict[int, list[float]] = {c: [] for c in of_class}
         for c, value in zip(v.negative_of.tolist(), values[position + len(others) :], strict=True):
             own[c].append(value)
-        return {c: x for c, x in of_class.items() if allowed[c]}, others, own
+        return of_class, others, own
 
     def probability(vector: NDArray, temperature: float) -> dict[int, float]:
         of_class, others, own = logits(vector)
@@ -159,11 +159,11 @@ def score_by_loops(
     p = probability((1 + model.contrast) * inside - model.contrast * around, model.temperature)
     p_s = probability(around, model.surround_temperature)
     whole, others, own = logits(photo)
-    highest = max([*whole.values(), *others, *(x for each in own.values() for x in each)], default=0.0)
+    highest = max([*whole.values(), *others, *(x for each in own.values() for x in each)])
     size = min(1.0, patches / model.enough_patches) ** model.size
     scores = {}
     for c in whole:
-        presence = max(np.exp(model.presence * (whole[c] - highest)), model.presence_floor)
+        presence = 1.0 if known else max(np.exp(model.presence * (whole[c] - highest)), model.presence_floor)
         q = min(p[c] ** model.inside * (1 - p_s[c]) ** model.outside * presence * size, 1 - 1e-9)
         scores[c] = 1 / (1 + np.exp(-(model.slope * np.log(q / (1 - q)) + model.offset)))
     return scores
@@ -190,15 +190,16 @@ def test_scores_follow_the_definition(c: int, b: int, n: int, k: int, seed: int)
         surrounds=unit(rng, 3, 8) * np.float32(0.5),
         grid=(10, 10),
     )
-    allowed = rng.random(c) < 0.7
+    allowed, known = rng.random(c) < 0.7, rng.random(1) < 0.5
     evidence = evidence_of([masks], [photo], 8)
-    labels = score_evidence(evidence, text, vocabulary, 10.0, allowed[None], top_k=k)
+    labels = score_evidence(evidence, text, vocabulary, 10.0, allowed[None], known, top_k=k)
     assert masks.embeddings is not None
     assert masks.surrounds is not None
     for m in range(3):
         expected = score_by_loops(
-            masks.embeddings[m], masks.surrounds[m], photo, masks.areas[m] / 16, text, vocabulary, allowed
+            masks.embeddings[m], masks.surrounds[m], photo, masks.areas[m] / 16, text, vocabulary, known[0]
         )
+        expected = {i: score for i, score in expected.items() if allowed[i]}
         given = {
             int(i): float(s)
             for i, s in zip(labels.top_classes[m], labels.top_scores[m], strict=True)

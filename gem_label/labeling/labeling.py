@@ -35,7 +35,7 @@ def label_maskset(
         vocabulary: the words.
         logit_scale: the CLIP model's scale.
         settings: thresholds; None: the defaults.
-        allowed: (C,) the classes that this photo may have; None: all.
+        allowed: (C,) the classes that are known to be in this photo; None: not known, it may have all.
         image_embedding: (d,) the photo's class-token embedding; None: presence in the photo counts for nothing.
     """
     evidence = evidence_of([masks], [image_embedding], text.shape[1])
@@ -58,7 +58,7 @@ def label_evidence(
         vocabulary: C classes, and the words that compete with them.
         logit_scale: the CLIP model's scale.
         settings: thresholds.
-        allowed: for each photo (C,) the classes that it may have; None: all.
+        allowed: for each photo (C,) the classes that are known to be in it; None: not known, it may have all.
 
     Returns:
         The labels of all masks, photo after photo.
@@ -68,7 +68,8 @@ def label_evidence(
     """
     thresholds = settings.min_score.by_class(vocabulary.classes)
     classes = _allowed_by_photo(evidence, text, vocabulary, settings, allowed)
-    labels = score_evidence(evidence, text, vocabulary, logit_scale, classes, settings.top_k)
+    known = np.array([each is not None for each in allowed], bool)
+    labels = score_evidence(evidence, text, vocabulary, logit_scale, classes, known, settings.top_k)
     index = labels.label_index
     if settings.overlaps:
         selected = index >= 0

@@ -124,6 +124,7 @@ def score_evidence(
     vocabulary: Vocabulary,
     logit_scale: float,
     allowed: NDArray[np.bool_] | None = None,
+    known: NDArray[np.bool_] | None = None,
     top_k: int = 5,
     model: ScoreModel | None = None,
 ) -> MaskLabels:
@@ -134,12 +135,14 @@ def score_evidence(
         text: (T, d) unit-length text embeddings of `vocabulary.phrases`.
         vocabulary: C classes, and words that compete with them.
         logit_scale: the CLIP model's scale.
-        allowed: (P, C) the classes that take part in each photo; None: all. Other words always do.
+        allowed: (P, C) the classes that a photo's masks may have; None: all. The other classes compete as negative
+            words do, so that something else does not take the least unlikely of few classes.
+        known: (P,) photos whose allowed classes are known to be in them: presence counts for nothing there.
         top_k: how many classes to give per mask (at most C).
         model: how scores follow from logits; None: the default.
     """
     model = model or ScoreModel()
-    presence = _presence(evidence, text, vocabulary, logit_scale, allowed, model)
+    presence = _presence(evidence, text, vocabulary, logit_scale, known, model)
     owner, patches = evidence.photo, evidence.patches
     size = np.where(patches > 0, np.minimum(patches / model.enough_patches, 1.0) ** model.size, 1.0)
     step = max(1, LOGITS_AT_ONCE // max(1, len(text)))
@@ -153,7 +156,7 @@ def score_evidence(
         values = probability.top_scores**model.inside * size[rows, None]
         if around is not None and len(vocabulary.first_phrase) > 1:  # one word alone is everywhere
             odds, total = _softmax_parts(
-                around, text, vocabulary, logit_scale * model.surround_temperature, takes_part, model
+                around, text, vocabulary, logit_scale * model.surround_temperature, model
             )
             surround = np.take_along_axis(odds, classes, axis=1) / total
             surround[~surrounded] = 0.0
@@ -181,20 +184,17 @@ def _presence(
     text: NDArray[np.float32],
     vocabulary: Vocabulary,
     logit_scale: float,
-    allowed: NDArray[np.bool_] | None,
+    known: NDArray[np.bool_] | None,
     model: ScoreModel,
 ) -> NDArray[np.float32] | None:
     """(P, C) how well each class goes with each photo as a whole, in (0, 1]; None where photos have no embedding."""
     if evidence.photos is None or not model.presence:
         return None
     logits = candidate_logits(evidence.photos, text, vocabulary, logit_scale)
-    classes = len(vocabulary.classes)
-    if allowed is not None:
-        logits[:, :classes][~allowed] = -np.inf
-    # a photo in which no class takes part, with no other word to compare with, has -inf - -inf
-    highest = np.maximum(logits.max(axis=1, keepdims=True), np.finfo(np.float32).min)
-    below = np.exp(np.float32(model.presence) * (logits[:, :classes] - highest))
-    return np.maximum(below, np.float32(model.presence_floor))
+    below: NDArray[np.float32] = logits[:, : len(vocabulary.classes)] - logits.max(axis=1, keepdims=True)
+    if known is not None:
+        below[known] = 0.0
+    return np.maximum(np.exp(np.float32(model.presence) * below), np.float32(model.presence_floor))
 
 
 def _softmax_parts(
@@ -202,7 +202,6 @@ def _softmax_parts(
     text: NDArray[np.float32],
     vocabulary: Vocabulary,
     logit_scale: float,
-    allowed: NDArray[np.bool_] | None,
     model: ScoreModel,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Odds of all candidates, and what to divide them by, (N, C + R) and (N, 1).
@@ -215,17 +214,10 @@ def _softmax_parts(
         stop = logits.shape[1] - own
         weight = model.negative_weight(len(vocabulary.negatives))
         logits[:, stop - len(vocabulary.negatives) : stop] += np.float32(np.log(weight))
-    if allowed is not None:
-        logits[:, :classes][~allowed] = -np.inf
-        if logits.shape[1] == classes:
-            logits[~allowed.any(axis=1)] = (
-                0  # nothing takes part: any numbers do, as long as they are numbers
-            )
     logits -= logits.max(axis=1, keepdims=True)
     odds = np.exp(logits, out=logits)
     shared = odds[:, : odds.shape[1] - own]
-    total = shared.sum(axis=1, keepdims=True)
-    total[total == 0] = 1.0  # nothing takes part but negatives of single classes
+    total = np.maximum(shared.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     if own:
         against = np.zeros((len(odds), classes), np.float32)
         np.add.at(against.T, vocabulary.negative_of, odds[:, shared.shape[1] :].T)
@@ -244,22 +236,23 @@ def _inside(
 ) -> MaskLabels:
     """The most probable classes inside masks, at least `RESCORED` of them, with their probabilities as scores."""
     n, c, b = len(vectors), len(vocabulary.classes), len(vocabulary.background)
-    odds, total = _softmax_parts(vectors, text, vocabulary, logit_scale * model.temperature, allowed, model)
+    odds, total = _softmax_parts(vectors, text, vocabulary, logit_scale * model.temperature, model)
     strongest = odds[:, c : c + b].max(axis=1, initial=0.0)  # of the background words
+    rivals = [_largest(odds[:, c:].copy(), min(2, odds.shape[1] - c))[1]]
     if allowed is not None:
-        odds[:, :c][~allowed] = -1.0  # below every class that takes part
+        rivals.append(_largest(np.where(allowed, 0.0, odds[:, :c]), min(2, c))[1])
+        odds[:, :c][~allowed] = -1.0  # below every class that the mask may have
     top_classes, top_scores = _largest(odds[:, :c], min(max(top_k, RESCORED), c))
-    _, rivals = _largest(odds[:, c:], min(2, odds.shape[1] - c))
     background = (top_scores[:, 0] < strongest) | (top_scores[:, 0] < 0)
     # a whole vocabulary need not be divided for the few that are stored
-    winners = np.sort(np.hstack([np.zeros((n, 2), np.float32), top_scores[:, :2], rivals]), axis=1) / total
+    winners = np.sort(np.hstack([np.zeros((n, 2), np.float32), top_scores[:, :2], *rivals]), axis=1) / total
     top_scores /= total
     return MaskLabels(
         classes=vocabulary.classes,
         top_classes=np.where(top_scores < 0, -1, top_classes).astype(np.int32),
         top_scores=np.maximum(top_scores, 0),
         background=background,
-        margin=winners[:, -1] - winners[:, -2],
+        margin=(winners[:, -1] - winners[:, -2]).astype(np.float32),
         kept=~background,
         selected=~background,
     )
