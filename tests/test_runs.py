@@ -195,7 +195,7 @@ def test_failures_are_recorded_and_tried_again(tmp_path: Path) -> None:
         ({"settings": {"clip": "other"}}, "settings.clip: was 'random', is now 'other'"),
         ({"vocabulary": COWS}, r"vocabulary.classes: now without \['bird'\] and with \['cow'\]"),
         ({"vocabulary": TURNED}, "vocabulary.classes: in another order"),
-        ({"label_settings": LabelSettings(min_score=0.5)}, "min_score: was 0.35, is now 0.5"),
+        ({"label_settings": LabelSettings(min_score=0.5)}, "min_score: was 0.4, is now 0.5"),
         ({"weights": {"sam": "abc"}}, "weights.sam"),
         ({"words_per_image": "abc"}, "words_per_image"),
     ],

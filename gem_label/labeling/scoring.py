@@ -174,8 +174,8 @@ def _vectors(
     inside = evidence.embeddings[rows]
     if evidence.surrounds is None:
         return inside, None, np.zeros(len(inside), bool)
-    around = evidence.surrounds[rows]
-    surrounded = around.any(axis=1)
+    around: NDArray[np.float32] = evidence.surrounds[rows]
+    surrounded: NDArray[np.bool_] = np.any(around, axis=1)
     return inside + (np.float32(model.contrast) * surrounded)[:, None] * (inside - around), around, surrounded
 
 

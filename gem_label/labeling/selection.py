@@ -30,8 +30,8 @@ class SelectionRule:
     """
 
     duplicate: float = 0.5
-    part: float = 0.6
-    whole: float = 0.6
+    part: float = 0.5
+    whole: float = 0.5
     inside: float = 0.6
     own: float = 0.7
 
