@@ -6,6 +6,7 @@ Masks are held as COCO run-length encodings, never as a stack of full-size boole
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -179,40 +180,52 @@ def patch_weights(masks: MaskSet, grid: tuple[int, int]) -> NDArray[np.float32]:
     places = np.arange(len(lengths)) - np.repeat(np.cumsum(terms) - terms, terms)
     signs = np.where(places % 2 == 0, 1.0, -1.0)  # a run of zeros ends where a run of ones starts
     x, y = np.divmod(ends, height)
-    sums = np.zeros((len(masks), rows + 2, columns + 2))
+    shape = (len(masks), rows + 2, columns + 2)
     # all pixels from (x, y) on: the column's foot, and the columns behind it
-    for corner_x, corner_y, sign in ((x, y, signs), (x + 1, y, -signs), (x + 1, np.zeros_like(y), signs)):
-        _add_corners(sums, of_mask, (corner_y * rows, height), (corner_x * columns, width), sign)
+    parts = (
+        part
+        for corner_x, corner_y, sign in ((x, y, signs), (x + 1, y, -signs), (x + 1, np.zeros_like(y), signs))
+        for part in _corners(shape, of_mask, (corner_y * rows, height), (corner_x * columns, width), sign)
+    )
+    sums, cells = np.zeros(shape), math.prod(shape)
+    if cells <= len(ends):
+        for index, amounts in parts:
+            sums += np.bincount(index, amounts, cells).reshape(shape)
+    elif len(ends):  # fewer passes over the cells, which cost more here than the corners
+        indices, all_amounts = zip(*parts, strict=True)
+        sums += np.bincount(np.concatenate(indices), np.concatenate(all_amounts), cells).reshape(shape)
     shares = sums.cumsum(axis=1).cumsum(axis=2)[:, :rows, :columns] / (height * width)
     return shares.astype(np.float32)
 
 
-def _add_corners(
-    sums: NDArray[np.float64],
+def _corners(
+    shape: tuple[int, int, int],
     of_mask: NDArray[np.int64],
     vertical: tuple[NDArray[np.int64], int],
     horizontal: tuple[NDArray[np.int64], int],
     signs: NDArray[np.float64],
-) -> None:
-    """Add rectangles down to the lower right corner, as the second differences of what they cover of each patch.
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Rectangles down to the lower right corner, as the second differences of what they cover of each patch.
 
     Args:
-        sums: (N, rows + 2, columns + 2), added to.
+        shape: (N, rows + 2, columns + 2) of the array that the differences belong to.
         of_mask: (K,) each rectangle's mask.
         vertical: (K,) y of the rectangles' upper edges, and the height of a patch, in the same parts of a pixel.
         horizontal: the same for x of the left edges and the width of a patch.
         signs: (K,) factors.
+
+    Yields:
+        Flat indices into that array, and what is to be added there.
     """
     (y, height), (x, width) = vertical, horizontal
     row, above = np.divmod(y, height)
     column, before = np.divmod(x, width)
-    index = (of_mask * sums.shape[1] + row) * sums.shape[2] + column
+    index = (of_mask * shape[1] + row) * shape[2] + column
     covered_x = (width - before) * signs, before * signs
-    flat = sums.reshape(-1)
-    for down, covered_y in ((0, height - above), (sums.shape[2], above)):
+    for down, covered_y in ((0, height - above), (shape[2], above)):
         if covered_y.any():
             for right in (0, 1):
-                flat += np.bincount(index + (down + right), covered_x[right] * covered_y, flat.size)
+                yield index + (down + right), covered_x[right] * covered_y
 
 
 def pool_patches(weights: NDArray[np.float32], patches: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,7 +18,8 @@ def quantize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
         vectors: (N, d) finite numbers.
 
     Returns:
-        (N, d) codes in [-127, 127] and (N,) scales; a vector of zeros has the scale 0.
+        (N, d) codes in [-127, 127] and (N,) scales. A vector of zeros has the scale 0, and so has one without a value
+        above 6.1e-5, where half precision loses digits.
 
     Example:
         >>> codes, scales = quantize(np.array([[0.5, -1.0]], np.float32))
@@ -26,6 +27,7 @@ def quantize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
         ([[64, -127]], [1.0], [[0.5, -1.0]])
     """
     scales = np.abs(vectors).max(axis=1, initial=0.0).astype(np.float16)
+    scales[scales < np.finfo(np.float16).tiny] = 0
     factors = np.divide(
         LARGEST, scales, out=np.zeros(len(scales), np.float32), where=scales > 0, dtype=np.float32
     )

@@ -40,11 +40,19 @@ def surround_weights(masks: MaskSet, grid: tuple[int, int]) -> NDArray[np.float3
     across = np.maximum(np.rint(radii * (columns * k / masks.width)), 1).astype(int)
     down = np.maximum(np.rint(radii * (rows * k / masks.height)), 1).astype(int)
     rings = np.zeros_like(covered)
-    for share, ring, rx, ry in zip(covered, rings, across.tolist(), down.tolist(), strict=True):
-        largest = float(share.max())
+    # the cells that a mask and its ring can touch, and not the whole grid for each mask
+    boxes = masks.boxes
+    cell = np.array([masks.width, masks.height]) / (columns * k, rows * k)
+    low = np.floor(boxes[:, :2] / cell).astype(int) - np.stack([across, down], axis=1)
+    high = np.ceil((boxes[:, :2] + boxes[:, 2:]) / cell).astype(int) + np.stack([across, down], axis=1)
+    low = np.maximum(low, 0)
+    for i, ((x0, y0), (x1, y1)) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        share = covered[i, y0:y1, x0:x1]
+        largest = float(share.max(initial=0.0))
         if largest == 0.0:
             continue
         solid = (share >= min(0.5, largest)).astype(np.uint8)  # a mask smaller than half a cell counts as one
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rx + 1, 2 * ry + 1))
-        np.multiply(cv2.dilate(solid, kernel), 1.0 - share, out=ring)
+        size = (2 * int(across[i]) + 1, 2 * int(down[i]) + 1)
+        dilated = cv2.dilate(solid, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size))
+        np.multiply(dilated, 1.0 - share, out=rings[i, y0:y1, x0:x1])
     return rings.reshape(len(masks), rows, k, columns, k).mean(axis=(2, 4))

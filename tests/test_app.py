@@ -131,13 +131,16 @@ class Desk:
         """The class chart names these words and no others."""
         from playwright.sync_api import expect
 
-        ticks = self.page.locator(".ytick text").filter(has_not_text=re.compile(r"^\d+$"))
+        ticks = self.page.locator(".ytick text").filter(has_not_text=re.compile(r"^[\d.]+$"))
         expect(ticks).to_have_count(len(words), timeout=PATIENCE)
         assert {text.strip() for text in ticks.all_text_contents()} == words
 
-    def drawn(self, field: str) -> bool:
-        """Whether the sidebar has a field switched on."""
-        return self.page.locator(f"[data-cy=checkbox-{field}] input").is_checked()
+    def draws(self, field: str, yes: bool) -> None:
+        """The sidebar has a field switched on, or off."""
+        from playwright.sync_api import expect
+
+        box = self.page.locator(f"[data-cy=checkbox-{field}] input")
+        expect(box).to_be_checked(checked=yes, timeout=PATIENCE)
 
     def select(self, place: int) -> None:
         """Tick a patch of the grid; its box is there while the mouse is over it."""
@@ -235,12 +238,12 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     desk.sees(f"0 of {len(first)} masks decided")
     assert masks(dataset) == first
     desk.press("Show all")
-    assert not desk.drawn(HIDDEN)
+    desk.draws(HIDDEN, False)
     hidden = masks(dataset, HIDDEN)
     desk.press(re.compile(rf"Show {len(hidden)} less likely labels?"))
     desk.sees(f"0 of {len(hidden)} less likely masks decided")
     desk.filtered()
-    assert desk.drawn(HIDDEN)
+    desk.draws(HIDDEN, True)
     desk.tab("Queue")
     desk.press("Open the queue")
     desk.sees(re.compile(rf"^{len(hidden)} patch"))
@@ -250,7 +253,7 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     desk.sees(f"0 of {len(hidden) - 1} less likely masks decided")
     desk.press("Hide the less likely labels")
     desk.sees(f"1 of {len(first) + 1} masks decided")
-    assert not desk.drawn(HIDDEN)
+    desk.draws(HIDDEN, False)
     assert masks(dataset).keys() > first.keys()
 
     # the queue: the least certain masks first; accepting moves it on
