@@ -91,6 +91,12 @@ def rows_of(run: Run) -> list[dict]:
     return sorted(rows, key=lambda row: (row["image_number"], int(row["mask_id"].rpartition("#")[2])))
 
 
+def vectors_of(rows: list[dict], name: str) -> NDArray[np.float32]:
+    """(N, d) of the columns `name` and its scale, by the definition in docs/run-directory.md."""
+    scales = np.array([row[f"{name}_scale"] for row in rows], np.float32)
+    return np.stack([np.frombuffer(row[name], np.int8) for row in rows]) * (scales / 127)[:, None]
+
+
 def rounded_scores(rows: list[dict]) -> list[dict]:
     """Rows with scores to float16 accuracy."""
     names = ("score", "margin", "top_scores")

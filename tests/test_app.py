@@ -277,6 +277,7 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     desk.sees("Preview on 2 photos")
     desk.form.locator("textarea").first.fill("apple, spider, banana")
     desk.sees(re.compile(r"[1-9]\d* masks change, \d+ stay \(3 of them because they are decided\)"))
+    desk.form.get_by_text(re.compile("Preview on")).scroll_into_view_if_needed()
     desk.picture("relabel")
     desk.submit("Relabel")
     desk.sees("3 decided masks stay as they are")

@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from random_run import vectors_of
 from safetensors.torch import save_file
 
 import gem_label
@@ -217,11 +218,8 @@ def test_relabel_is_label_with_the_new_words(
 def test_search_ranks_the_masks_of_a_run_by_text(run: Run, labeler: Labeler) -> None:
     query = text_encoder_of(run).encode(["a rocket"])[0]
     hits = search_run(run, query, top=5)
-    vectors = [
-        np.frombuffer(row["embedding"], np.int8) * np.float32(row["embedding_scale"] / 127)
-        for row in rows_of(run)
-    ]
-    every = np.sort(np.array(vectors) @ query)[::-1]
+    rows = rows_of(run)
+    every = np.sort((vectors_of(rows, "embedding") - 0.7 * vectors_of(rows, "surround")) @ query)[::-1]
     assert np.allclose([hit.similarity for hit in hits], every[:5], atol=1e-6)
 
 

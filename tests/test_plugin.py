@@ -427,6 +427,13 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
     assert desk.asked("set_active_fields")["fields"] == [FIELD]
     assert "clear_view" in [uri for uri, _ in desk.messages]
     assert "2 of 14 masks decided" in desk.shown["progress"]["default"]
+    # a desk that is opened again begins with the labels
+    desk.send("toggle_less_likely")
+    desk.send("refresh")
+    assert "of 10 less likely masks" in desk.shown["progress"]["default"]
+    desk.send("on_load")
+    assert desk.asked("set_active_fields")["fields"] == [FIELD]
+    assert "2 of 14 masks decided" in desk.shown["progress"]["default"]
     # undo takes the last decisions back, whichever field they are about
     desk.send("undo_last")
     assert "undone: reject 1 mask" in desk.asked("notify")["message"]

@@ -93,6 +93,7 @@ def test_the_model_zoo(
     import fiftyone.zoo as foz
 
     from gem_label.demo import scene_paths
+    from gem_label.labeling.settings import DEFAULT_MIN_SCORE
     from gem_label.review import GemSamModel
 
     monkeypatch.setattr(fo.config, "model_zoo_dir", str(tmp_path))
@@ -104,7 +105,7 @@ def test_the_model_zoo(
     asked = {"classes": "bicycle, rose", "max_prompts": 4}
     model = foz.load_zoo_model("gem-sam-demo", **asked)
     assert isinstance(model, GemSamModel)
-    assert (model.min_score.default, len(model.vocabulary.negatives) > 100) == (0.35, True)
+    assert (model.min_score.default, len(model.vocabulary.negatives) > 100) == (DEFAULT_MIN_SCORE, True)
     model = foz.load_zoo_model("gem-sam-demo", **asked, min_score="0, rose=0.01", negatives="none")
     assert model.vocabulary.negatives == ()
     dataset = fo.Dataset("model zoo", overwrite=True)

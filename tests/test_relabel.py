@@ -18,6 +18,7 @@ from random_run import (
     rounded_scores,
     rows_of,
     text_of,
+    vectors_of,
     write_photo,
     write_run,
 )
@@ -99,10 +100,7 @@ def test_search_finds_the_likest_masks(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 30)
     query = text_of(THINGS)[:2]
     rows = rows_of(run)
-    scales = np.array([row["embedding_scale"] for row in rows], np.float32) / 127
-    similarity = (
-        scales[:, None] * np.stack([np.frombuffer(row["embedding"], np.int8) for row in rows]) @ query.T
-    )
+    similarity = (vectors_of(rows, "embedding") - 0.7 * vectors_of(rows, "surround")) @ query.T
     for embedding, best in ((query[0], similarity[:, 0]), (query, similarity.max(axis=1))):
         hits = search_run(run, embedding, top=10)
         expected = [rows[i]["mask_id"] for i in np.argsort(-best, kind="stable")[:10]]

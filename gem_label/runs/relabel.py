@@ -196,6 +196,10 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     write_json(folder / MANIFEST, manifest)
 
 
+SURROUND = 0.7
+"""How much of the surround a search takes off a mask (docs/label-quality.md)."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchHit:
     """A mask that a search found.
@@ -204,7 +208,8 @@ class SearchHit:
         mask_id: "<image_id>#<index>".
         image: absolute path of its photo.
         image_id: the photo's id.
-        similarity: e_m . t, the mean similarity of the mask's patches to the query, in [-1, 1].
+        similarity: (e_m - SURROUND * s_m) . t, how much more the mask is like the query than what is around it; e_m . t,
+            in [-1, 1], for a mask without a surround.
         bbox: x, y, width, height in pixels.
         area: pixels.
         label: the mask's label in the run, or None.
@@ -222,7 +227,9 @@ class SearchHit:
 
 
 def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list[SearchHit]:
-    """The masks likest to a text, all proposals, kept or not; reads the run once, holding `top` rows.
+    """The masks most similar to a text, all proposals, kept or not; reads the run once, holding `top` rows.
+
+    Wholes rank before their parts: a part is surrounded by patches that are as similar to the text.
 
     Args:
         run: the run.
@@ -231,7 +238,7 @@ def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list
         top: how many masks.
 
     Returns:
-        At most `top` hits, likest first.
+        At most `top` hits, the most similar first.
     """
     query = np.atleast_2d(np.asarray(embedding, np.float32))
     if query.shape[1] != run.embedding_dim:
@@ -239,14 +246,19 @@ def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list
             f"a text embedding of length {query.shape[1]} in a run of length {run.embedding_dim}: "
             "use the CLIP model that labelled the run"
         )
-    vectors = ["embedding", "embedding_scale"] if run.has_surrounds else ["embedding"]
+    vectors = ["embedding"]
+    if run.has_surrounds:
+        vectors += ["embedding_scale", "surround", "surround_scale"]
     columns = ["mask_id", "image", "image_id", "bbox", "area", "label", "score", *vectors]
     best: list[
         tuple[float, int, dict[str, Any]]
     ] = []  # a heap, the worst first; the second entry breaks ties
     seen = 0
     for table in run.tables(columns):
-        similarity = (table_vectors(table, "embedding") @ query.T).max(axis=1)
+        masks = table_vectors(table, "embedding")
+        if run.has_surrounds:
+            masks -= np.float32(SURROUND) * table_vectors(table, "surround")
+        similarity = (masks @ query.T).max(axis=1)
         rest = table.drop_columns(vectors)
         for i in np.argsort(-similarity, kind="stable")[:top]:
             if len(best) == top and similarity[i] <= best[0][0]:

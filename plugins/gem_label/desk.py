@@ -37,21 +37,20 @@ class ReviewDesk(foo.Panel):
     # --- events --------------------------------------------------------------------------------------------------
 
     def on_load(self, ctx: Any) -> None:
-        """Choose the field and count."""
-        fields = label_fields(ctx.dataset) if ctx.dataset else []
-        ctx.panel.state.field = (
-            ctx.panel.state.field if ctx.panel.state.field in fields else (fields or [None])[0]
-        )
-        ctx.panel.state.tab = ctx.panel.state.tab or "classes"
-        self._refresh(ctx)
+        """Choose the field and count; the desk opens on the labels, not on the less likely ones."""
+        if ctx.panel.state.less_likely:
+            self._draw_labels(ctx)
+        self._load(ctx)
 
     def on_change_dataset(self, ctx: Any) -> None:
         """Another dataset, or the same after an operator changed it."""
-        self.on_load(ctx)
+        if ctx.dataset and ctx.panel.state.dataset != ctx.dataset.name:
+            ctx.panel.state.less_likely = False
+        self._load(ctx)
 
     def refresh(self, ctx: Any) -> None:
         """Count again."""
-        self.on_load(ctx)
+        self._load(ctx)
 
     def change_field(self, ctx: Any) -> None:
         """Review another field."""
@@ -67,8 +66,7 @@ class ReviewDesk(foo.Panel):
             ctx.ops.set_active_fields([shown_field(ctx)])
             self._show(ctx, Selection(states=STATES[:1]))
         else:
-            active = ctx.dataset.app_config.active_fields
-            ctx.ops.set_active_fields(list(active.paths) if active else label_fields(ctx.dataset))
+            self._draw_labels(ctx)
             ctx.ops.clear_view()
         self._begin(ctx)
 
@@ -184,6 +182,22 @@ class ReviewDesk(foo.Panel):
         self._refresh(ctx)
 
     # --- what events do ------------------------------------------------------------------------------------------
+
+    def _load(self, ctx: Any) -> None:
+        """Choose the field and count."""
+        fields = label_fields(ctx.dataset) if ctx.dataset else []
+        ctx.panel.state.dataset = ctx.dataset.name if ctx.dataset else None
+        ctx.panel.state.field = (
+            ctx.panel.state.field if ctx.panel.state.field in fields else (fields or [None])[0]
+        )
+        ctx.panel.state.tab = ctx.panel.state.tab or "classes"
+        self._refresh(ctx)
+
+    def _draw_labels(self, ctx: Any) -> None:
+        """Draw what the dataset has drawn at first, in place of the less likely labels."""
+        ctx.panel.state.less_likely = False
+        active = ctx.dataset.app_config.active_fields
+        ctx.ops.set_active_fields(list(active.paths) if active else label_fields(ctx.dataset))
 
     def _show(self, ctx: Any, selection: Selection) -> None:
         ctx.panel.state.queue = None
