@@ -99,7 +99,8 @@ def search(
 ) -> None:
     """Rank all masks of a run by a phrase.
 
-    A mask ranks by how much more it is like the phrase than what is around it. Prints similarity, mask id, label, box (x,y,width,height) and photo, with tabs between.
+    A mask ranks by how much more it is like the phrase than what is around it. Prints similarity, mask id, label, box
+    (x,y,width,height) and photo, with tabs between.
 
     \b
     Example: gem-label search RUN "broken window" --top 20

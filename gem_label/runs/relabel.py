@@ -208,8 +208,8 @@ class SearchHit:
         mask_id: "<image_id>#<index>".
         image: absolute path of its photo.
         image_id: the photo's id.
-        similarity: (e_m - SURROUND * s_m) . t, how much more the mask is like the query than what is around it; e_m . t,
-            in [-1, 1], for a mask without a surround.
+        similarity: (e_m - SURROUND * s_m) . t, how much more the mask is like the query than what is around it;
+            e_m . t, in [-1, 1], for a mask without a surround.
         bbox: x, y, width, height in pixels.
         area: pixels.
         label: the mask's label in the run, or None.
