@@ -101,6 +101,7 @@ class Labeler:
         self.proposals = proposals or FastSettings()
         self.dense = dense or DenseEncoder(self.clip)
         self.text = text or self.dense.text
+        self._vocabularies: dict[tuple[Vocabulary, str | int | tuple[str, ...]], Vocabulary] = {}
 
     @property
     def device(self) -> torch.device:
@@ -240,7 +241,7 @@ class Labeler:
         """
         if words is not None:
             words.check(vocabulary)
-        vocabulary = add_negatives(vocabulary, self.text.encode, negatives, self.text.known_words)
+        vocabulary = self._with_negatives(vocabulary, negatives)
         return LabelJob(
             vocabulary=vocabulary,
             text=self.text.encode(vocabulary.phrases),
@@ -249,6 +250,14 @@ class Labeler:
             words=words,
             keep_patches=keep_patches,
         )
+
+    def _with_negatives(self, vocabulary: Vocabulary, wanted: Wanted) -> Vocabulary:
+        """The vocabulary with its negatives, which are chosen once, as `label` asks for them image by image."""
+        key = vocabulary, wanted if isinstance(wanted, str | int) else tuple(wanted)
+        if key not in self._vocabularies:
+            chosen = add_negatives(vocabulary, self.text.encode, wanted, self.text.known_words)
+            self._vocabularies[key] = chosen
+        return self._vocabularies[key]
 
     def start_run(self, path: str | Path, job: LabelJob) -> RunWriter:
         """Make a run directory for this labeler and job, or go on with it: see

@@ -54,7 +54,7 @@ def relabel(
     from dataclasses import replace
 
     from gem_label.labeler import text_encoder_of
-    from gem_label.labeling import Thresholds, add_negatives
+    from gem_label.labeling import add_negatives
     from gem_label.runs import open_run, relabel_run
     from gem_label.words import WordsPerImage
 
@@ -69,10 +69,7 @@ def relabel(
         print("note: words per photo are not kept in a run: give --words-per-image again", file=sys.stderr)
     settings = old.label_settings
     if min_scores is None:  # those of classes that are gone would be for nothing
-        own = {
-            name: value for name, value in settings.min_score.classes.items() if name in vocabulary.classes
-        }
-        min_scores = Thresholds(settings.min_score.default, own)
+        min_scores = settings.min_score.among(vocabulary.classes)
     settings = replace(settings, min_score=min_scores)
     if overlaps is not None:
         settings = replace(settings, overlaps=overlaps)

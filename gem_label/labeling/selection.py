@@ -43,7 +43,7 @@ def select_masks(
     overlaps: Overlaps,
     rule: SelectionRule | None = None,
 ) -> NDArray[np.bool_]:
-    """The masks that stay when every thing is labelled once.
+    """The masks that stay when every thing is labeled once.
 
     Masks may be of several photos, as long as pairs are of one photo each. Of equal scores the larger mask is the
     better one, then the one with the lower index.

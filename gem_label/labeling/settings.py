@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -88,6 +88,10 @@ class Thresholds:
         if unknown:
             raise UsageError(f"a threshold for {unknown[0]!r}, which is not among the classes")
         return np.array([self.classes.get(name, self.default) for name in classes], np.float32)
+
+    def among(self, classes: Collection[str]) -> Thresholds:
+        """The same thresholds without those of classes that are not among these."""
+        return Thresholds(self.default, {name: s for name, s in self.classes.items() if name in classes})
 
     def to_json(self) -> float | dict[str, Any]:
         """A number, or {"default": number, "classes": {name: number}}, for a manifest."""

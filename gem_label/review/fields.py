@@ -94,13 +94,7 @@ def push_record(
 def thresholds_of_push(push: dict[str, Any], classes: Sequence[str]) -> Thresholds | None:
     """The thresholds that a push was asked for, without those of classes that are gone; None: the run's own."""
     text = push.get("min_score")
-    return None if text is None else without_others(Thresholds.from_json(json.loads(text)), classes)
-
-
-def without_others(thresholds: Thresholds, classes: Sequence[str]) -> Thresholds:
-    """The same thresholds without those of classes that are not among these."""
-    own = {name: value for name, value in thresholds.classes.items() if name in classes}
-    return Thresholds(thresholds.default, own)
+    return None if text is None else Thresholds.from_json(json.loads(text)).among(classes)
 
 
 def check_mask_field(dataset: Any, field: str) -> None:

@@ -14,7 +14,6 @@ from gem_label.review.fields import (
     pushed_fields,
     run_of,
     thresholds_of_push,
-    without_others,
 )
 from gem_label.review.less_likely import HIDDEN_FLOOR
 from gem_label.review.merge import Document, is_decided
@@ -52,7 +51,7 @@ def field_thresholds(dataset: Any, field: str, classes: Collection[str]) -> Thre
     """
     run = run_of(dataset, field)
     pushed = thresholds_of_push(pushed_fields(dataset)[main_field(dataset, field)], list(classes))
-    return pushed or without_others(run.label_settings.min_score, list(classes))
+    return pushed or run.label_settings.min_score.among(classes)
 
 
 def _settings(
