@@ -238,7 +238,7 @@ def test_an_interrupted_label_says_how_to_go_on(tmp_path: Path, small_photos: Pa
             assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)  # photos that are being labeled are finished first
     finally:
         process.kill()  # nothing to a process that has ended
     assert process.returncode == options.INTERRUPTED
