@@ -2,7 +2,7 @@
 
     python benchmarks/simulated_photos.py --data shared/data/coco16 --cache masks --json simulated.json
 
-Where no CLIP that knows photographs is at hand, this simulates one (`benchmarks/simulation.py`). The folder has
+Where no CLIP that knows photographs can be loaded, this simulates one (`benchmarks/simulation.py`). The folder has
 photos in data/ and COCO instances in instances.json, and perhaps points in labels/points.csv; masks are MobileSAM's.
 What comes behind the features is the real thing: pooling, negative words, scores, selection, evaluation. Noise is the
 standard deviation of a word's logit in a patch, in logits (the right word leads by 10). Two more levels are found by

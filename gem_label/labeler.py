@@ -73,7 +73,7 @@ class LabeledMasks:
 
     @property
     def kept(self) -> LabeledMasks:
-        """Only the masks that passed threshold, background and containment."""
+        """Only the masks whose labels are kept."""
         return LabeledMasks(self.masks[self.labels.kept], self.labels[self.labels.kept])
 
 

@@ -243,12 +243,3 @@ def pool_patches(weights: NDArray[np.float32], patches: NDArray[np.float32]) -> 
     total = flat.sum(axis=1, keepdims=True)
     pooled = flat @ patches.reshape(-1, patches.shape[-1]).astype(np.float32)
     return (pooled / np.where(total > 0, total, 1.0)).astype(np.float32)
-
-
-def containment(masks: MaskSet) -> NDArray[np.float32]:
-    """(N, N) share of mask i's area that lies inside mask j: |i and j| / |i|."""
-    if len(masks) == 0:
-        return np.zeros((0, 0), np.float32)
-    rles = masks.rles
-    # iscrowd divides the intersection by the first mask's area alone, which is containment
-    return np.asarray(coco_mask.iou(rles, rles, [1] * len(rles)), np.float32)

@@ -4,7 +4,7 @@
     python pipelines/coco_labels.py pipelines/coco_labels.yaml --limit 100
 
 What `gem-label label`, `export` and `eval labels` do, laid open. Without a local copy FiftyOne's zoo fetches photos
-and annotations. An interrupted recipe goes on where it stopped, and a higher limit adds photos. The annotations give
+and annotations. An interrupted recipe resumes, and a higher limit adds photos. The annotations give
 the words and the measures, and nothing to the labels.
 """
 

@@ -65,6 +65,17 @@ def rectangles(count: int, height: int = 48, width: int = 64, seed: int = 0) -> 
     return masks
 
 
+def rectangle_masks(*boxes: tuple[int, int, int, int], size: int = 60) -> MaskSet:
+    """A `MaskSet` without embeddings of rectangles x, y, width, height in a square photo."""
+    counts = []
+    for x, y, w, h in boxes:
+        mask = np.zeros((size, size), bool)
+        mask[y : y + h, x : x + w] = True
+        counts.append(encode_mask(mask))
+    ones = np.ones(len(counts), np.float32)
+    return MaskSet(size, size, tuple(counts), ones, ones, np.zeros((len(counts), 2), np.float32))
+
+
 def make_run(
     path: Path,
     photos: Mapping[str, tuple[MaskSet, MaskLabels]],

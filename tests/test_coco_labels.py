@@ -55,7 +55,7 @@ def small_settings(data: Path, out: Path) -> dict[str, Any]:
 def test_labels_export_and_figures_in_one_go(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the command line with a limit, then all photos: the run goes on, and the figures are of all of them."""
+    """By the command line with a limit, then all photos: the run resumes, and the figures are of all of them."""
     settings = small_settings(data, tmp_path / "out")
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings | {"data": "elsewhere"}))
     given = [str(RECIPE), str(tmp_path / "settings.yaml"), "--data", str(data), "--limit", "1"]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from run_factory import rectangle_masks
 
 from gem_label.errors import UsageError
 from gem_label.images import Photo
@@ -23,7 +24,7 @@ from gem_label.labeling import (
     label_maskset,
     score_evidence,
 )
-from gem_label.masks import MaskSet, encode_mask
+from gem_label.masks import MaskSet
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
 
@@ -31,16 +32,6 @@ from gem_label.words import WordsPerImage
 def unit(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
     values = rng.normal(size=shape)
     return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float32)
-
-
-def boxes(*xywh: tuple[int, int, int, int], size: int = 40) -> MaskSet:
-    counts = []
-    for x, y, w, h in xywh:
-        mask = np.zeros((size, size), bool)
-        mask[y : y + h, x : x + w] = True
-        counts.append(encode_mask(mask))
-    ones = np.ones(len(counts), np.float32)
-    return MaskSet(size, size, tuple(counts), ones, ones, np.zeros((len(counts), 2), np.float32))
 
 
 def test_vocabulary_text() -> None:
@@ -183,7 +174,7 @@ def test_scores_follow_the_definition(c: int, b: int, n: int, k: int, seed: int)
         own,
     )
     text, photo = unit(rng, len(vocabulary.phrases), 8), unit(rng, 8)
-    masks = boxes((0, 0, 5, 5), (10, 10, 20, 20), (0, 20, 8, 8))
+    masks = rectangle_masks((0, 0, 5, 5), (10, 10, 20, 20), (0, 20, 8, 8), size=40)
     masks = replace(
         masks,
         embeddings=unit(rng, 3, 8) * np.float32(0.7),
@@ -221,7 +212,7 @@ def score_of(masks: MaskSet, surrounds: NDArray | None, words: str = "cat, dog")
 
 def test_a_part_scores_less_than_its_whole_because_of_its_surround() -> None:
     cat, sky = np.eye(3, dtype=np.float32)[[0, 2]]
-    masks = boxes((0, 0, 10, 10), (20, 20, 10, 10)).with_embeddings(np.stack([cat, cat]))
+    masks = rectangle_masks((0, 0, 10, 10), (20, 20, 10, 10)).with_embeddings(np.stack([cat, cat]))
     whole, part = score_of(masks, np.stack([sky, cat])).score
     assert whole > 0.9
     assert part < 0.1
@@ -229,7 +220,7 @@ def test_a_part_scores_less_than_its_whole_because_of_its_surround() -> None:
 
 def test_without_a_surround_the_inside_alone_counts() -> None:
     cat = np.eye(3, dtype=np.float32)[:1]
-    masks = boxes((0, 0, 40, 40)).with_embeddings(cat)
+    masks = rectangle_masks((0, 0, 40, 40)).with_embeddings(cat)
     fills_photo, old_run = score_of(masks, np.zeros_like(cat)), score_of(masks, None)
     assert fills_photo.score == pytest.approx(old_run.score)
     assert fills_photo.score > 0.9
@@ -246,7 +237,7 @@ def test_few_negatives_stand_for_many() -> None:
 
 def test_background_words_win_but_are_never_a_label() -> None:
     vocabulary = Vocabulary.parse("cat, dog", background="sky")
-    masks = boxes((0, 0, 5, 5), (10, 10, 5, 5)).with_embeddings(np.eye(3, dtype=np.float32)[[2, 1]])
+    masks = rectangle_masks((0, 0, 5, 5), (10, 10, 5, 5)).with_embeddings(np.eye(3, dtype=np.float32)[[2, 1]])
     labels = label_maskset(masks, np.eye(3, dtype=np.float32), vocabulary, 100.0)
     assert labels.names == [None, "dog"]
     assert labels.kept.tolist() == [False, True]
@@ -257,7 +248,7 @@ def test_background_words_win_but_are_never_a_label() -> None:
 def test_threshold() -> None:
     vocabulary = Vocabulary.from_words(["cat", "dog"])
     embeddings = np.array([[1, 0], [0.6, 0.5]], np.float32)
-    masks = boxes((0, 0, 5, 5), (10, 10, 5, 5)).with_embeddings(embeddings)
+    masks = rectangle_masks((0, 0, 5, 5), (10, 10, 5, 5)).with_embeddings(embeddings)
     labels = label_maskset(
         masks, np.eye(2, dtype=np.float32), vocabulary, 10.0, LabelSettings(min_score=0.95)
     )
@@ -278,7 +269,7 @@ def test_image_top_k_keeps_the_likeliest_words_of_the_photo() -> None:
     assert image_top_k(photo, text, vocabulary, 2, np.array([True, False, False, False])).tolist() == [
         True, False, False, False,
     ]  # fmt: skip
-    masks = boxes((0, 0, 5, 5)).with_embeddings(text[[np.argmin(cosines)]])
+    masks = rectangle_masks((0, 0, 5, 5)).with_embeddings(text[[np.argmin(cosines)]])
     settings = LabelSettings(image_top_k=1)
     best = vocabulary.classes[int(np.argmax(cosines))]
     no_sky = Vocabulary(vocabulary.classes, vocabulary.phrasings)
@@ -300,7 +291,7 @@ def test_words_per_image(tmp_path: Path) -> None:
     assert nothing is not None
     assert not nothing.any()
     assert words.allowed(vocabulary, "/photos/other.jpg", "other") is None
-    masks = boxes((0, 0, 5, 5)).with_embeddings(np.eye(4, dtype=np.float32)[[2]])
+    masks = rectangle_masks((0, 0, 5, 5)).with_embeddings(np.eye(4, dtype=np.float32)[[2]])
     text = np.eye(4, dtype=np.float32)
     assert label_maskset(masks, text, vocabulary, 100.0, allowed=nothing).names == [None]
     assert label_maskset(masks, text, vocabulary, 100.0, allowed=allowed).names != ["bird"]
@@ -331,7 +322,7 @@ def test_no_masks_and_a_large_vocabulary() -> None:
     vocabulary = Vocabulary.from_words(str(i) for i in range(3000))
     text = unit(np.random.default_rng(0), 3000, 16)
     assert len(label_maskset(MaskSet(10, 10), text, vocabulary, 100.0)) == 0
-    masks = boxes(*[(i % 7, i // 7, 3, 3) for i in range(50)]).with_embeddings(
+    masks = rectangle_masks(*[(i % 7, i // 7, 3, 3) for i in range(50)]).with_embeddings(
         unit(np.random.default_rng(1), 50, 16)
     )
     labels = label_maskset(masks, text, vocabulary, 100.0)

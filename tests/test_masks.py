@@ -1,4 +1,4 @@
-"""gem_label.masks: run lengths, patch weights, pooling, containment."""
+"""gem_label.masks: run lengths, patch weights, pooling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gem_label.masks import MaskSet, area_weights, containment, encode_mask, patch_weights, pool_patches
+from gem_label.masks import MaskSet, area_weights, encode_mask, patch_weights, pool_patches
 
 
 def maskset(*masks: NDArray[np.bool_]) -> MaskSet:
@@ -56,7 +56,6 @@ def test_a_photo_without_masks_has_empty_arrays() -> None:
     assert len(masks) == 0
     assert masks.areas.shape == (0,)
     assert masks.boxes.shape == (0, 4)
-    assert containment(masks).shape == (0, 0)
     assert pool_patches(patch_weights(masks, (2, 3)), np.zeros((2, 3, 7), np.float32)).shape == (0, 7)
 
 
@@ -120,8 +119,3 @@ def test_pooling_is_linear_in_the_patches() -> None:
     assert np.allclose(pooled[1], patches.mean(axis=(0, 1)), atol=1e-6)
     empty = pool_patches(patch_weights(maskset(np.zeros((30, 40), bool)), (3, 4)), patches)
     assert not empty.any()
-
-
-def test_containment_is_the_share_of_the_first_inside_the_second() -> None:
-    whole, part = box_mask(20, 20, 0, 0, 10, 10), box_mask(20, 20, 5, 5, 10, 5)
-    assert np.allclose(containment(maskset(whole, part)), [[1, 0.25], [0.5, 1]])

@@ -7,28 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from run_factory import rectangle_masks
 
 from gem_label.labeling import SelectionRule, select_masks
-from gem_label.masks import MaskSet, Overlaps, encode_mask
+from gem_label.masks import MaskSet, Overlaps
 from gem_label.overlaps import STEPS, find_overlaps, join_overlaps
 
 Box = tuple[int, int, int, int]
 CAR, PERSON, BOTTLE = 0, 1, 2
 
 
-def masks_of(*boxes: Box, size: int = 60) -> MaskSet:
-    """Rectangles x, y, width, height."""
-    counts = []
-    for x, y, w, h in boxes:
-        mask = np.zeros((size, size), bool)
-        mask[y : y + h, x : x + w] = True
-        counts.append(encode_mask(mask))
-    ones = np.ones(len(counts), np.float32)
-    return MaskSet(size, size, tuple(counts), ones, ones, np.zeros((len(counts), 2), np.float32))
-
-
 def stays(*things: tuple[Box, int, float]) -> list[bool]:
-    masks = masks_of(*(box for box, _, _ in things))
+    masks = rectangle_masks(*(box for box, _, _ in things))
     scores = np.array([score for _, _, score in things], np.float32)
     classes = np.array([c for _, c, _ in things])
     return select_masks(scores, classes, masks.areas, find_overlaps(masks)).tolist()
@@ -91,7 +81,7 @@ def select_by_loops(scores: NDArray, classes: NDArray, masks: MaskSet) -> list[b
 def test_selection_is_greedy(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     corners, sides = rng.integers(0, 40, (n, 2)), rng.integers(4, 21, (n, 2))
-    masks = masks_of(*(tuple(box) for box in np.hstack([corners, sides]).tolist()))
+    masks = rectangle_masks(*(tuple(box) for box in np.hstack([corners, sides]).tolist()))
     # few scores, so that some are equal
     scores, classes = (rng.integers(1, 9, n) / 8).astype(np.float32), rng.integers(-1, 3, n)
     overlaps = find_overlaps(masks)
@@ -117,18 +107,18 @@ def test_selection_is_greedy(n: int, seed: int) -> None:
 
 
 def test_overlaps_are_shares_of_the_smaller_mask() -> None:
-    masks = masks_of(WHOLE, WHEEL, (38, 0, 4, 20), (50, 50, 5, 5))
+    masks = rectangle_masks(WHOLE, WHEEL, (38, 0, 4, 20), (50, 50, 5, 5))
     found = find_overlaps(masks)
     assert found.first.tolist() == [0, 0]
     assert found.second.tolist() == [1, 2]
     assert found.share.tolist() == [STEPS, round(STEPS / 2)]
-    assert len(find_overlaps(masks_of())) == 0
-    empty = masks_of((0, 0, 0, 0), WHOLE)
+    assert len(find_overlaps(rectangle_masks())) == 0
+    empty = rectangle_masks((0, 0, 0, 0), WHOLE)
     assert len(find_overlaps(empty)) == 0
 
 
 def test_overlaps_follow_the_masks() -> None:
-    masks = masks_of(WHOLE, WHEEL, (38, 0, 4, 20))
+    masks = rectangle_masks(WHOLE, WHEEL, (38, 0, 4, 20))
     pairs = find_overlaps(masks).among(np.array([2, 0]), 3)
     assert (pairs.first.tolist(), pairs.second.tolist(), pairs.share.tolist()) == ([0], [1], [128])
     joined = join_overlaps([find_overlaps(masks), Overlaps(), pairs], [3, 4, 2])

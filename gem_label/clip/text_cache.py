@@ -1,6 +1,6 @@
 """Text embeddings on disk, so that a long list of words is encoded once for a model and not at every start.
 
-Only a cache: whatever goes wrong with its files, words are encoded anew and nobody is told.
+Only a cache: when something is wrong with its files, words are encoded again without a message.
 """
 
 from __future__ import annotations
