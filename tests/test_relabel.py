@@ -22,6 +22,7 @@ from random_run import (
     write_photo,
     write_run,
 )
+from threadpoolctl import threadpool_limits
 
 from gem_label.errors import UsageError
 from gem_label.labeling import LabelSettings
@@ -74,17 +75,18 @@ def test_relabel_gives_what_label_would_have_given(tmp_path: Path, in_place: boo
 
 @pytest.mark.slow
 def test_relabel_costs_little_more_than_the_bare_product(tmp_path: Path) -> None:
-    """`benchmarks/relabel.py` measures 2.3 times the product; 5 is what a busy machine must not exceed."""
+    """`benchmarks/relabel.py` measures 3.5 times one product, as there are two; 7 is what no machine must exceed."""
     benchmark = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "relabel.py"))
     masks, dimension = 20_000, 512
     run = benchmark["make_run"](tmp_path / "run", masks, dimension)
     words = Vocabulary.from_words(tuple(f"word {i}" for i in range(1000)))
     text = benchmark["unit_rows"](np.random.default_rng(2), 1000, dimension)
     ours, product = [], []
-    for _ in range(3):
-        product.append(benchmark["seconds"](lambda: benchmark["matrix_product"](masks, text))[0])
-        ours.append(benchmark["seconds"](lambda: relabel_run(run, words, text))[0])
-    assert min(ours) < 5 * min(product)
+    with threadpool_limits(1):  # threads that wait for each other count as processor time, too
+        for _ in range(3):
+            product.append(benchmark["seconds"](lambda: benchmark["matrix_product"](masks, text))[0])
+            ours.append(benchmark["seconds"](lambda: relabel_run(run, words, text))[0])
+    assert min(ours) < 7 * min(product)
 
 
 def test_relabel_refuses_embeddings_of_another_model(tmp_path: Path) -> None:
