@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from gem_label.errors import UsageError
+from gem_label.errors import GemLabelError, UsageError
 from gem_label.geometry import Shape
 from gem_label.review.annotation_files import read_annotation_file
 from gem_label.review.changes import MaskChanges, replace_masks
@@ -144,21 +144,25 @@ def import_corrections(
             size = _known_size(document) or next((each.size for each in of_file if each.size), None)
             corrected = _draw(of_file, size, boxes, report)
             existing = (document.get(field) or {}).get("detections") or []
-            if hidden:
-                existing = [
-                    *existing,
-                    *_named((document.get(hidden) or {}).get("detections") or [], existing, of_file),
-                ]
+            named = _named((document.get(hidden) or {}).get("detections") or [], existing, of_file)
+            existing, less_likely = [*existing, *named], {mask["_id"] for mask in named}
             change = _compare(existing, corrected, size, missing, accept_unchanged, report)
             changes[document["_id"]] = change
-            moving += [before["_id"] for before, _ in change.replaced] if hidden else []
+            moving += [old["_id"] for old, _ in change.replaced if old["_id"] in less_likely]
         done = min(start + _SAMPLES_AT_ONCE, len(ids))
         yield Progress(done, len(ids), f"{done} of {len(ids)} photos compared")
     report.photos = len(ids)
     if any(len(change) for change in changes.values()):
-        if hidden and moving:  # less likely masks that the file corrects are corrected like the others
-            move_masks(dataset, hidden, field, {"$in": ["$$mask._id", {"$literal": moving}]}, ids)
-        report.decision = replace_masks(dataset, field, "import", changes)
+        # less likely masks that the file corrects are corrected like the others
+        among = {"$in": ["$$mask._id", {"$literal": moving}]}
+        if moving:
+            move_masks(dataset, less_likely_field(field), field, among, ids)
+        try:
+            report.decision = replace_masks(dataset, field, "import", changes)
+        except GemLabelError:
+            if moving:
+                move_masks(dataset, field, less_likely_field(field), among, ids)
+            raise
     return report
 
 

@@ -37,7 +37,7 @@ def match_photos(paths: Mapping[Any, str], names: Sequence[str]) -> list[Any | N
     for key, parts in parts_of.items():
         if parts:
             by_name.setdefault(parts[-1], []).append((key, parts))
-    chosen: dict[Hashable, tuple[tuple[int, int], Parts, str]] = {}
+    chosen: dict[Hashable, tuple[tuple[int, bool, int], Parts, str]] = {}
     found: list[tuple[Any, Parts] | None] = []
     for name in names:
         found.append(None)
@@ -48,7 +48,7 @@ def match_photos(paths: Mapping[Any, str], names: Sequence[str]) -> list[Any | N
             if fits:
                 key, shared = fits[0]
                 found[-1] = key, parts
-                mine = (shared, -rank), parts, name
+                mine = (shared, shared >= len(parts), -rank), parts, name
                 other = chosen.setdefault(key, mine)
                 if other[1] != parts and other[0] == mine[0]:
                     raise UsageError(
