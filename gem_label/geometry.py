@@ -41,6 +41,27 @@ class Shape:
     problems: tuple[str, ...] = ()
 
 
+def read_segmentations(segmentations: Sequence[Any], height: int, width: int) -> list[Shape]:
+    """`read_segmentation` of N annotations of one photo; sound compressed run lengths are checked all at once."""
+    size = [height, width]
+    texts = [
+        each["counts"].encode("ascii")
+        if isinstance(each, dict)
+        and each.get("size") == size
+        and isinstance(each.get("counts"), str)
+        and each["counts"].isascii()
+        else b""
+        for each in segmentations
+    ]
+    sound = height * width <= MAX_PIXELS and _cover([text for text in texts if text], height * width)
+    return [
+        Shape({"size": [height, width], "counts": text})
+        if sound and text
+        else read_segmentation(each, height, width)
+        for each, text in zip(segmentations, texts, strict=True)
+    ]
+
+
 def read_segmentation(segmentation: Any, height: int, width: int) -> Shape:
     """`segmentation` of a COCO annotation: polygons, a single flat polygon, or run lengths.
 
@@ -163,12 +184,31 @@ def _polygon_problem(part: Any, height: int, width: int) -> str:
 
 def _decoded(counts: bytes) -> NDArray[np.int64]:
     """Compressed run lengths, some of them negative where the text is no such thing; none where it is malformed."""
-    letters = np.frombuffer(counts, np.uint8)
-    if not counts or letters.min() < 48 or letters.max() > 111 or letters[-1] >= 80:
-        return np.zeros(0, np.int64)
-    if np.diff(np.flatnonzero(letters < 80), prepend=-1).max() > _DIGITS:
-        return np.zeros(0, np.int64)
-    return run_lengths([counts])[0]
+    return run_lengths([counts])[0] if _well_formed([counts]) else np.zeros(0, np.int64)
+
+
+def _well_formed(counts: Sequence[bytes]) -> bool:
+    """Whether N texts are compressed run lengths, of numbers that a photo can have."""
+    if not counts or not all(counts):
+        return False
+    letters = np.frombuffer(b"".join(counts), np.uint8)
+    ends = np.cumsum([len(each) for each in counts]) - 1
+    if letters.min() < 48 or letters.max() > 111 or (letters[ends] >= 80).any():
+        return False
+    return bool(np.diff(np.flatnonzero(letters < 80), prepend=-1).max() <= _DIGITS)
+
+
+def _cover(counts: Sequence[bytes], pixels: int) -> bool:
+    """Whether each of N texts covers so many pixels, without runs of no length behind the first."""
+    if not _well_formed(counts):
+        return False
+    lengths, terms = run_lengths(counts)
+    firsts = np.cumsum(terms) - terms
+    behind = np.ones(len(lengths), bool)
+    behind[firsts] = False
+    return bool(
+        (lengths >= 0).all() and lengths[behind].all() and (np.add.reduceat(lengths, firsts) == pixels).all()
+    )
 
 
 def _joined(lengths: list[int]) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gem_label.errors import UsageError
-from gem_label.geometry import is_whole, read_segmentation
+from gem_label.geometry import is_whole, read_segmentations
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def masks_of(path: Path, rows: Sequence[dict[str, Any]], image: FileImage) -> li
         UsageError: a segmentation that is missing, malformed or of another size than the image.
     """
     masks = []
-    for row in rows:
-        shape = read_segmentation(row.get("segmentation"), image.height, image.width)
+    shapes = read_segmentations([row.get("segmentation") for row in rows], image.height, image.width)
+    for row, shape in zip(rows, shapes, strict=True):
         if shape.rle is None or shape.problems:
             boxes = "" if row.get("segmentation") else ": boxes alone cannot be compared with masks"
             raise UsageError(f"{path}: an annotation of {image.file_name} has {shape.problems[0]}{boxes}")

@@ -106,11 +106,16 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
         dataset._sample_collection.bulk_write(updates, ordered=False)
         settle(dataset, field, list(changes))
     except (PyMongoError, BSONError, OverflowError) as error:
-        if logged:
-            undo(dataset, field, decision.id)  # of what was written before
-        else:
-            forget(decision.id)
         reason = " ".join(str(error).split())[:200]
+        try:
+            if logged:
+                undo(dataset, field, decision.id)  # of what was written before
+            else:
+                forget(decision.id)
+        except (PyMongoError, GemLabelError):
+            raise GemLabelError(
+                f"FiftyOne's database failed: undo {action!r} when it is back ({reason})"
+            ) from error
         raise GemLabelError(
             f"FiftyOne's database did not take the changes, nothing changed: {reason}"
         ) from error
