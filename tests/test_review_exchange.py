@@ -246,12 +246,6 @@ def test_what_happens_to_missing_and_unchanged_masks(dataset: Any, tmp_path: Pat
         ("list.json", "[]", "neither COCO instances"),
         ("other.json", '{"images": []}', "neither COCO instances"),
         ("broken.xml", "<annotations><image", "as CVAT for images"),
-        (
-            "short.xml",
-            '<a><image id="0" name="1.png" width="9" height="9"><mask label="x" rle="1, 2" left="0" top="0" '
-            'width="3" height="3"/></image></a>',
-            "run lengths",
-        ),
         ("ambiguous.json", NAMED.replace("NAME", "1.png"), "any of 2 photos"),
         ("stranger.json", NAMED.replace("NAME", "z.png"), "none of the 3 photos"),
     ],

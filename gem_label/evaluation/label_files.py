@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
 from gem_label.errors import UsageError
-from gem_label.rle import run_lengths
+from gem_label.geometry import is_whole, read_segmentations
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ def parse_coco(path: Path, data: Any) -> CocoFile:
     images: dict[Hashable, FileImage] = {}
     for row in data["images"]:
         size = [row.get("height"), row.get("width")]
-        if not isinstance(row.get("file_name"), str) or not all(_whole(n) and n > 0 for n in size):
+        if not isinstance(row.get("file_name"), str) or not all(is_whole(n) and n > 0 for n in size):
             raise UsageError(f"{path}: image {row.get('id')!r} lacks file_name, height or width")
         if _key(path, row, "id", "image") in images:
             raise UsageError(f"{path}: two images have the id {row['id']!r}")
@@ -137,59 +133,14 @@ def masks_of(path: Path, rows: Sequence[dict[str, Any]], image: FileImage) -> li
     Raises:
         UsageError: a segmentation that is missing, malformed or of another size than the image.
     """
-    masks = [_mask(path, row.get("segmentation"), image) for row in rows]
-    counts = [mask["counts"] for mask in masks]
-    if not _fit(counts, image.height * image.width):
-        raise UsageError(f"{_of(path, image)} has run lengths that do not cover {_pixels(image)}")
+    masks = []
+    shapes = read_segmentations([row.get("segmentation") for row in rows], image.height, image.width)
+    for row, shape in zip(rows, shapes, strict=True):
+        if shape.rle is None or shape.problems:
+            boxes = "" if row.get("segmentation") else ": boxes alone cannot be compared with masks"
+            raise UsageError(f"{path}: an annotation of {image.file_name} has {shape.problems[0]}{boxes}")
+        masks.append(shape.rle)
     return masks
-
-
-def _mask(path: Path, shape: Any, image: FileImage) -> dict[str, Any]:
-    height, width = image.height, image.width
-    if isinstance(shape, list) and shape:
-        for polygon in shape:
-            if (
-                not isinstance(polygon, list)
-                or len(polygon) < 6
-                or len(polygon) % 2
-                or not all(_number(v) for v in polygon)
-            ):
-                raise UsageError(f"{_of(path, image)} has a polygon that is no list of at least three points")
-        return dict(coco_mask.merge(coco_mask.frPyObjects(shape, height, width)))
-    if not isinstance(shape, dict) or "counts" not in shape or not isinstance(shape.get("size"), list):
-        raise UsageError(f"{_of(path, image)} has no mask: boxes alone cannot be compared with masks")
-    if shape["size"] != [height, width]:
-        size = " x ".join(map(str, shape["size"]))
-        raise UsageError(f"{_of(path, image)} has a mask of {size} pixels, the image has {_pixels(image)}")
-    counts = shape["counts"]
-    if isinstance(counts, list):
-        if not all(_whole(n) and n >= 0 for n in counts) or sum(counts) != height * width:
-            raise UsageError(f"{_of(path, image)} has run lengths that do not cover {_pixels(image)}")
-        return dict(coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width))
-    if not isinstance(counts, str) or not counts.isascii():
-        raise UsageError(f"{_of(path, image)} has run lengths that are neither text nor a list")
-    return {"size": [height, width], "counts": counts.encode("ascii")}
-
-
-def _fit(counts: Sequence[bytes], pixels: int) -> bool:
-    """Whether each of N compressed encodings is well formed and covers so many pixels (pycocotools does not ask)."""
-    if not counts:
-        return True
-    letters = np.frombuffer(b"".join(counts), np.uint8)
-    ends = np.cumsum([len(each) for each in counts]) - 1
-    if not all(counts) or letters.min() < 48 or letters.max() > 111 or (letters[ends] - 48 >= 32).any():
-        return False
-    lengths, terms = run_lengths(counts)
-    sums = np.add.reduceat(lengths, np.cumsum(terms) - terms)
-    return bool((lengths >= 0).all() and (sums == pixels).all())
-
-
-def _of(path: Path, image: FileImage) -> str:
-    return f"{path}: an annotation of {image.file_name}"
-
-
-def _pixels(image: FileImage) -> str:
-    return f"{image.height} x {image.width} pixels"
 
 
 def _key(path: Path, row: dict[str, Any], key: str, what: str) -> Hashable:
@@ -198,11 +149,3 @@ def _key(path: Path, row: dict[str, Any], key: str, what: str) -> Hashable:
         article = "an" if what[0] in "aio" else "a"
         raise UsageError(f"{path}: {article} {what} without {key}")
     return value
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

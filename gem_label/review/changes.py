@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gem_label.errors import UsageError
-from gem_label.review.decision_log import Decision, collections, declare_attributes, now, record
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.review.decision_log import Decision, collections, declare_attributes, forget, now, record
+from gem_label.review.decisions import undo
 from gem_label.review.less_likely import settle
 from gem_label.review.merge import Document
 
@@ -42,9 +43,12 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
 
     Raises:
         UsageError: nothing changes.
+        GemLabelError: the database did not take it; then nothing changed either.
     """
     from bson import ObjectId
+    from bson.errors import BSONError
     from pymongo import UpdateOne
+    from pymongo.errors import PyMongoError
 
     changes = {sample: change for sample, change in changes.items() if len(change)}
     if not changes:
@@ -94,9 +98,26 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
         }
         updates.append(UpdateOne({"_id": sample}, [{"$set": values}]))
     _, log = collections()
-    log.insert_many(entries)
-    record(dataset, decision)
-    dataset._sample_collection.bulk_write(updates, ordered=False)
-    settle(dataset, field, list(changes))
+    logged = False
+    try:
+        log.insert_many(entries)
+        record(dataset, decision)
+        logged = True
+        dataset._sample_collection.bulk_write(updates, ordered=False)
+        settle(dataset, field, list(changes))
+    except (PyMongoError, BSONError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        try:
+            if logged:
+                undo(dataset, field, decision.id)  # of what was written before
+            else:
+                forget(decision.id)
+        except (PyMongoError, GemLabelError):
+            raise GemLabelError(
+                f"FiftyOne's database failed: undo {action!r} when it is back ({reason})"
+            ) from error
+        raise GemLabelError(
+            f"FiftyOne's database did not take the changes, nothing changed: {reason}"
+        ) from error
     dataset.reload()
     return decision

@@ -1,19 +1,17 @@
-"""The XML of "CVAT for images 1.1": masks with their mask ids, written and read."""
+"""The XML of "CVAT for images 1.1": masks with their mask ids, written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
-from xml.etree.ElementTree import Element, ParseError, SubElement, iterparse, tostring
+from typing import IO
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from gem_label.errors import UsageError
-from gem_label.review.documents import Box, encode_crop
+from gem_label.review.documents import Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,51 +110,3 @@ def write(
         file.write(tostring(image, encoding="unicode") + "\n")
         yield photo, masks
     file.write("</annotations>\n")
-
-
-def read(path: Path) -> Iterator[tuple[Photo, list[tuple[str, str | None, dict[str, Any]]]]]:
-    """The photos of a file with their masks: label, mask id or None, and compressed COCO run lengths.
-
-    Masks, polygons and boxes are read; other shapes are left out.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
-    try:
-        for _, element in iterparse(path, events=("end",)):
-            if element.tag != "image":
-                continue
-            width, height = int(element.attrib["width"]), int(element.attrib["height"])
-            photo = Photo(int(element.get("id", 0)) + 1, element.attrib["name"], width, height)
-            shapes = [(shape, _rle(shape, photo)) for shape in element]
-            yield (
-                photo,
-                [(shape.attrib["label"], _mask_id(shape), rle) for shape, rle in shapes if rle is not None],
-            )
-            element.clear()
-    except (ParseError, OSError, KeyError, ValueError) as error:
-        raise UsageError(f"cannot read {path} as CVAT for images 1.1: {error}") from error
-
-
-def _mask_id(shape: Element) -> str | None:
-    for attribute in shape.iter("attribute"):
-        if attribute.get("name") == "mask_id":
-            return (attribute.text or "").strip() or None
-    return None
-
-
-def _rle(shape: Element, photo: Photo) -> dict[str, Any] | None:
-    if shape.tag == "mask":
-        left, top, width, height = (
-            int(float(shape.attrib[side])) for side in ("left", "top", "width", "height")
-        )
-        crop = from_run_lengths([int(n) for n in shape.attrib["rle"].split(",")], height, width)
-        return encode_crop(crop, (left, top, width, height), photo.height, photo.width)
-    if shape.tag == "polygon":
-        points = [[float(v) for point in shape.attrib["points"].split(";") for v in point.split(",")]]
-    elif shape.tag == "box":
-        x0, y0, x1, y1 = (float(shape.attrib[corner]) for corner in ("xtl", "ytl", "xbr", "ybr"))
-        points = [[x0, y0, x1, y0, x1, y1, x0, y1]]
-    else:
-        return None
-    return coco_mask.merge(coco_mask.frPyObjects(points, photo.height, photo.width))

@@ -34,6 +34,8 @@ WHICH = {
     "accepted": ["accepted", "renamed"],
     "all": None,
 }
+PROBLEMS = 50
+"""So many annotations that an import left out are listed."""
 
 
 class ExportCoco(SteppedOperator):
@@ -150,7 +152,8 @@ class ImportAnnotations(SteppedOperator):
             "path",
             required=True,
             label="File",
-            description="COCO instances (.json) or CVAT for images 1.1 (.xml), on the machine where FiftyOne runs",
+            description="COCO instances (.json) or CVAT for images 1.1 (.xml), also as .zip, on the machine where "
+            "FiftyOne runs",
         )
         check_file(form, ctx, "path")
         missing = types.RadioGroup(orientation="horizontal")
@@ -164,6 +167,10 @@ class ImportAnnotations(SteppedOperator):
             label="Masks that the file does not have",
             view=missing,
         )
+        boxes = types.RadioGroup(orientation="horizontal")
+        boxes.add_choice("rectangle", label="Become rectangles")
+        boxes.add_choice("leave", label="Are left out")
+        form.enum("boxes", boxes.values(), default="rectangle", label="Boxes without a mask", view=boxes)
         form.bool("accept_unchanged", default=False, label="Accept the masks that did not change, too")
         return titled(form, "Import corrections", "Import")
 
@@ -178,6 +185,7 @@ class ImportAnnotations(SteppedOperator):
             path,
             ctx.params.get("missing") or "keep",
             bool(ctx.params.get("accept_unchanged")),
+            ctx.params.get("boxes") or "rectangle",
         )
         parts = {
             "relabeled": report.relabeled,
@@ -185,12 +193,14 @@ class ImportAnnotations(SteppedOperator):
             "added": report.added,
             "unchanged": report.unchanged,
             "missing": report.missing,
+            "refused": report.refused,
         }
         text = ", ".join(f"{count} {name}" for name, count in parts.items() if count)
         return {
             "message": f"{report.photos} photos: {text or 'no masks'}",
             "unknown": report.unknown,
             **parts,
+            "problems": "\n".join(report.problems[:PROBLEMS]),
         }
 
     def resolve_output(self, ctx: Any) -> types.Property:
@@ -198,4 +208,5 @@ class ImportAnnotations(SteppedOperator):
         form = types.Object()
         form.str("message", label="Done")
         form.int("unknown", label="Photos of the file that the dataset does not have")
+        form.str("problems", label=f"What was left out (the first {PROBLEMS})")
         return types.Property(form)

@@ -1,0 +1,237 @@
+"""Shapes that files give, as masks: the one way from a file to pycocotools, which itself checks nothing.
+
+pycocotools reads a polygon of two points as a box, ends the process over coordinates of 1e8, and takes run lengths
+that do not cover the photo. Here every shape is checked first; what is wrong with one is text, not an exception.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from gem_label.rle import run_lengths
+
+MAX_OUTLINE = 5_000_000
+"""Pixels along a polygon; pycocotools holds about 100 bytes for each."""
+
+MAX_PIXELS = 2**31
+"""Of a photo; pycocotools counts in 32 bits."""
+
+_DIGITS = 7  # of five bits, in a run length: more than a photo can have
+_SHORT = "a polygon that is no list of at least three points"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A shape of a file over a photo.
+
+    Attributes:
+        rle: {"size": [height, width], "counts": bytes}, compressed COCO run lengths without runs of no length; None
+            where nothing of it can be used.
+        problems: what was left out of it, each "a polygon ...", "run lengths ..."; empty where it is whole.
+    """
+
+    rle: dict[str, Any] | None
+    problems: tuple[str, ...] = ()
+
+
+def read_segmentations(segmentations: Sequence[Any], height: int, width: int) -> list[Shape]:
+    """`read_segmentation` of N annotations of one photo; sound compressed run lengths are checked all at once."""
+    size = [height, width]
+    texts = [
+        each["counts"].encode("ascii")
+        if isinstance(each, dict)
+        and each.get("size") == size
+        and isinstance(each.get("counts"), str)
+        and each["counts"].isascii()
+        else b""
+        for each in segmentations
+    ]
+    sound = height * width <= MAX_PIXELS and _cover([text for text in texts if text], height * width)
+    return [
+        Shape({"size": [height, width], "counts": text})
+        if sound and text
+        else read_segmentation(each, height, width)
+        for each, text in zip(segmentations, texts, strict=True)
+    ]
+
+
+def read_segmentation(segmentation: Any, height: int, width: int) -> Shape:
+    """`segmentation` of a COCO annotation: polygons, a single flat polygon, or run lengths.
+
+    Args:
+        segmentation: as it stands in the file.
+        height: of the photo in pixels.
+        width: of the photo in pixels.
+    """
+    if height * width > MAX_PIXELS:
+        return Shape(None, (f"a photo of {_pixels(height, width)} pixels",))
+    if isinstance(segmentation, list) and segmentation:
+        flat = not any(isinstance(part, (list, dict)) for part in segmentation)
+        return polygons([segmentation] if flat else segmentation, height, width)
+    if not isinstance(segmentation, dict) or "counts" not in segmentation:
+        return Shape(None, ("no mask",))
+    size, counts = segmentation.get("size"), segmentation["counts"]
+    if not isinstance(size, list) or len(size) != 2 or not all(is_whole(side) for side in size):
+        return Shape(None, ("a mask without a size",))
+    if size != [height, width]:
+        return Shape(
+            None, (f"a mask of {_pixels(*size)} pixels, the image has {_pixels(height, width)} pixels",)
+        )
+    if isinstance(counts, str) and counts.isascii():
+        lengths = _decoded(counts.encode("ascii"))
+    elif isinstance(counts, list) and all(map(is_whole, counts)):
+        lengths = np.array(counts if all(0 <= n <= MAX_PIXELS for n in counts) else [], np.int64)
+    else:
+        return Shape(None, ("run lengths that are neither text nor a list",))
+    if not len(lengths) or lengths.min() < 0 or lengths.sum() != height * width:
+        return Shape(None, (f"run lengths that do not cover {_pixels(height, width)} pixels",))
+    if isinstance(counts, str) and lengths[1:].all():
+        return Shape({"size": [height, width], "counts": counts.encode("ascii")})
+    rle = {"size": [height, width], "counts": _joined(lengths.tolist())}
+    return Shape(dict(coco_mask.frPyObjects(rle, height, width)))
+
+
+def polygons(parts: Sequence[Any], height: int, width: int) -> Shape:
+    """The union of polygons [x, y, x, y, ...] in pixels, which may reach over the photo's edge by its own size.
+
+    Args:
+        parts: N polygons, each as it stands in a file; those that cannot be used are left out.
+        height: of the photo in pixels.
+        width: of the photo in pixels.
+    """
+    if height * width > MAX_PIXELS:
+        return Shape(None, (f"a photo of {_pixels(height, width)} pixels",))
+    good, problems = [], []
+    for part in parts:
+        problem = _polygon_problem(part, height, width)
+        if problem:
+            problems.append(problem)
+        else:
+            good.append([float(value) for value in part])
+    if not good:
+        return Shape(None, tuple(problems) or ("no polygon",))
+    return Shape(dict(coco_mask.merge(coco_mask.frPyObjects(good, height, width))), tuple(problems))
+
+
+def rectangle(box: Any, height: int, width: int, degrees: float = 0.0) -> Shape:
+    """A box [x, y, width, height] in pixels, turned clockwise around its middle.
+
+    Args:
+        box: as it stands in the file.
+        height: of the photo in pixels.
+        width: of the photo in pixels.
+        degrees: how far it is turned.
+    """
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, (*box, degrees))):
+        return Shape(None, ("a box that is no list of four numbers",))
+    x, y, w, h = box
+    if not (w > 0 and h > 0):
+        return Shape(None, (f"a box of {w:g} x {h:g} pixels",))
+    corners = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2
+    return polygons([_turned(corners, (x + w / 2, y + h / 2), degrees)], height, width)
+
+
+def ellipse(
+    center: tuple[float, float], radii: tuple[float, float], height: int, width: int, degrees: float = 0.0
+) -> Shape:
+    """An ellipse, turned clockwise around its middle.
+
+    Args:
+        center: x, y in pixels.
+        radii: across and down, in pixels.
+        height: of the photo in pixels.
+        width: of the photo in pixels.
+        degrees: how far it is turned.
+    """
+    if not all(map(is_number, (*center, *radii, degrees))) or min(radii) <= 0:
+        return Shape(None, ("an ellipse without a middle or without radii",))
+    around = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    outline = np.stack([np.cos(around), np.sin(around)], 1) * radii
+    return polygons([_turned(outline, center, degrees)], height, width)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value of a JSON file is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < 1e15 and math.isfinite(value)
+
+
+def _polygon_problem(part: Any, height: int, width: int) -> str:
+    """What is wrong with a polygon; "" where nothing is."""
+    if not isinstance(part, list) or len(part) < 6 or len(part) % 2 or not all(map(is_number, part)):
+        return _SHORT
+    points = np.array(part, float).reshape(-1, 2)
+    size = np.array([width, height])
+    if (points < -size - 1).any() or (points > 2 * size + 1).any():
+        return f"a polygon far outside of {_pixels(height, width)} pixels"
+    if np.abs(points - np.roll(points, 1, 0)).max(1).sum() > MAX_OUTLINE:
+        return f"a polygon whose outline is longer than {MAX_OUTLINE} pixels"
+    return ""
+
+
+def _decoded(counts: bytes) -> NDArray[np.int64]:
+    """Compressed run lengths, some of them negative where the text is no such thing; none where it is malformed."""
+    return run_lengths([counts])[0] if _well_formed([counts]) else np.zeros(0, np.int64)
+
+
+def _well_formed(counts: Sequence[bytes]) -> bool:
+    """Whether N texts are compressed run lengths, of numbers that a photo can have."""
+    if not counts or not all(counts):
+        return False
+    letters = np.frombuffer(b"".join(counts), np.uint8)
+    ends = np.cumsum([len(each) for each in counts]) - 1
+    if letters.min() < 48 or letters.max() > 111 or (letters[ends] >= 80).any():
+        return False
+    return bool(np.diff(np.flatnonzero(letters < 80), prepend=-1).max() <= _DIGITS)
+
+
+def _cover(counts: Sequence[bytes], pixels: int) -> bool:
+    """Whether each of N texts covers so many pixels, without runs of no length behind the first."""
+    if not _well_formed(counts):
+        return False
+    lengths, terms = run_lengths(counts)
+    firsts = np.cumsum(terms) - terms
+    behind = np.ones(len(lengths), bool)
+    behind[firsts] = False
+    return bool(
+        (lengths >= 0).all() and lengths[behind].all() and (np.add.reduceat(lengths, firsts) == pixels).all()
+    )
+
+
+def _joined(lengths: list[int]) -> list[int]:
+    """The same run lengths without runs of no length behind the first, over which pycocotools stumbles."""
+    joined: list[int] = []
+    for place, length in enumerate(lengths):
+        if length and place % 2 == len(joined) % 2:
+            joined.append(length)
+        elif length and joined:
+            joined[-1] += length
+        elif length:
+            joined += [0, length]
+    return joined
+
+
+def _turned(points: NDArray[np.float64], center: tuple[float, float], degrees: float) -> list[float]:
+    """(N, 2) points around the origin, turned clockwise (y goes down) and moved, as [x, y, x, y, ...]."""
+    angle = math.radians(degrees % 360)
+    cosine, sine = round(math.cos(angle), 12), round(math.sin(angle), 12)
+    x, y = points.T
+    turned = np.stack([center[0] + cosine * x - sine * y, center[1] + sine * x + cosine * y], 1)
+    return turned.ravel().tolist()
+
+
+def _pixels(height: int, width: int) -> str:
+    return f"{height} x {width}"
