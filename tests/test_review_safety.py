@@ -1,0 +1,188 @@
+"""What reviewers did and every photo survive pushes, decisions, undos and exports, whatever a dataset holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fiftyone_fixture import fiftyone_db
+from run_factory import make_run, mask_labels, mask_set, rectangles
+
+from gem_label.review import push_run
+from gem_label.review.decisions import decide, undo
+from gem_label.review.selection import Selection
+from gem_label.runs import Run
+
+__all__ = ["fiftyone_db"]
+
+FIELD = "gem_label"
+HIDDEN = "gem_label_less_likely"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Two photos with 3 and 2 masks, the last of the first photo a less likely one."""
+    labels = mask_labels(["cat", "dog", "cup"], [0.9, 0.8, 0.2], kept=[True, True, False])
+    return make_run(
+        tmp_path / "run",
+        {
+            "a.png": (mask_set(rectangles(3)), labels),
+            "b.png": (mask_set(rectangles(2, seed=1)), mask_labels(["cup", "dog"], [0.5, 0.6])),
+        },
+    )
+
+
+@pytest.fixture
+def dataset(run: Run, fiftyone_db: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    import fiftyone as fo
+
+    name = f"safety {request.node.name}"
+    push_run(run, name)
+    yield fo.load_dataset(name)
+    fo.delete_dataset(name)
+
+
+def sample_key(name: str = "a") -> dict[str, Any]:
+    return {"filepath": {"$regex": f"{name}.png$"}}
+
+
+def detections(dataset: Any, field: str = FIELD, name: str = "a") -> list[dict[str, Any]]:
+    """A sample's detections as the database has them."""
+    return (dataset._sample_collection.find_one(sample_key(name))[field] or {}).get("detections") or []
+
+
+def set_detections(dataset: Any, masks: list[dict[str, Any]], field: str = FIELD) -> None:
+    """Write detections as another program does."""
+    change = [{"$set": {f"{field}.detections": {"$literal": masks}, "last_modified_at": "$$NOW"}}]
+    assert dataset._sample_collection.update_one(sample_key(), change).matched_count == 1
+
+
+def copy_of(mask: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    from bson import ObjectId
+
+    return {**mask, "_id": ObjectId(), **changes}
+
+
+LEFT, RIGHT = [0.0, 0.0, 0.25, 0.5], [0.25, 0.0, 0.25, 0.5]
+
+
+# --- mask ids that occur twice -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"tags": ["accepted"]}, {"tags": ["rejected"]}, {"label": "wolf"}])
+def test_decided_masks_with_one_id_all_stay(run: Run, dataset: Any, changes: dict[str, Any]) -> None:
+    first, second = detections(dataset)
+    halves = [
+        {**first, **changes, "bounding_box": LEFT},
+        copy_of(first, tags=["accepted"], bounding_box=RIGHT),
+    ]
+    set_detections(dataset, [*halves, second])
+    report = push_run(run, dataset.name)
+    assert report.decided == 2
+    assert detections(dataset) == [*halves, second]
+    assert push_run(run, dataset.name, min_score=0.85).decided == 2
+    assert detections(dataset) == halves
+    push_run(run, dataset.name)
+    assert detections(dataset) == [*halves, second]
+
+
+def test_a_decided_copy_survives_a_run_without_the_mask(run: Run, dataset: Any) -> None:
+    first, second = detections(dataset)
+    halves = [copy_of(first, tags=["accepted"], mask_id="a#7", bounding_box=box) for box in (LEFT, RIGHT)]
+    set_detections(dataset, [first, *halves, second])
+    assert push_run(run, dataset.name).decided == 2
+    assert detections(dataset) == [first, second, *halves]
+
+
+def test_of_undecided_copies_one_is_updated_and_drawn_ones_stay(run: Run, dataset: Any) -> None:
+    first, second = detections(dataset)
+    drawn, equal = copy_of(first, bounding_box=RIGHT), copy_of(first)
+    set_detections(dataset, [drawn, {**first, "confidence": 0.1}, equal, second])
+    assert push_run(run, dataset.name).decided == 0
+    assert detections(dataset) == [drawn, first, second]
+    assert push_run(run, dataset.name).unchanged == 2
+
+
+def test_an_undecided_copy_of_a_decided_mask_goes_unless_it_was_drawn(run: Run, dataset: Any) -> None:
+    first, second = detections(dataset)
+    accepted, drawn = {**first, "tags": ["accepted"]}, copy_of(first, bounding_box=RIGHT)
+    set_detections(dataset, [copy_of(first), accepted, drawn, second])
+    push_run(run, dataset.name)
+    assert detections(dataset) == [accepted, drawn, second]
+
+
+def test_copies_that_kept_the_id_of_their_detection_get_one_of_their_own(run: Run, dataset: Any) -> None:
+    first, second = detections(dataset)
+    halves = [{**first, "tags": ["accepted"], "bounding_box": box} for box in (LEFT, RIGHT)]
+    set_detections(dataset, [*halves, second])
+    push_run(run, dataset.name)
+    one, other, _ = detections(dataset)
+    assert one == halves[0]
+    assert other == {**halves[1], "_id": other["_id"]}
+    assert other["_id"] != one["_id"]
+    decide(dataset, FIELD, "reject", Selection(ids=[str(other["_id"])]))
+    assert [mask["tags"] for mask in detections(dataset)] == [["accepted"], ["rejected"], []]
+    undo(dataset, FIELD)
+    assert [mask["tags"] for mask in detections(dataset)] == [["accepted"], ["accepted"], []]
+
+
+def test_an_accepted_copy_in_the_less_likely_field_comes_forth(run: Run, dataset: Any) -> None:
+    (hidden,) = detections(dataset, HIDDEN)
+    accepted = [copy_of(hidden, tags=["accepted"], bounding_box=box) for box in (LEFT, RIGHT)]
+    set_detections(dataset, [{**hidden, "tags": ["rejected"]}, *accepted], HIDDEN)
+    labels = detections(dataset)
+    assert push_run(run, dataset.name).decided == 3
+    assert detections(dataset) == [*labels, *accepted]
+    assert detections(dataset, HIDDEN) == [{**hidden, "tags": ["rejected"]}]
+
+
+def test_the_same_decided_detection_in_both_fields_counts_once(run: Run, dataset: Any) -> None:
+    first, second = detections(dataset)
+    accepted = {**first, "tags": ["accepted"]}
+    set_detections(dataset, [accepted, second])
+    set_detections(dataset, [*detections(dataset, HIDDEN), accepted], HIDDEN)
+    assert push_run(run, dataset.name).decided == 1
+    assert detections(dataset) == [accepted, second]
+    assert [mask["mask_id"] for mask in detections(dataset, HIDDEN)] == ["a#2"]
+
+
+def test_a_copy_stays_when_the_other_was_deleted(run: Run, dataset: Any) -> None:
+    first, second = detections(dataset)
+    copy = copy_of(first, bounding_box=RIGHT)
+    set_detections(dataset, [first, copy, second])
+    decide(dataset, FIELD, "delete", Selection(ids=[str(copy["_id"])]))
+    push_run(run, dataset.name)
+    assert detections(dataset) == [first, second]
+
+
+def test_overwriting_gives_copies_the_label_and_drops_none(run: Run, dataset: Any) -> None:
+    first, second = detections(dataset)
+    accepted = [{**first, "tags": ["accepted"]}, copy_of(first, label="wolf", bounding_box=RIGHT)]
+    set_detections(dataset, [*accepted, second])
+    assert push_run(run, dataset.name, overwrite=True).decided == 0
+    assert detections(dataset) == [accepted[0], {**accepted[1], "label": "cat"}, second]
+
+
+# --- samples with the same photo ---------------------------------------------------------------------------------
+
+
+def test_two_samples_of_one_photo_hide_no_other_photo(run: Run, dataset: Any) -> None:
+    import fiftyone as fo
+
+    a, b = (photo.image for photo in run.photos())
+    other = fo.Dataset(f"{dataset.name} 2")
+    try:
+        other.add_samples([fo.Sample(filepath=a), fo.Sample(filepath=a)])
+        report = push_run(run, other.name)
+        assert (report.photos, report.added, report.updated, report.unchanged) == (2, 1, 1, 0)
+        assert sorted(other.values("filepath")) == [a, a, b]
+        assert other.count(f"{FIELD}.detections") == 2 + 2 + 2
+        assert push_run(run, other.name).unchanged == 2
+        extra = fo.Dataset(f"{dataset.name} 3")
+        extra.add_samples([fo.Sample(filepath=a), fo.Sample(filepath=a)])
+        assert push_run(run, extra.name, add_missing=False).photos == 1
+        fo.delete_dataset(extra.name)
+    finally:
+        fo.delete_dataset(other.name)
