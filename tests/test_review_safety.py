@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fiftyone_fixture import fiftyone_db
+from PIL import Image
+from pycocotools.coco import COCO
 from run_factory import make_run, mask_labels, mask_set, rectangles
 
+from gem_label.errors import GemLabelError
 from gem_label.review import push_run
+from gem_label.review.cvat import read as read_cvat
 from gem_label.review.decisions import decide, undo
+from gem_label.review.documents import find_sizes
+from gem_label.review.export import FORMATS, ExportCounts, export_masks
+from gem_label.review.progress import finish
 from gem_label.review.selection import Selection
+from gem_label.review.statistics import confused_pairs, least_certain, review_statistics
 from gem_label.runs import Run
 
 __all__ = ["fiftyone_db"]
@@ -186,3 +196,108 @@ def test_two_samples_of_one_photo_hide_no_other_photo(run: Run, dataset: Any) ->
         fo.delete_dataset(extra.name)
     finally:
         fo.delete_dataset(other.name)
+
+
+# --- exports -----------------------------------------------------------------------------------------------------
+
+
+def write_photos(run: Run, **options: Any) -> None:
+    for photo in run.photos():
+        Path(photo.image).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(photo.image, **options)
+
+
+def drop_metadata(dataset: Any, metadata: Any = None) -> None:
+    dataset._sample_collection.update_many({}, {"$set": {"metadata": metadata}})
+
+
+@pytest.mark.parametrize("metadata", [None, {"_cls": "ImageMetadata", "size_bytes": 7}])
+@pytest.mark.parametrize("format", FORMATS)
+def test_sizes_that_are_not_known_are_found_out_and_stored(
+    run: Run, dataset: Any, tmp_path: Path, format: Any, metadata: Any
+) -> None:
+    finish(export_masks(dataset, FIELD, tmp_path / "before", format))
+    write_photos(run)
+    drop_metadata(dataset, metadata)
+    assert finish(export_masks(dataset, FIELD, tmp_path / "out", format)) == ExportCounts(2, 4, 3)
+    before, after = ((tmp_path / name).read_text() for name in ("before", "out"))
+    assert after == before.replace("<name>before<", "<name>out<")
+    dataset.reload()
+    assert [(m.width, m.height, m.num_channels) for m in dataset.values("metadata")] == [(64, 48, 3)] * 2
+    assert dataset.values("metadata.size_bytes") == [
+        7 if metadata else Path(photo.image).stat().st_size for photo in run.photos()
+    ]
+
+
+def test_photos_on_their_side_have_the_size_that_is_shown(run: Run, dataset: Any) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write_photos(run, exif=exif)
+    drop_metadata(dataset)
+    ids = dataset.values("_id")
+    assert find_sizes(dataset, ids) == dict.fromkeys(ids, (48, 64))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_mask_that_cannot_be_written_is_told_and_the_old_file_stays(
+    run: Run, dataset: Any, tmp_path: Path, format: Any
+) -> None:
+    out = tmp_path / "out"
+    out.write_text("old")
+
+    def refused(message: str) -> None:
+        with pytest.raises(GemLabelError, match=message) as error:
+            finish(export_masks(dataset, FIELD, out, format))
+        assert "\n" not in str(error.value)
+        assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == ["out"]
+        assert out.read_text() == "old"
+
+    first, second = detections(dataset)
+    for changes, message in (
+        ({"mask": None, "mask_path": str(tmp_path / "gone.png")}, "cannot read the mask .*gone.png: No such"),
+        ({"mask": b"no mask"}, r"cannot read the mask of detection .* \(a#0\)"),
+        ({"bounding_box": [float("nan"), 0, 1, 1]}, "mask a#0 of a.png: its box"),
+    ):
+        set_detections(dataset, [{**first, **changes}, second])
+        refused(message)
+    set_detections(dataset, [first, second])
+    drop_metadata(dataset)
+    refused("mask a#0: the size of a.png is not known")
+    # a photo without masks needs no size
+    finish(export_masks(dataset, FIELD, out, format, Selection(labels=["zebra"])))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_counts_are_of_what_the_file_has(dataset: Any, tmp_path: Path, format: Any) -> None:
+    first, second = detections(dataset)
+    nowhere = copy_of(first, bounding_box=[0.5, 0.5, 0.0, 0.0])
+    nameless = {key: value for key, value in copy_of(first).items() if key != "label"}
+    odd = copy_of(second, label="do\x00g\x1b\n<&>", mask_id="a#\x01", confidence=float("nan"))
+    others = [nameless, copy_of(first, label=None), copy_of(first, label=""), nowhere, odd]
+    set_detections(dataset, [first, second, *others])
+    counts = finish(export_masks(dataset, FIELD, tmp_path / "out", format))
+    assert counts == ExportCounts(2, 5, 4, unlabeled=3, empty=1)
+    if format == "cvat":
+        labels = [label for _, masks in read_cvat(tmp_path / "out") for label, _, _ in masks]
+        assert sorted(labels) == sorted(["cat", "cup", "do\ufffdg\ufffd\n<&>", "dog", "dog"])
+        return
+    coco = COCO(str(tmp_path / "out"))
+    names = [coco.cats[annotation["category_id"]]["name"] for annotation in coco.anns.values()]
+    assert sorted(names) == ["cat", "cup", "do\x00g\x1b\n<&>", "dog", "dog"]
+    assert "NaN" not in (tmp_path / "out").read_text()
+    assert json.loads((tmp_path / "out").read_text())["annotations"]
+
+
+def test_statistics_count_masks_without_a_label(dataset: Any) -> None:
+    first, second = detections(dataset)
+    nameless = {key: value for key, value in copy_of(first).items() if key != "label"}
+    nameless |= {"proposed_label": None, "runner_up": "dog", "margin": 0.01}
+    odd = copy_of(first, label="c\x00", proposed_label="c\x00", runner_up="cat", margin=0.1)
+    set_detections(dataset, [first, second, nameless, {**copy_of(nameless), "label": None}, odd])
+    statistics = review_statistics(dataset, FIELD)
+    counts = dict(zip(statistics.classes, statistics.by_class.sum(axis=1).tolist(), strict=True))
+    assert counts == {"dog": 2, "(no label)": 2, "cat": 1, "cup": 1, "c\x00": 1}
+    assert np.sum(statistics.histogram("(no label)")) == 2
+    assert "c\x00" in [mask.label for mask in least_certain(dataset, FIELD)]
+    assert len(least_certain(dataset, FIELD)) == 5
+    assert [(pair.label, pair.runner_up) for pair in confused_pairs(dataset, FIELD)] == [("c\x00", "cat")]
