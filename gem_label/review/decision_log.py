@@ -195,7 +195,7 @@ def apply_log(dataset: Any, field: str, decision: str, names: Sequence[str], det
     )
 
 
-def drop_missed(dataset: Any, fields: Sequence[str], decision: Decision) -> Decision:
+def drop_missed(dataset: Any, fields: Sequence[str], decision: Decision) -> list[Any]:
     """Take out of the log what a decision did not change, because somebody else changed it first.
 
     Args:
@@ -204,9 +204,9 @@ def drop_missed(dataset: Any, fields: Sequence[str], decision: Decision) -> Deci
         decision: a decision that was recorded and applied.
 
     Returns:
-        The decision with `masks` and `missed` as they came out.
+        The `_id`s of these masks.
     """
-    decisions, log = collections()
+    _, log = collections()
     of_decision = {"input": f"${decision.field}.detections", "as": "mask"}
     if decision.action == "delete":  # what is still there was missed
         present = [{"$ifNull": [f"${field}.detections._id", []]} for field in fields]
@@ -227,9 +227,9 @@ def drop_missed(dataset: Any, fields: Sequence[str], decision: Decision) -> Deci
             {"$match": {"$expr": {"$ne": ["$ids", "$done"]}}},
         ]
     )  # fmt: skip
-    missed = 0
+    missed: list[Any] = []
     for row in list(rows):
-        missed += len(row["ids"]) - len(row["done"])
+        missed += [each for each in row["ids"] if each not in row["done"]]
         entry = log.find_one({"_id": row["_id"]})
         before = [mask for mask in entry["before"] if mask["_id"] in row["done"]]
         values: dict[str, Any] = {"ids": [mask["_id"] for mask in before], "before": before}
@@ -239,10 +239,24 @@ def drop_missed(dataset: Any, fields: Sequence[str], decision: Decision) -> Deci
             log.update_one({"_id": row["_id"]}, {"$set": values})
         else:
             log.delete_one({"_id": row["_id"]})
-    if not missed:
+    return missed
+
+
+def count_logged(decision: str) -> int:
+    """How many masks the log has of a decision."""
+    _, log = collections()
+    count = {"$group": {"_id": None, "masks": {"$sum": {"$size": "$ids"}}}}
+    return sum(row["masks"] for row in log.aggregate([{"$match": {"decision": decision}}, count]))
+
+
+def recount(decision: Decision) -> Decision:
+    """The decision with `masks` and `missed` as they came out, in its list too."""
+    masks = count_logged(decision.id)
+    if masks == decision.masks:
         return decision
-    decisions.update_one({"_id": decision.id}, {"$set": {"masks": decision.masks - missed}})
-    return replace(decision, masks=decision.masks - missed, missed=missed)
+    decisions, _ = collections()
+    decisions.update_one({"_id": decision.id}, {"$set": {"masks": masks}})
+    return replace(decision, masks=masks, missed=decision.masks - masks)
 
 
 def new_labels(dataset: Any, fields: Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ label that differs from `proposed_label`: what `merge_detections` leaves alone w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from gem_label.errors import UsageError
@@ -15,6 +17,7 @@ from gem_label.review.decision_log import (
     add_class,
     apply_log,
     collections,
+    count_logged,
     decided_samples,
     declare_attributes,
     drop_missed,
@@ -22,6 +25,7 @@ from gem_label.review.decision_log import (
     list_decisions,
     now,
     record,
+    recount,
 )
 from gem_label.review.fields import check_mask_field, less_likely_field, main_field
 from gem_label.review.less_likely import settle, unsettle
@@ -32,6 +36,8 @@ Action = Literal["accept", "reject", "rename", "delete"]
 
 _RESTORED = ("_id", "label", "tags", "decided_at", "decision")
 """What a decision changes of a mask that stays."""
+
+_ATTEMPTS = 8  # that many people deciding the same at once
 
 
 def decide(
@@ -51,6 +57,8 @@ def decide(
         UsageError: no mask is meant, or the request does not make sense, or somebody else changed all of the masks
             at the same moment (what they did stays; of some masks, `missed` counts them).
     """
+    from bson import ObjectId
+
     check_mask_field(dataset, field)
     label = (label or "").strip() or None
     if action not in ("accept", "reject", "rename", "delete"):
@@ -58,7 +66,12 @@ def decide(
     if (action == "rename") != (label is not None):
         raise UsageError("rename needs the new label, and nothing else takes one")
     declare_attributes(dataset, field)
-    decision = _log_selection(dataset, field, action, selection or Selection(), label)
+    decision = Decision(str(ObjectId()), action, field, 0, now(), label)
+    _log_masks(dataset, decision, selection or Selection())
+    decision = replace(decision, masks=count_logged(decision.id))
+    if not decision.masks:
+        raise UsageError("no mask is meant: select masks, or widen the view or the conditions")
+    record(dataset, decision)
     masks = {"$ifNull": [f"${field}.detections", []]}
     chosen = _is_as_logged()
     if action == "delete":
@@ -67,10 +80,16 @@ def decide(
         change = {**_change(action, label), "decided_at": decision.at, "decision": decision.id}
         changed = {"$cond": [chosen, {"$mergeObjects": ["$$mask", change]}, "$$mask"]}
         new = {"$map": {"input": masks, "as": "mask", "in": changed}}
-    apply_log(dataset, field, decision.id, ["ids", "before"], new)
     main = main_field(dataset, field)
-    other = less_likely_field(field) if main == field else main
-    decision = drop_missed(dataset, [field, other], decision)
+    fields = [field, less_likely_field(field) if main == field else main]
+    for attempt in range(1, _ATTEMPTS + 1):
+        apply_log(dataset, field, decision.id, ["ids", "before"], new)
+        missed = drop_missed(dataset, fields, decision)
+        if not missed:
+            break
+        if attempt < _ATTEMPTS and action != "delete":  # who decided the same meanwhile does not mind
+            _log_masks(dataset, decision, _agreeing(decision, missed))
+    decision = recount(decision)
     if not decision.masks:
         forget(decision.id)
         raise UsageError(
@@ -106,22 +125,26 @@ def _change(action: Action, label: str | None) -> Expression:
     return {"tags": {"$concatArrays": [others, ["accepted" if action == "accept" else "rejected"]]}}
 
 
-def _log_selection(
-    dataset: Any, field: str, action: Action, selection: Selection, label: str | None
-) -> Decision:
-    """Write down which masks a decision is about and what they are before it, sample by sample."""
-    from bson import ObjectId
+def _agreeing(decision: Decision, masks: Sequence[Any]) -> Selection:
+    """Those of some masks that are already what a decision makes of them."""
+    ids = [str(each) for each in masks]
+    if decision.label is not None:
+        return Selection(ids=ids, labels=[decision.label])
+    return Selection(ids=ids, states=[f"{decision.action}ed"])
 
+
+def _log_masks(dataset: Any, decision: Decision, selection: Selection) -> None:
+    """Write down which masks a decision is about and what they are before it, sample by sample."""
     _, log = collections()
-    identifier, at, removes = str(ObjectId()), now(), action == "delete"
+    removes = decision.action == "delete"
     kept = {name: _logged("$$mask", name) for name in _RESTORED}
     removed = {"$filter": {"input": "$masks.mask_id", "as": "id", "cond": {"$gt": ["$$id", None]}}}
     entry = {
         "_id": 0,
         "sample": "$_id",
-        "decision": {"$literal": identifier},
+        "decision": {"$literal": decision.id},
         "dataset": {"$literal": dataset._doc.id},
-        "field": {"$literal": field},
+        "field": {"$literal": decision.field},
         "ids": "$masks._id",
         "before": {"$map": {"input": "$masks", "as": "mask", "in": "$$mask" if removes else kept}},
         "added": [],
@@ -129,17 +152,10 @@ def _log_selection(
     }
     aggregate_masks(
         dataset,
-        field,
+        decision.field,
         selection,
         [{"$project": entry}, {"$merge": {"into": log.name, "whenMatched": "fail"}}],
     )
-    count = {"$group": {"_id": None, "masks": {"$sum": {"$size": "$ids"}}}}
-    counts = list(log.aggregate([{"$match": {"decision": identifier}}, count]))
-    if not counts:
-        raise UsageError("no mask is meant: select masks, or widen the view or the conditions")
-    decision = Decision(identifier, action, field, counts[0]["masks"], at, label)
-    record(dataset, decision)
-    return decision
 
 
 def undo(dataset: Any, field: str, decision: str | None = None) -> tuple[Decision, int]:
