@@ -1,9 +1,8 @@
-"""What reviewers did and every photo survive pushes, decisions, undos and exports, whatever a dataset holds."""
+"""Masks with one id, photos with one path, and exports of whatever a dataset holds: nothing is lost."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,23 @@ import pytest
 from fiftyone_fixture import fiftyone_db
 from PIL import Image
 from pycocotools.coco import COCO
-from run_factory import make_run, mask_labels, mask_set, rectangles
+from review_safety import (
+    FIELD,
+    HIDDEN,
+    LEFT,
+    RIGHT,
+    copy_of,
+    dataset,
+    detections,
+    drop_metadata,
+    run,
+    set_detections,
+    write_photos,
+)
 
-from gem_label.errors import GemLabelError, UsageError
+from gem_label.errors import GemLabelError
 from gem_label.review import push_run
 from gem_label.review.cvat import read as read_cvat
-from gem_label.review.decision_log import list_decisions
 from gem_label.review.decisions import decide, undo
 from gem_label.review.documents import find_sizes
 from gem_label.review.export import FORMATS, ExportCounts, export_masks
@@ -26,58 +36,7 @@ from gem_label.review.selection import Selection
 from gem_label.review.statistics import confused_pairs, least_certain, review_statistics
 from gem_label.runs import Run
 
-__all__ = ["fiftyone_db"]
-
-FIELD = "gem_label"
-HIDDEN = "gem_label_less_likely"
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Two photos with 3 and 2 masks, the last of the first photo a less likely one."""
-    labels = mask_labels(["cat", "dog", "cup"], [0.9, 0.8, 0.2], kept=[True, True, False])
-    return make_run(
-        tmp_path / "run",
-        {
-            "a.png": (mask_set(rectangles(3)), labels),
-            "b.png": (mask_set(rectangles(2, seed=1)), mask_labels(["cup", "dog"], [0.5, 0.6])),
-        },
-    )
-
-
-@pytest.fixture
-def dataset(run: Run, fiftyone_db: str, request: pytest.FixtureRequest) -> Iterator[Any]:
-    import fiftyone as fo
-
-    name = f"safety {request.node.name}"
-    push_run(run, name)
-    yield fo.load_dataset(name)
-    fo.delete_dataset(name)
-
-
-def sample_key(name: str = "a") -> dict[str, Any]:
-    return {"filepath": {"$regex": f"{name}.png$"}}
-
-
-def detections(dataset: Any, field: str = FIELD, name: str = "a") -> list[dict[str, Any]]:
-    """A sample's detections as the database has them."""
-    return (dataset._sample_collection.find_one(sample_key(name))[field] or {}).get("detections") or []
-
-
-def set_detections(dataset: Any, masks: list[dict[str, Any]], field: str = FIELD) -> None:
-    """Write detections as another program does."""
-    change = [{"$set": {f"{field}.detections": {"$literal": masks}, "last_modified_at": "$$NOW"}}]
-    assert dataset._sample_collection.update_one(sample_key(), change).matched_count == 1
-
-
-def copy_of(mask: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    from bson import ObjectId
-
-    return {**mask, "_id": ObjectId(), **changes}
-
-
-LEFT, RIGHT = [0.0, 0.0, 0.25, 0.5], [0.25, 0.0, 0.25, 0.5]
-
+__all__ = ["dataset", "fiftyone_db", "run"]
 
 # --- mask ids that occur twice -----------------------------------------------------------------------------------
 
@@ -202,16 +161,6 @@ def test_two_samples_of_one_photo_hide_no_other_photo(run: Run, dataset: Any) ->
 # --- exports -----------------------------------------------------------------------------------------------------
 
 
-def write_photos(run: Run, **options: Any) -> None:
-    for photo in run.photos():
-        Path(photo.image).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (64, 48)).save(photo.image, **options)
-
-
-def drop_metadata(dataset: Any, metadata: Any = None) -> None:
-    dataset._sample_collection.update_many({}, {"$set": {"metadata": metadata}})
-
-
 @pytest.mark.parametrize("metadata", [None, {"_cls": "ImageMetadata", "size_bytes": 7}])
 @pytest.mark.parametrize("format", FORMATS)
 def test_sizes_that_are_not_known_are_found_out_and_stored(
@@ -302,172 +251,3 @@ def test_statistics_count_masks_without_a_label(dataset: Any) -> None:
     assert "c\x00" in [mask.label for mask in least_certain(dataset, FIELD)]
     assert len(least_certain(dataset, FIELD)) == 5
     assert [(pair.label, pair.runner_up) for pair in confused_pairs(dataset, FIELD)] == [("c\x00", "cat")]
-
-
-# --- changes by others at the same moment ------------------------------------------------------------------------
-
-
-def change_before(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
-    """Let somebody change the dataset after a decision was logged and before it is applied."""
-    from gem_label.review import decisions
-
-    def record(dataset: Any, decision: Any) -> None:
-        with monkeypatch.context() as plain:
-            plain.setattr(decisions, "record", original)
-            change()
-        original(dataset, decision)
-
-    original = decisions.record
-    monkeypatch.setattr(decisions, "record", record)
-
-
-def ids_of(*masks: dict[str, Any]) -> Selection:
-    return Selection(ids=[str(mask["_id"]) for mask in masks])
-
-
-@pytest.mark.parametrize("action", ["accept", "rename", "delete"])
-def test_a_decision_that_somebody_makes_meanwhile_stays(
-    run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch, action: Any
-) -> None:
-    first, second = before = detections(dataset)
-    other = []
-    change_before(monkeypatch, lambda: other.append(decide(dataset, FIELD, "reject", ids_of(first))))
-    made = decide(dataset, FIELD, action, ids_of(first, second), "mug" if action == "rename" else None)
-    monkeypatch.undo()
-    assert (made.masks, made.missed) == (1, 1)
-    assert "(1 changed meanwhile and stay as they are)" in str(made)
-    assert [d.masks for d in list_decisions(dataset, FIELD)] == [1, 1]
-    after = {mask["mask_id"]: mask for mask in detections(dataset)}
-    assert (after["a#0"]["tags"], after["a#0"]["decision"]) == (["rejected"], other[0].id)
-    assert ("a#1" in after) == (action != "delete")
-    push_run(run, dataset.name)
-    assert {mask["mask_id"]: mask for mask in detections(dataset)} == after
-    assert undo(dataset, FIELD, made.id)[1] == 1
-    assert undo(dataset, FIELD, other[0].id)[1] == 1
-    empty = {"decided_at": None, "decision": None}
-    assert [{**empty, **mask} for mask in detections(dataset)] == [{**empty, **mask} for mask in before]
-
-
-def test_a_decision_about_masks_that_all_changed_is_refused(
-    dataset: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = detections(dataset)
-    change_before(monkeypatch, lambda: set_detections(dataset, [{**first, "label": "wolf"}, second]))
-    with pytest.raises(UsageError, match="somebody else changed these masks"):
-        decide(dataset, FIELD, "delete", ids_of(first))
-    assert detections(dataset) == [{**first, "label": "wolf"}, second]
-    assert list_decisions(dataset, FIELD) == []
-
-
-def test_a_mask_that_a_push_hides_meanwhile_is_not_deleted(
-    run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = detections(dataset)
-    change_before(monkeypatch, lambda: push_run(run, dataset.name, min_score=0.85))
-    made = decide(dataset, FIELD, "delete", ids_of(first, second))
-    assert (made.masks, made.missed) == (1, 1)
-    assert detections(dataset) == []
-    assert "a#1" in [mask["mask_id"] for mask in detections(dataset, HIDDEN)]
-    assert undo(dataset, FIELD)[1] == 1
-    assert [mask["mask_id"] for mask in detections(dataset)] == ["a#0"]
-
-
-def test_a_push_writes_nothing_over_a_decision_of_the_same_moment(
-    run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gem_label.review import push
-
-    first, second = detections(dataset)
-    set_detections(dataset, [{**first, "confidence": 0.1}, second])  # gives the push something to write
-
-    def merge(*arguments: Any) -> Any:
-        with monkeypatch.context() as once:
-            once.setattr(push, "merge_detections", original)
-            if not list_decisions(dataset, FIELD):
-                decide(dataset, FIELD, "accept", ids_of(first))
-        return original(*arguments)
-
-    original = push.merge_detections
-    monkeypatch.setattr(push, "merge_detections", merge)
-    assert push_run(run, dataset.name).decided == 1
-    assert [mask["tags"] for mask in detections(dataset)] == [["accepted"], []]
-
-
-def test_a_size_that_somebody_stores_meanwhile_stays(
-    run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gem_label.review import documents
-
-    write_photos(run)
-    drop_metadata(dataset)
-
-    def read(path: str) -> Any:
-        drop_metadata(dataset, {"_cls": "ImageMetadata", "width": 640, "height": 480})
-        return original(path)
-
-    original = documents._read_metadata
-    monkeypatch.setattr(documents, "_read_metadata", read)
-    ids = dataset.values("_id")
-    assert find_sizes(dataset, ids[:1]) == {ids[0]: (640, 480)}
-
-
-def test_classes_and_pushes_of_two_processes_both_stay(run: Run, dataset: Any) -> None:
-    from fiftyone.core.odm import get_db_conn
-
-    datasets = get_db_conn().datasets
-    key = {"_id": dataset._doc.id}
-    datasets.update_one(key, {"$push": {f"classes.{FIELD}": "bird"}, "$set": {"info.gem_label.other": {}}})
-    decide(dataset, FIELD, "rename", Selection(labels=["cat"]), "mug")
-    assert dataset.classes[FIELD][-2:] == ["bird", "mug"]
-    push_run(run, dataset.name)
-    assert "mug" in dataset.classes[FIELD]  # what reviewers named outlasts the run's words
-    assert set(datasets.find_one(key)["info"]["gem_label"]) == {FIELD, "other"}
-
-
-# --- undo --------------------------------------------------------------------------------------------------------
-
-
-def test_undo_leaves_alone_what_was_done_by_hand_since(dataset: Any) -> None:
-    first, second = detections(dataset)
-    set_detections(dataset, [{**first, "tags": ["old", "rejected"]}, second])
-    decide(dataset, FIELD, "accept")
-    accepted, other = detections(dataset)
-    set_detections(dataset, [{**accepted, "label": "wolf", "tags": ["blurry", "accepted"]},
-                             {**other, "tags": ["rejected"]}])  # fmt: skip
-    assert undo(dataset, FIELD)[1] == 1 + 2  # and those of the other photo
-    after, rejected = detections(dataset)
-    assert (after["label"], after["tags"]) == ("wolf", ["blurry", "rejected"])
-    assert rejected["tags"] == ["rejected"]
-
-
-def test_undo_of_a_rename_leaves_a_later_label(dataset: Any) -> None:
-    decide(dataset, FIELD, "rename", Selection(labels=["cat", "dog"]), "mug")
-    first, second = detections(dataset)
-    set_detections(dataset, [{**first, "label": "wolf"}, {**second, "tags": ["blurry"]}])
-    assert undo(dataset, FIELD)[1] == 1 + 1
-    assert [(m["label"], m["tags"]) for m in detections(dataset)] == [("wolf", []), ("dog", ["blurry"])]
-
-
-def test_undo_in_the_less_likely_field_keeps_what_was_renamed_by_hand_since(dataset: Any) -> None:
-    decide(dataset, HIDDEN, "accept")
-    *rest, mask = detections(dataset)
-    set_detections(dataset, [*rest, {**mask, "label": "wolf", "tags": []}])
-    assert undo(dataset, HIDDEN)[1] == 0
-    assert detections(dataset)[-1]["label"] == "wolf"
-    assert detections(dataset, HIDDEN) == []
-
-
-def test_undo_restores_masks_without_tags_and_into_an_emptied_field(dataset: Any) -> None:
-    first, second = detections(dataset)
-    untagged = {key: value for key, value in first.items() if key != "tags"}
-    set_detections(dataset, [untagged, second])
-    decide(dataset, FIELD, "accept", ids_of(first))
-    undo(dataset, FIELD)
-    assert dataset.first()[FIELD].detections[0].tags == []
-    decide(dataset, FIELD, "delete", ids_of(second))
-    dataset._sample_collection.update_one(sample_key(), {"$set": {FIELD: None}})
-    assert undo(dataset, FIELD)[1] == 1
-    assert [detection.mask_id for detection in dataset.first()[FIELD].detections] == ["a#1"]
-    decide(dataset, FIELD, "delete")
-    dataset.delete_samples(dataset.first())
-    assert undo(dataset, FIELD)[1] == 2  # those of the photo that is left
