@@ -20,6 +20,7 @@ from tqdm import tqdm
 from gem_label.errors import UsageError
 from gem_label.labeling import Thresholds
 from gem_label.review.database import load_fiftyone
+from gem_label.review.decision_log import new_labels
 from gem_label.review.fields import (
     declare_mask_field,
     is_less_likely,
@@ -100,11 +101,18 @@ def push_run(
             report.add(part)
             bar.update(part.photos)
     pushed = push_record(run, datetime.now(UTC).isoformat(timespec="seconds"), thresholds, hidden_from)
-    dataset.info["gem_label"] = {**dataset.info.get("gem_label", {}), field: pushed}
-    dataset.save()
+    _record_push(dataset, field, pushed)
     dataset.reload()  # samples that this process holds show the new detections
     report.seconds = time.monotonic() - start
     return report
+
+
+def _record_push(dataset: Any, field: str, pushed: dict[str, Any]) -> None:
+    """Store what `pushed_fields` tells, whatever another push writes about another field at the same time."""
+    from fiftyone.core.odm import get_db_conn
+
+    change = {"$set": {f"info.gem_label.{field}": pushed}, "$currentDate": {"last_modified_at": True}}
+    get_db_conn().datasets.update_one({"_id": dataset._doc.id}, change)
 
 
 @contextmanager
@@ -160,8 +168,10 @@ def _open_dataset(name: str, field: str, classes: Iterable[str]) -> Any:
     dataset.persistent = True
     if dataset.app_config.color_scheme is None:  # masks of one field in one color tell nothing
         dataset.app_config.color_scheme = fo.ColorScheme(color_by="value")
-    for name in (field, less_likely_field(field)):
+    fields = (field, less_likely_field(field))
+    known = dict.fromkeys([*classes, *new_labels(dataset, fields)])
+    for name in fields:
         if dataset.has_field(name):
-            dataset.classes[name] = list(classes)
+            dataset.classes[name] = list(known)
     dataset.save()
     return dataset

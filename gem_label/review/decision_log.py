@@ -8,7 +8,7 @@ later push does not bring them back. Logs of datasets that are gone are dropped 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ class Decision:
         masks: how many masks it changed.
         at: when, in UTC.
         label: the new label, of "rename" alone.
+        missed: masks that were meant too, but changed in between and stay as they are now.
     """
 
     id: str
@@ -39,11 +40,13 @@ class Decision:
     masks: int
     at: datetime
     label: str | None = None
+    missed: int = 0
 
     def __str__(self) -> str:
         """One line for a list: "reject 12 masks"."""
         target = f" to {self.label!r}" if self.label else ""
-        return f"{self.action} {self.masks} mask{'' if self.masks == 1 else 's'}{target}"
+        missed = f" ({self.missed} changed meanwhile and stay as they are)" if self.missed else ""
+        return f"{self.action} {self.masks} mask{'' if self.masks == 1 else 's'}{target}{missed}"
 
 
 def collections() -> tuple[Any, Any]:
@@ -81,9 +84,11 @@ def record(dataset: Any, decision: Decision) -> None:
     if too_old:
         masks.delete_many({"decision": {"$in": too_old}, "removed": []})
         decisions.update_many({"_id": {"$in": too_old}}, {"$set": {"forgotten": True}})
-    gone = {"dataset": {"$nin": _database().datasets.distinct("_id")}}
-    for collection in (decisions, masks):
-        collection.delete_many(gone)
+    # in this order: a dataset that comes meanwhile is in neither list
+    logged = {each for collection in (decisions, masks) for each in collection.distinct("dataset")}
+    gone = list(logged - set(_database().datasets.distinct("_id", {"_id": {"$in": list(logged)}})))
+    for collection in (decisions, masks) if gone else ():
+        collection.delete_many({"dataset": {"$in": gone}})
 
 
 def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
@@ -157,6 +162,9 @@ def declare_attributes(dataset: Any, field: str) -> None:
 def apply_log(dataset: Any, field: str, decision: str, names: Sequence[str], detections: Expression) -> None:
     """Give the samples that a decision is about new detections.
 
+    The database computes each sample's from what the sample has at that moment, so nothing that is written in
+    between is lost; `detections` must leave alone what is not as the log says.
+
     Args:
         dataset: the FiftyOne dataset.
         field: its field of detections.
@@ -165,7 +173,11 @@ def apply_log(dataset: Any, field: str, decision: str, names: Sequence[str], det
         detections: an expression on the sample's document.
     """
     _, log = collections()
-    values = {f"{field}.detections": detections, "last_modified_at": "$$NOW"}
+    values = {
+        f"{field}._cls": "Detections",
+        f"{field}.detections": detections,
+        "last_modified_at": "$$NOW",
+    }
     log.aggregate(
         [
             {"$match": {"decision": decision}},
@@ -181,3 +193,80 @@ def apply_log(dataset: Any, field: str, decision: str, names: Sequence[str], det
             },
         ]
     )
+
+
+def drop_missed(dataset: Any, fields: Sequence[str], decision: Decision) -> list[Any]:
+    """Take out of the log what a decision did not change, because somebody else changed it first.
+
+    Args:
+        dataset: the FiftyOne dataset.
+        fields: the decision's field first, then others that a mask may have moved to.
+        decision: a decision that was recorded and applied.
+
+    Returns:
+        The `_id`s of these masks.
+    """
+    _, log = collections()
+    of_decision = {"input": f"${decision.field}.detections", "as": "mask"}
+    if decision.action == "delete":  # what is still there was missed
+        present = [{"$ifNull": [f"${field}.detections._id", []]} for field in fields]
+        seen: Expression = {"$concatArrays": present}
+        done: Expression = {"$not": [{"$in": ["$$id", "$seen"]}]}
+    else:
+        is_last = {"$eq": ["$$mask.decision", decision.id]}
+        changed = {"$ifNull": [{"$filter": {**of_decision, "cond": is_last}}, []]}
+        seen = {"$map": {"input": changed, "as": "mask", "in": "$$mask._id"}}
+        done = {"$in": ["$$id", "$seen"]}
+    rows = log.aggregate(
+        [
+            {"$match": {"decision": decision.id}},
+            {"$lookup": {"from": dataset._sample_collection_name, "localField": "sample", "foreignField": "_id",
+                         "pipeline": [{"$project": {"seen": seen}}], "as": "now"}},
+            {"$set": {"seen": {"$ifNull": [{"$first": "$now.seen"}, []]}}},
+            {"$project": {"ids": 1, "done": {"$filter": {"input": "$ids", "as": "id", "cond": done}}}},
+            {"$match": {"$expr": {"$ne": ["$ids", "$done"]}}},
+        ]
+    )  # fmt: skip
+    missed: list[Any] = []
+    for row in list(rows):
+        missed += [each for each in row["ids"] if each not in row["done"]]
+        entry = log.find_one({"_id": row["_id"]})
+        before = [mask for mask in entry["before"] if mask["_id"] in row["done"]]
+        values: dict[str, Any] = {"ids": [mask["_id"] for mask in before], "before": before}
+        if decision.action == "delete":
+            values["removed"] = [mask["mask_id"] for mask in before if mask.get("mask_id") is not None]
+        if before:
+            log.update_one({"_id": row["_id"]}, {"$set": values})
+        else:
+            log.delete_one({"_id": row["_id"]})
+    return missed
+
+
+def count_logged(decision: str) -> int:
+    """How many masks the log has of a decision."""
+    _, log = collections()
+    count = {"$group": {"_id": None, "masks": {"$sum": {"$size": "$ids"}}}}
+    return sum(row["masks"] for row in log.aggregate([{"$match": {"decision": decision}}, count]))
+
+
+def recount(decision: Decision) -> Decision:
+    """The decision with `masks` and `missed` as they came out, in its list too."""
+    masks = count_logged(decision.id)
+    if masks == decision.masks:
+        return decision
+    decisions, _ = collections()
+    decisions.update_one({"_id": decision.id}, {"$set": {"masks": masks}})
+    return replace(decision, masks=masks, missed=decision.masks - masks)
+
+
+def new_labels(dataset: Any, fields: Sequence[str]) -> list[str]:
+    """The labels that reviewers gave masks of some fields, in alphabetical order."""
+    query = {"dataset": dataset._doc.id, "field": {"$in": list(fields)}, "action": "rename"}
+    return sorted(_database()[DECISIONS].distinct("label", query))
+
+
+def add_class(dataset: Any, field: str, label: str) -> None:
+    """Add a label to a field's declared classes, if it has any, whoever else adds one at the same time."""
+    key = {"_id": dataset._doc.id, f"classes.{field}": {"$type": "array", "$ne": label}}
+    change = {"$push": {f"classes.{field}": label}, "$currentDate": {"last_modified_at": True}}
+    _database().datasets.update_one(key, change)

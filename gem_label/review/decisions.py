@@ -6,22 +6,28 @@ label that differs from `proposed_label`: what `merge_detections` leaves alone w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from gem_label.errors import UsageError
 from gem_label.review.decision_log import (
     UNDO_STEPS,
     Decision,
+    add_class,
     apply_log,
     collections,
+    count_logged,
     decided_samples,
     declare_attributes,
+    drop_missed,
     forget,
     list_decisions,
     now,
     record,
+    recount,
 )
-from gem_label.review.fields import check_mask_field, main_field
+from gem_label.review.fields import check_mask_field, less_likely_field, main_field
 from gem_label.review.less_likely import settle, unsettle
 from gem_label.review.merge import DECIDED_TAGS
 from gem_label.review.selection import TAGS, Expression, Selection, aggregate_masks
@@ -30,6 +36,8 @@ Action = Literal["accept", "reject", "rename", "delete"]
 
 _RESTORED = ("_id", "label", "tags", "decided_at", "decision")
 """What a decision changes of a mask that stays."""
+
+_ATTEMPTS = 8  # that many people deciding the same at once
 
 
 def decide(
@@ -46,8 +54,11 @@ def decide(
         label: the new label, for "rename" alone.
 
     Raises:
-        UsageError: no mask is meant, or the request does not make sense.
+        UsageError: no mask is meant, or the request does not make sense, or somebody else changed all of the masks
+            at the same moment (what they did stays; of some masks, `missed` counts them).
     """
+    from bson import ObjectId
+
     check_mask_field(dataset, field)
     label = (label or "").strip() or None
     if action not in ("accept", "reject", "rename", "delete"):
@@ -55,23 +66,54 @@ def decide(
     if (action == "rename") != (label is not None):
         raise UsageError("rename needs the new label, and nothing else takes one")
     declare_attributes(dataset, field)
-    decision = _log_selection(dataset, field, action, selection or Selection(), label)
-    masks = f"${field}.detections"
-    chosen: Expression = {"$in": ["$$mask._id", "$$ids"]}
+    decision = Decision(str(ObjectId()), action, field, 0, now(), label)
+    _log_masks(dataset, decision, selection or Selection())
+    decision = replace(decision, masks=count_logged(decision.id))
+    if not decision.masks:
+        raise UsageError("no mask is meant: select masks, or widen the view or the conditions")
+    record(dataset, decision)
+    masks = {"$ifNull": [f"${field}.detections", []]}
+    chosen = _is_as_logged()
     if action == "delete":
         new: Expression = {"$filter": {"input": masks, "as": "mask", "cond": {"$not": [chosen]}}}
     else:
         change = {**_change(action, label), "decided_at": decision.at, "decision": decision.id}
         changed = {"$cond": [chosen, {"$mergeObjects": ["$$mask", change]}, "$$mask"]}
         new = {"$map": {"input": masks, "as": "mask", "in": changed}}
-    apply_log(dataset, field, decision.id, ["ids"], new)
+    main = main_field(dataset, field)
+    fields = [field, less_likely_field(field) if main == field else main]
+    for attempt in range(1, _ATTEMPTS + 1):
+        apply_log(dataset, field, decision.id, ["ids", "before"], new)
+        missed = drop_missed(dataset, fields, decision)
+        if not missed:
+            break
+        if attempt < _ATTEMPTS and action != "delete":  # who decided the same meanwhile does not mind
+            _log_masks(dataset, decision, _agreeing(decision, missed))
+    decision = recount(decision)
+    if not decision.masks:
+        forget(decision.id)
+        raise UsageError(
+            "somebody else changed these masks at the same moment: look at them and decide again"
+        )
     settle(dataset, field, decided_samples(decision.id))
-    for name in {field, main_field(dataset, field)}:
-        if label is not None and label not in dataset.classes.get(name, [label]):
-            dataset.classes[name] = [*dataset.classes[name], label]
-            dataset.save()
+    for name in {field, main} if label is not None else ():
+        add_class(dataset, name, str(label))
     dataset.reload()  # samples that this process holds show the decision
     return decision
+
+
+def _is_as_logged() -> Expression:
+    """Whether `$$mask` is one of the log's `$$ids` and nobody decided about it since it was logged."""
+    same = [{"$eq": [_logged("$$mask", name), _logged("$$old", name)]} for name in _RESTORED if name != "_id"]
+    old = {"$arrayElemAt": ["$$before", {"$indexOfArray": ["$$ids", "$$mask._id"]}]}
+    return {
+        "$and": [{"$in": ["$$mask._id", "$$ids"]}, {"$let": {"vars": {"old": old}, "in": {"$and": same}}}]
+    }
+
+
+def _logged(mask: str, name: str) -> Expression:
+    """An attribute of a mask as the log has it: FiftyOne takes no null for tags."""
+    return {"$ifNull": [f"{mask}.{name}", [] if name == "tags" else None]}
 
 
 def _change(action: Action, label: str | None) -> Expression:
@@ -83,22 +125,26 @@ def _change(action: Action, label: str | None) -> Expression:
     return {"tags": {"$concatArrays": [others, ["accepted" if action == "accept" else "rejected"]]}}
 
 
-def _log_selection(
-    dataset: Any, field: str, action: Action, selection: Selection, label: str | None
-) -> Decision:
-    """Write down which masks a decision is about and what they are before it, sample by sample."""
-    from bson import ObjectId
+def _agreeing(decision: Decision, masks: Sequence[Any]) -> Selection:
+    """Those of some masks that are already what a decision makes of them."""
+    ids = [str(each) for each in masks]
+    if decision.label is not None:
+        return Selection(ids=ids, labels=[decision.label])
+    return Selection(ids=ids, states=[f"{decision.action}ed"])
 
+
+def _log_masks(dataset: Any, decision: Decision, selection: Selection) -> None:
+    """Write down which masks a decision is about and what they are before it, sample by sample."""
     _, log = collections()
-    identifier, at, removes = str(ObjectId()), now(), action == "delete"
-    kept = {name: {"$ifNull": [f"$$mask.{name}", None]} for name in _RESTORED}
+    removes = decision.action == "delete"
+    kept = {name: _logged("$$mask", name) for name in _RESTORED}
     removed = {"$filter": {"input": "$masks.mask_id", "as": "id", "cond": {"$gt": ["$$id", None]}}}
     entry = {
         "_id": 0,
         "sample": "$_id",
-        "decision": {"$literal": identifier},
+        "decision": {"$literal": decision.id},
         "dataset": {"$literal": dataset._doc.id},
-        "field": {"$literal": field},
+        "field": {"$literal": decision.field},
         "ids": "$masks._id",
         "before": {"$map": {"input": "$masks", "as": "mask", "in": "$$mask" if removes else kept}},
         "added": [],
@@ -106,17 +152,10 @@ def _log_selection(
     }
     aggregate_masks(
         dataset,
-        field,
+        decision.field,
         selection,
         [{"$project": entry}, {"$merge": {"into": log.name, "whenMatched": "fail"}}],
     )
-    count = {"$group": {"_id": None, "masks": {"$sum": {"$size": "$ids"}}}}
-    counts = list(log.aggregate([{"$match": {"decision": identifier}}, count]))
-    if not counts:
-        raise UsageError("no mask is meant: select masks, or widen the view or the conditions")
-    decision = Decision(identifier, action, field, counts[0]["masks"], at, label)
-    record(dataset, decision)
-    return decision
 
 
 def undo(dataset: Any, field: str, decision: str | None = None) -> tuple[Decision, int]:
@@ -129,7 +168,7 @@ def undo(dataset: Any, field: str, decision: str | None = None) -> tuple[Decisio
 
     Returns:
         The decision, and how many masks are again what they were; masks that were decided about again since
-        stay as they are now.
+        stay as they are now, by hand in the App too. Other tags and labels that came since stay.
 
     Raises:
         UsageError: there is nothing to undo.
@@ -139,35 +178,62 @@ def undo(dataset: Any, field: str, decision: str | None = None) -> tuple[Decisio
     found = next((each for each in decisions if decision in (None, each.id)), None)
     if found is None:
         raise UsageError(f"there is nothing to undo in field {field!r}")
-    untouched = {"$eq": ["$$mask.decision", found.id]}
+    untouched = _is_untouched(found)
     masks = {"$ifNull": [f"${field}.detections", []]}
     was_added = {"$and": [untouched, {"$in": ["$$mask._id", "$$added"]}]}
     before = {"$let": {"vars": {"at": {"$indexOfArray": ["$$ids", "$$mask._id"]}}, "in": {"$cond": [
         {"$gte": ["$$at", 0]}, {"$arrayElemAt": ["$$before", "$$at"]}, "$$mask"]}}}  # fmt: skip
     # the log has whole masks where a mask itself was changed, otherwise only what the decision overwrote
+    overwritten = {"$mergeObjects": ["$$mask", _restored(found.action)]}
     restored = {"$let": {"vars": {"old": before}, "in": {"$cond": [
-        {"$gt": ["$$old._cls", None]}, "$$old", {"$mergeObjects": ["$$mask", "$$old"]}]}}}  # fmt: skip
+        {"$gt": ["$$old._cls", None]}, "$$old", overwritten]}}}  # fmt: skip
     stay = {"$filter": {"input": masks, "as": "mask", "cond": {"$not": [was_added]}}}
     present = {"$map": {"input": stay, "as": "mask", "in": {"$cond": [untouched, restored, "$$mask"]}}}
     is_gone = {"$not": [{"$in": ["$$mask._id", {"$ifNull": [f"${field}.detections._id", []]}]}]}
     was_removed = {"$and": [{"$gt": ["$$mask._cls", None]}, is_gone]}
     missing = {"$filter": {"input": "$$before", "as": "mask", "cond": was_removed}}
-    unsettle(dataset, field, found.id, decided_samples(found.id))
-    count = _count_restored(dataset, field, found.id)
+    unsettle(dataset, field, untouched, decided_samples(found.id))
+    count = _count_restored(dataset, field, found.id, untouched)
     apply_log(dataset, field, found.id, ["ids", "before", "added"], {"$concatArrays": [present, missing]})
     forget(found.id)
     dataset.reload()
     return found, count
 
 
-def _count_restored(dataset: Any, field: str, decision: str) -> int:
+def _is_untouched(decision: Decision) -> Expression:
+    """Whether `$$mask` is as a decision left it."""
+    parts: list[Expression] = [{"$eq": ["$$mask.decision", decision.id]}]
+    if decision.action in ("accept", "reject"):
+        parts.append({"$in": [f"{decision.action}ed", TAGS]})
+    elif decision.action == "rename":
+        parts.append({"$eq": ["$$mask.label", {"$literal": decision.label}]})
+    return {"$and": parts}
+
+
+def _restored(action: str) -> Expression:
+    """What `$$mask` gets back of `$$old`: what the decision overwrote, and nothing that came since."""
+    parts: Expression = {name: f"$$old.{name}" for name in ("decided_at", "decision")}
+    if action == "rename":
+        return {**parts, "label": "$$old.label"}
+
+    def split(tags: Expression, decided: bool) -> Expression:
+        is_decision = {"$in": ["$$tag", sorted(DECIDED_TAGS)]}
+        cond = is_decision if decided else {"$not": [is_decision]}
+        return {"$filter": {"input": tags, "as": "tag", "cond": cond}}
+
+    old, others = _logged("$$old", "tags"), split(TAGS, False)
+    same = {"$eq": [split(old, False), others]}
+    return {**parts, "tags": {"$cond": [same, old, {"$concatArrays": [others, split(old, True)]}]}}
+
+
+def _count_restored(dataset: Any, field: str, decision: str, untouched: Expression) -> int:
     """How many masks an undo changes: those whose last decision it is, and those that it took out."""
     _, log = collections()
     last = {
         "$filter": {
             "input": f"${field}.detections",
             "as": "mask",
-            "cond": {"$eq": ["$$mask.decision", decision]},
+            "cond": untouched,
         }
     }
     touched = dataset._sample_collection.aggregate(
@@ -181,6 +247,7 @@ def _count_restored(dataset: Any, field: str, decision: str) -> int:
             {"$match": {"decision": decision, "before._cls": {"$exists": True}}},
             {"$lookup": {"from": dataset._sample_collection_name, "localField": "sample", "foreignField": "_id",
                          "pipeline": [{"$project": {"ids": f"${field}.detections._id"}}], "as": "now"}},
+            {"$match": {"now": {"$ne": []}}},  # samples that are gone get nothing back
             {"$set": {"now": {"$ifNull": [{"$first": "$now.ids"}, []]}}},
             {"$group": {"_id": None, "masks": {"$sum": {"$size": {"$setDifference": ["$ids", "$now"]}}}}},
         ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
@@ -28,6 +31,55 @@ def photo_size(document: Document) -> tuple[int, int]:
     return int(metadata["width"]), int(metadata["height"])
 
 
+def find_sizes(dataset: Any, samples: Sequence[Any]) -> dict[Any, tuple[int, int]]:
+    """Read the sizes of photos from their files' headers, and store them on samples that have none.
+
+    Args:
+        dataset: the FiftyOne dataset.
+        samples: ids of samples, as in the database.
+
+    Returns:
+        sample id -> width and height in pixels, upright as the photo is shown; photos that cannot be read are left
+        out.
+    """
+    found: dict[Any, tuple[int, int]] = {}
+    collection = dataset._sample_collection
+    for document in collection.find({"_id": {"$in": list(samples)}}, ["filepath", "metadata"]):
+        metadata = _read_metadata(document["filepath"])
+        if metadata is None:
+            continue
+        # only where nobody stored another size or photo meanwhile
+        key = {name: document.get(name) for name in ("_id", "filepath", "metadata")}
+        new = {**metadata, **{k: v for k, v in (document.get("metadata") or {}).items() if v}}
+        values = {"metadata": {"$literal": new}, "last_modified_at": "$$NOW"}
+        if collection.update_one(key, [{"$set": values}]).matched_count:
+            found[document["_id"]] = new["width"], new["height"]
+        elif (now := collection.find_one({"_id": document["_id"]}, ["metadata"])) is not None:
+            stored = now.get("metadata") or {}
+            if stored.get("width") and stored.get("height"):
+                found[document["_id"]] = int(stored["width"]), int(stored["height"])
+    return found
+
+
+def _read_metadata(path: str) -> Document | None:
+    """A photo's FiftyOne metadata from its header; None when it cannot be read."""
+    from fiftyone import ImageMetadata
+
+    try:
+        with Image.open(path) as image:
+            width, height, channels = *image.size, len(image.getbands())
+            if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):  # stored on its side
+                width, height = height, width
+            mime = Image.MIME.get(image.format or "")
+        size = os.path.getsize(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    metadata = ImageMetadata(
+        size_bytes=size, mime_type=mime, width=width, height=height, num_channels=channels
+    )
+    return metadata.to_mongo().to_dict()
+
+
 def pixel_box(detection: Document, width: int, height: int) -> Box:
     """The x, y, width, height in pixels of a detection's relative box, inside a photo of this size."""
     x, y, w, h = detection.get("bounding_box") or (0.0, 0.0, 0.0, 0.0)
@@ -42,21 +94,34 @@ def read_crop(detection: Document, box: Box) -> NDArray[np.bool_]:
     A mask of another size than its box (drawn by hand) is stretched over it, as FiftyOne shows it.
 
     Raises:
-        GemLabelError: the mask's file cannot be read.
+        GemLabelError: the mask or its file cannot be read.
     """
     from fiftyone.core.utils import deserialize_numpy_array
 
     _, _, width, height = box
-    if detection.get("mask"):
-        mask = deserialize_numpy_array(detection["mask"]) > 0
-    elif detection.get("mask_path"):
-        try:
-            with Image.open(detection["mask_path"]) as image:
+    path = detection.get("mask_path")
+    try:
+        if detection.get("mask"):
+            mask = np.asarray(deserialize_numpy_array(detection["mask"])) > 0
+        elif path:
+            with Image.open(path) as image:
                 mask = np.asarray(image.convert("L")) > 0
-        except OSError as error:
-            raise GemLabelError(f"cannot read the mask {detection['mask_path']}: {error}") from error
-    else:
-        return np.ones((height, width), bool)
+        else:
+            return np.ones((height, width), bool)
+        if mask.ndim != 2 or mask.size == 0:
+            raise ValueError(f"it has the shape {mask.shape}")
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        TypeError,
+        EOFError,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
+        name = path or f"of detection {detection.get('_id')} ({detection.get('mask_id') or 'no mask id'})"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise GemLabelError(f"cannot read the mask {name}: {' '.join(reason.split())[:200]}") from error
     if mask.shape == (height, width):
         return mask
     rows = (np.arange(height) * mask.shape[0]) // max(1, height)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -16,7 +18,7 @@ from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.review import cvat
-from gem_label.review.documents import Box, encode_crop, pixel_box, read_crop
+from gem_label.review.documents import Box, encode_crop, find_sizes, pixel_box, read_crop
 from gem_label.review.fields import check_mask_field
 from gem_label.review.merge import Document
 from gem_label.review.progress import Progress
@@ -31,11 +33,21 @@ _Photos = Generator[tuple[cvat.Photo, list[cvat.Mask]], None, None]
 
 @dataclass(frozen=True, slots=True)
 class ExportCounts:
-    """What an export wrote: photos (those without masks too), masks, and distinct labels."""
+    """What an export wrote.
+
+    Attributes:
+        images: photos, those without masks too.
+        annotations: masks that are in the file.
+        categories: distinct labels that the file declares.
+        unlabeled: masks that were left out because they have no label.
+        empty: masks that were left out because no pixel of the photo is set.
+    """
 
     images: int
     annotations: int
     categories: int
+    unlabeled: int = 0
+    empty: int = 0
 
 
 def export_masks(
@@ -46,7 +58,8 @@ def export_masks(
     "rle" and "polygon" are COCO instances, both exact (see `gem_label.export.coco`); an annotation has `score` and
     `mask_id`, the latter in `attributes` too, where tools look for it. "cvat" is the XML of "CVAT for images 1.1",
     masks with the attribute `mask_id`. File names are relative to the innermost folder that holds all photos. `out`
-    appears only when it is whole.
+    appears only when it is whole. Sizes of photos that the dataset does not know are read from the files and stored.
+    XML has no control characters: labels and names have U+FFFD in their place there.
 
     Args:
         dataset: the FiftyOne dataset.
@@ -60,7 +73,7 @@ def export_masks(
 
     Raises:
         UsageError: unknown format or field.
-        GemLabelError: the file cannot be written.
+        GemLabelError: the file cannot be written, or a mask cannot (its file or its photo's size cannot be read).
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: {', '.join(FORMATS)}")
@@ -72,65 +85,124 @@ def export_masks(
     samples = dataset if selection.view is None else selection.view
     if getattr(samples, "_is_patches", False):
         samples = dataset.select(samples.distinct("sample_id"))
-    folder, photos = _list_photos(samples)
-    labels = sorted(row["_id"] for row in aggregate_masks(dataset, field, selection, [
-        {"$unwind": "$masks"}, {"$group": {"_id": "$masks.label"}}]))  # fmt: skip
+    folder, photos = _list_photos(dataset, samples)
+    found = aggregate_masks(dataset, field, selection, [
+        {"$unwind": "$masks"}, {"$group": {"_id": "$masks.label"}}])  # fmt: skip
+    labels = sorted(row["_id"] for row in found if is_label(row["_id"]))
     part = out.with_name(f".{out.name}.part")
-    masks = 0
+    count = 0
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "w", encoding="utf-8") as file:
-            stream = _photo_masks(dataset, field, selection, photos)
+            masks = _Masks(dataset, field, selection, photos, labels)
+            stream = masks.stream()
             if format == "cvat":
-                written = cvat.write(file, stream, labels, out.stem)
+                names = list(dict.fromkeys(map(_xml_text, labels)))
+                written = cvat.write(file, _for_xml(stream), names, _xml_text(out.stem))
             else:
                 written = _write_coco(
                     file, stream, list(photos.values()), labels, folder, _segmentation(format)
                 )
             for done, (_, of_photo) in enumerate(written, 1):
-                masks += len(of_photo)
-                yield Progress(done, len(photos), f"{masks} masks written")
+                count += len(of_photo)
+                yield Progress(done, len(photos), f"{count} masks written")
         os.replace(part, out)
     except OSError as error:
         raise GemLabelError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             part.unlink()
-    return ExportCounts(len(photos), masks, len(labels))
+    return ExportCounts(len(photos), count, len(labels), masks.unlabeled, masks.empty)
 
 
-def _list_photos(samples: Any) -> tuple[str, dict[Any, cvat.Photo]]:
+def is_label(value: Any) -> bool:
+    """Whether a detection's label names a class."""
+    return isinstance(value, str) and value != ""
+
+
+def _list_photos(dataset: Any, samples: Any) -> tuple[str, dict[Any, cvat.Photo]]:
     """The innermost folder of all photos, and the photos by their sample's id."""
-    ids, paths, widths, heights = samples.values(["_id", "filepath", "metadata.width", "metadata.height"])
-    folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    names = ["_id", "filepath", "metadata.width", "metadata.height"]
+    rows = list(zip(*samples.values(names), strict=True))
+    sizes = find_sizes(dataset, [row[0] for row in rows if not (row[2] and row[3])])
+    folder = os.path.commonpath([os.path.dirname(path) for _, path, _, _ in rows]) if rows else ""
     photos = {}
-    for number, (identifier, path, width, height) in enumerate(
-        zip(ids, paths, widths, heights, strict=True), 1
-    ):
+    for number, (identifier, path, width, height) in enumerate(rows, 1):
         name = Path(os.path.relpath(path, folder)).as_posix()
-        photos[identifier] = cvat.Photo(number, name, width or 0, height or 0)
+        size = sizes.get(identifier, (width or 0, height or 0))
+        photos[identifier] = cvat.Photo(number, name, *size)
     return folder, photos
 
 
-def _photo_masks(dataset: Any, field: str, selection: Selection, photos: dict[Any, cvat.Photo]) -> _Photos:
-    without = dict(photos)
-    for document in aggregate_masks(dataset, field, selection, []):
-        photo = without.pop(document["_id"], None)
-        if photo is not None:
-            yield photo, [_mask(detection, photo) for detection in document["masks"]]
-    for photo in without.values():
-        yield photo, []
+class _Masks:
+    """The masks of an export, photo by photo; counts those that are left out."""
+
+    def __init__(
+        self,
+        dataset: Any,
+        field: str,
+        selection: Selection,
+        photos: dict[Any, cvat.Photo],
+        labels: Sequence[str],
+    ) -> None:
+        self.dataset, self.field, self.selection = dataset, field, selection
+        self.photos, self.labels = photos, frozenset(labels)
+        self.unlabeled = self.empty = 0
+
+    def stream(self) -> _Photos:
+        """Every photo once, with the masks that can be written.
+
+        Raises:
+            GemLabelError: a mask cannot be read, its photo's size is not known, or it got a new label meanwhile.
+        """
+        without = dict(self.photos)
+        for document in aggregate_masks(self.dataset, self.field, self.selection, []):
+            photo = without.pop(document["_id"], None)
+            if photo is not None:
+                masks = [self._mask(detection, photo) for detection in document["masks"]]
+                yield photo, [mask for mask in masks if mask is not None]
+        for photo in without.values():
+            yield photo, []
+
+    def _mask(self, detection: Document, photo: cvat.Photo) -> cvat.Mask | None:
+        label, mask_id = detection.get("label"), detection.get("mask_id")
+        if not is_label(label):
+            self.unlabeled += 1
+            return None
+        name = mask_id or f"{label!r} ({detection.get('_id')})"
+        if label not in self.labels:
+            raise GemLabelError(f"mask {name} was renamed during the export: export again")
+        if not (photo.width and photo.height):
+            raise GemLabelError(
+                f"cannot write mask {name}: the size of {photo.name} is not known and the photo cannot be read"
+            )
+        try:
+            box = pixel_box(detection, photo.width, photo.height)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise GemLabelError(f"cannot write mask {name} of {photo.name}: its box is no box") from error
+        crop = read_crop(detection, box)
+        if not crop.any():
+            self.empty += 1
+            return None
+        score = detection.get("confidence")
+        return cvat.Mask(label, mask_id, box, crop, score if score is None or isfinite(score) else None)
 
 
-def _mask(detection: Document, photo: cvat.Photo) -> cvat.Mask:
-    box = pixel_box(detection, photo.width, photo.height)
-    return cvat.Mask(
-        detection["label"],
-        detection.get("mask_id"),
-        box,
-        read_crop(detection, box),
-        detection.get("confidence"),
-    )
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _xml_text(text: str) -> str:
+    """The same text with U+FFFD for what XML 1.0 cannot hold."""
+    return _NOT_IN_XML.sub("\ufffd", text)
+
+
+def _for_xml(photos: _Photos) -> _Photos:
+    """The same photos and masks, with names, labels and mask ids that XML can hold."""
+    for photo, masks in photos:
+        yield (
+            replace(photo, name=_xml_text(photo.name)),
+            [replace(m, label=_xml_text(m.label), mask_id=m.mask_id and _xml_text(m.mask_id)) for m in masks],
+        )
 
 
 def _segmentation(format: Format) -> Callable[[cvat.Mask, cvat.Photo], Any]:
@@ -174,8 +246,6 @@ def _write_coco(
     number = 0
     for photo, masks in photos:
         for mask in masks:
-            if not mask.crop.any():
-                continue
             number += 1
             annotation = {
                 "id": number,

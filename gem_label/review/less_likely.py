@@ -48,11 +48,11 @@ def settle(dataset: Any, field: str, samples: Sequence[Any]) -> None:
         move_masks(dataset, field, main, {"$in": [STATE, ["accepted", "renamed"]]}, samples)
 
 
-def unsettle(dataset: Any, field: str, decision: str, samples: Sequence[Any]) -> None:
-    """Move the masks whose last decision this is back into a field of less likely labels, if it is one."""
+def unsettle(dataset: Any, field: str, condition: Expression, samples: Sequence[Any]) -> None:
+    """Move the masks that meet a condition on `$$mask` back into a field of less likely labels, if it is one."""
     main = main_field(dataset, field)
     if main != field:
-        move_masks(dataset, main, field, {"$eq": ["$$mask.decision", decision]}, samples)
+        move_masks(dataset, main, field, condition, samples)
 
 
 def move_masks(dataset: Any, source: str, target: str, condition: Expression, samples: Sequence[Any]) -> None:

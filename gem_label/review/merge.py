@@ -110,17 +110,28 @@ class Merged:
         likely: for each of them, whether it belongs into the labels' field.
         masks_needed: position in `detections` -> the proposal whose box and mask belong there.
         decided: how many detections stay as reviewers left them.
+        kept: these by their `_id`.
     """
 
     detections: list[Document] = field(default_factory=list)
     likely: list[bool] = field(default_factory=list)
     masks_needed: dict[int, Proposal] = field(default_factory=dict)
     decided: int = 0
+    kept: dict[Any, Document] = field(default_factory=dict)
 
     def add(self, detection: Document, likely: bool) -> None:
         """Put a detection at the end."""
         self.detections.append(detection)
         self.likely.append(likely)
+
+    def keep(self, decided: Document, likely: bool) -> None:
+        """Put a decided detection at the end as it is; the very same one, in both fields, counts once."""
+        identifier = decided.get("_id")
+        same = decided if identifier is None else self.kept.setdefault(identifier, decided)
+        if same is not decided and same == decided:
+            return
+        self.add(decided, likely or is_accepted(decided))
+        self.decided += 1
 
     def of(self, likely: bool) -> list[Document]:
         """The detections of the labels' field, or of that of less likely labels."""
@@ -146,46 +157,81 @@ def merge_detections(
     they are, or, when they are accepted or renamed, in the labels' field. Masks that a reviewer deleted do not come
     back.
 
+    Several detections may have one `mask_id` (copied, or split in another tool): all decided ones stay. When none is
+    decided, one is brought up to date, the first that has the run's box if there is one. Other undecided ones stay as
+    they are when somebody drew them another box, and go when the box is the run's: they would repeat a mask.
+
     Args:
         existing: the sample's detections as documents.
         proposals: the masks of the photo that belong into the dataset, likely or not.
         template: the document of an empty detection.
         storage: where masks belong; a mask that is elsewhere is needed again ("auto": anywhere is right).
-        overwrite: treat decided detections like the others (tags and further fields stay).
-        deleted: mask ids that reviewers deleted.
+        overwrite: give decided detections the run's label too (tags and further fields stay), and drop those that
+            the run no longer has.
+        deleted: mask ids that reviewers deleted; copies that are still there stay.
         less_likely: the sample's detections in the field of less likely labels.
     """
     fields = ((existing, True), (less_likely, False))
-    known: dict[str, tuple[Document, bool]] = {}
-    for documents, likely in reversed(fields):  # of a mask that both have, the labels' field counts
-        known |= {d["mask_id"]: (d, likely) for d in documents if d.get("mask_id") is not None}
+    known: dict[str, list[tuple[Document, bool]]] = {}
+    for documents, likely in fields:
+        for old in documents:
+            if old.get("mask_id") is not None:
+                known.setdefault(old["mask_id"], []).append((old, likely))
     merged = Merged()
     for proposal in proposals:
-        if proposal.mask_id in deleted:
+        copies = known.pop(proposal.mask_id, [])
+        if not copies and proposal.mask_id in deleted:
             continue
-        old, likely = known.pop(proposal.mask_id, (None, proposal.likely))
-        if old is not None and is_decided(old) and not overwrite:
-            merged.add(old, likely or is_accepted(old))
-            merged.decided += 1
-            continue
-        if old is None or not _has_mask(old, proposal, storage):
-            merged.masks_needed[len(merged.detections)] = proposal
-        base = {**template, "mask_id": proposal.mask_id} if old is None else old
-        merged.add({**base, **proposal.answers}, proposal.likely)
+        _merge_copies(merged, copies, proposal, template, storage, overwrite)
     for documents, likely in fields:
         for old in documents:
             drawn = old.get("mask_id") is None
-            left = not drawn and known.get(old["mask_id"], (None, likely))[0] is old
-            if drawn or (left and is_decided(old) and not overwrite):
+            if drawn:
                 merged.add(old, likely or is_accepted(old))
-                merged.decided += not drawn
+            elif old["mask_id"] in known and is_decided(old) and not overwrite:
+                merged.keep(old, likely)
     return merged
+
+
+def _merge_copies(
+    merged: Merged,
+    copies: list[tuple[Document, bool]],
+    proposal: Proposal,
+    template: Document,
+    storage: MaskStorage,
+    overwrite: bool,
+) -> None:
+    """Add the detections that a sample shall have of one mask of the run, given those that it has."""
+    if not copies:
+        copies = [({**template, "mask_id": proposal.mask_id}, proposal.likely)]
+    decided = [is_decided(old) for old, _ in copies]
+    updated = None  # the copy that gets the run's mask too
+    if overwrite or not any(decided):
+        updated = decided.index(True) if any(decided) else 0
+        if len(copies) > 1 and not any(decided):
+            updated = next((i for i, (old, _) in enumerate(copies) if _has_box(old, proposal)), 0)
+    for i, (old, likely) in enumerate(copies):
+        if i == updated:
+            if not _has_mask(old, proposal, storage):
+                merged.masks_needed[len(merged.detections)] = proposal
+            merged.add({**old, **proposal.answers}, proposal.likely)
+        elif decided[i] and overwrite:
+            merged.add({**old, **proposal.answers}, proposal.likely)
+        elif decided[i]:
+            merged.keep(old, likely)
+        elif not _has_box(old, proposal):
+            merged.add(old, likely)
+
+
+def _has_box(detection: Document, proposal: Proposal) -> bool:
+    """Whether a detection has the proposal's box."""
+    box = detection.get("bounding_box") or ()
+    return len(box) == 4 and all(abs(a - b) <= 1e-9 for a, b in zip(box, proposal.bounding_box, strict=True))
 
 
 def _has_mask(detection: Document, proposal: Proposal, storage: MaskStorage) -> bool:
     """Whether a detection holds the proposal's mask already, in the place where it belongs."""
-    box = detection.get("bounding_box") or ()
-    if len(box) != 4 or not np.allclose(box, proposal.bounding_box, rtol=0, atol=1e-9):
+    if not _has_box(detection, proposal):
         return False
     places = {"database": detection.get("mask"), "disk": detection.get("mask_path")}
     return any(places[name] for name in (places if storage == "auto" else (storage,)))

@@ -136,8 +136,8 @@ class Push:
         of_path = {item.photo.image: item for item in photos}
         documents = self._find(of_path)
         added: set[str] = set()
-        if len(documents) < len(of_path):
-            missing = of_path.keys() - {document["filepath"] for document in documents}
+        missing = of_path.keys() - {document["filepath"] for document in documents}
+        if missing:
             if self.add_missing:
                 self._add_samples([item.photo for path, item in of_path.items() if path in missing])
                 documents += self._find(missing)
@@ -208,9 +208,16 @@ class Push:
         """The detections that a sample shall have; boxes and masks of new ones are still missing."""
         existing, hidden = (_detections(doc, name) for name in (self.field, self.hidden))
         gone = deleted.get(doc["_id"], set())
-        return merge_detections(
+        merged = merge_detections(
             existing, item.proposals, self.template, self.storage, self.overwrite, gone, hidden
         )
+        taken: set[Any] = set()
+        for i, detection in enumerate(merged.detections):
+            if detection.get("_id") in taken:  # a copy that kept its original's id: decisions go by it
+                merged.detections[i] = {**detection, "_id": self.new_id()}
+            elif "_id" in detection:
+                taken.add(detection["_id"])
+        return merged
 
     def _update(self, doc: Document, merged: Merged, photo: PhotoRecord) -> _Update:
         """Compare a sample with what it shall be."""
@@ -219,8 +226,10 @@ class Push:
             wanted = merged.of(likely)
             if wanted != _detections(doc, name) or (likely and doc.get(name) is None):
                 values[name] = {"_cls": "Detections", "detections": wanted}
-        if not doc.get("metadata"):
-            values["metadata"] = {**self.metadata, "width": photo.width, "height": photo.height}
+        metadata = doc.get("metadata") or {}
+        if not (metadata.get("width") and metadata.get("height")):
+            size = {"width": photo.width, "height": photo.height}
+            values["metadata"] = {**self.metadata, **metadata, **size}
         if values:
             values["last_modified_at"] = datetime.now(UTC)
         # a reviewer who saves the sample meanwhile wins: then this key matches nothing, and it is read again

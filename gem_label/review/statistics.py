@@ -19,6 +19,9 @@ from gem_label.review.selection import STATE, STATES, Expression, Selection, agg
 SCORE_BINS = 101
 """Bin k holds scores from k/100 up to (k + 1)/100; the last holds 1."""
 
+NO_LABEL = "(no label)"
+"""What masks without a label count as."""
+
 _ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996
 
 
@@ -115,7 +118,7 @@ def _count(samples: _Samples, field: str, stamp: tuple[Any, ...]) -> ReviewStati
     score = {"$ifNull": ["$$mask.confidence", 0.0]}
     bin_of = {"$floor": {"$add": [{"$multiply": [score, 100.0]}, _ROUNDING]}}
     facts = {
-        "label": "$$mask.label",
+        "label": {"$ifNull": ["$$mask.label", NO_LABEL]},
         "state": STATE,
         "bin": {"$max": [0, {"$min": [{"$toInt": bin_of}, SCORE_BINS - 1]}]},
     }
@@ -160,7 +163,7 @@ def least_certain(
 
     Args:
         dataset: the FiftyOne dataset.
-        field: its field of detections; masks without a margin are left out.
+        field: its field of detections; masks without a margin or a label are left out.
         limit: how many.
         labels: only masks with these labels.
     """
@@ -172,7 +175,7 @@ def least_certain(
         [
             _attributes("_id", "label", "runner_up", "margin"),
             {"$unwind": "$masks"},
-            {"$match": {"masks.margin": {"$ne": None}}},
+            {"$match": {"masks.margin": {"$ne": None}, "masks.label": {"$ne": None}}},
             {"$sort": {"masks.margin": 1, "masks._id": 1}},
             {"$limit": limit},
         ],
@@ -211,7 +214,13 @@ def confused_pairs(dataset: Any, field: str, max_margin: float = 0.2, limit: int
         [
             _attributes("label", "runner_up", "margin"),
             {"$unwind": "$masks"},
-            {"$match": {"masks.margin": {"$lte": max_margin}, "masks.runner_up": {"$ne": None}}},
+            {
+                "$match": {
+                    "masks.margin": {"$lte": max_margin},
+                    "masks.runner_up": {"$ne": None},
+                    "masks.label": {"$ne": None},
+                }
+            },
             {
                 "$group": {
                     "_id": {"label": "$masks.label", "runner_up": "$masks.runner_up"},
