@@ -20,17 +20,20 @@ from review_safety import (
     dataset,
     detections,
     drop_metadata,
+    ids_of,
     run,
     set_detections,
     write_photos,
 )
 
-from gem_label.errors import GemLabelError
+from gem_label.errors import GemLabelError, UsageError
 from gem_label.review import push_run
-from gem_label.review.cvat import read as read_cvat
+from gem_label.review.annotation_files import read_annotation_file
 from gem_label.review.decisions import decide, undo
 from gem_label.review.documents import find_sizes
 from gem_label.review.export import FORMATS, ExportCounts, export_masks
+from gem_label.review.joining import join_masks
+from gem_label.review.measuring import measure_labels
 from gem_label.review.progress import finish
 from gem_label.review.selection import Selection
 from gem_label.review.statistics import confused_pairs, least_certain, review_statistics
@@ -225,17 +228,19 @@ def test_counts_are_of_what_the_file_has(dataset: Any, tmp_path: Path, format: A
     odd = copy_of(second, label="do\x00g\x1b\n<&>", mask_id="a#\x01", confidence=float("nan"))
     others = [nameless, copy_of(first, label=None), copy_of(first, label=""), nowhere, odd]
     set_detections(dataset, [first, second, *others])
-    counts = finish(export_masks(dataset, FIELD, tmp_path / "out", format))
+    out = tmp_path / "out.xml"
+    counts = finish(export_masks(dataset, FIELD, out, format))
     assert counts == ExportCounts(2, 5, 4, unlabeled=3, empty=1)
     if format == "cvat":
-        labels = [label for _, masks in read_cvat(tmp_path / "out") for label, _, _ in masks]
+        photos = read_annotation_file(out)
+        labels = [mask.label for photo in photos for mask in photo.masks]
         assert sorted(labels) == sorted(["cat", "cup", "do\ufffdg\ufffd\n<&>", "dog", "dog"])
         return
-    coco = COCO(str(tmp_path / "out"))
+    coco = COCO(str(out))
     names = [coco.cats[annotation["category_id"]]["name"] for annotation in coco.anns.values()]
     assert sorted(names) == ["cat", "cup", "do\x00g\x1b\n<&>", "dog", "dog"]
-    assert "NaN" not in (tmp_path / "out").read_text()
-    assert json.loads((tmp_path / "out").read_text())["annotations"]
+    assert "NaN" not in (out).read_text()
+    assert json.loads((out).read_text())["annotations"]
 
 
 def test_statistics_count_masks_without_a_label(dataset: Any) -> None:
@@ -251,3 +256,16 @@ def test_statistics_count_masks_without_a_label(dataset: Any) -> None:
     assert "c\x00" in [mask.label for mask in least_certain(dataset, FIELD)]
     assert len(least_certain(dataset, FIELD)) == 5
     assert [(pair.label, pair.runner_up) for pair in confused_pairs(dataset, FIELD)] == [("c\x00", "cat")]
+
+
+def test_masks_without_a_label_are_nothing_to_join_or_to_measure(dataset: Any) -> None:
+    first, second = detections(dataset)
+    nameless = {key: value for key, value in copy_of(first).items() if key != "label"}
+    others = [nameless, copy_of(nameless)]
+    set_detections(dataset, [first, second, *others])
+    with pytest.raises(UsageError, match="no photo has two selected masks with the same label"):
+        join_masks(dataset, FIELD, ids_of(*others))
+    dataset.clone_sample_field(FIELD, "truth")
+    measured = finish(measure_labels(dataset, FIELD, "truth")).report
+    assert (measured.micro.wrong, measured.micro.missed) == (0, 0)
+    assert measured.micro.right == 4

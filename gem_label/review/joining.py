@@ -39,7 +39,8 @@ def join_masks(dataset: Any, field: str, selection: Selection) -> Decision:
         metadata = document["sample"][0].get("metadata") or {}
         by_label: dict[str, list[Document]] = {}
         for mask in document["masks"]:
-            by_label.setdefault(mask["label"], []).append(mask)
+            if mask.get("label"):  # masks without one need not be of the same thing
+                by_label.setdefault(mask["label"], []).append(mask)
         groups = [masks for masks in by_label.values() if len(masks) > 1]
         if groups and metadata.get("width"):
             changes[document["_id"]] = _join(groups, metadata["width"], metadata["height"])

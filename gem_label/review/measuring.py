@@ -128,7 +128,7 @@ class _Collector:
             (mask, kept)
             for name, kept in ((self.field, True), (self.hidden, False))
             for mask in (document.get(name) or {}).get("detections") or []
-            if "rejected" not in (mask.get("tags") or ())
+            if mask.get("label") and "rejected" not in (mask.get("tags") or ())
         ]
         truth: list[tuple[Document, dict[str, Any]]] = []
         for each in annotations:

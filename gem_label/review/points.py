@@ -170,14 +170,16 @@ def _evaluate_image(document: Document, field: str, points_field: str) -> _Image
     masks = [
         mask
         for mask in (document.get(field) or {}).get("detections") or []
-        if "rejected" not in (mask.get("tags") or [])
+        if mask.get("label") and "rejected" not in (mask.get("tags") or [])
     ]
     labels = {mask["label"] for mask in masks}
-    classes = sorted({point["label"] for point in keypoints if point.get(ANSWER) == "yes"})
+    classes = sorted(
+        {point["label"] for point in keypoints if point.get("label") and point.get(ANSWER) == "yes"}
+    )
     used = [
         i
         for i, point in enumerate(keypoints)
-        if point["label"] in classes and point.get(ANSWER) in ("yes", "no") and point.get("points")
+        if point.get("label") in classes and point.get(ANSWER) in ("yes", "no") and point.get("points")
     ]
     results: list[str | None] = [None] * len(keypoints)
     if not used:

@@ -117,7 +117,7 @@ def preview_labels(
             if old is None and new is None:
                 continue
             decided = old is not None and is_decided(old)
-            label = None if old is None else old["label"]
+            label = None if old is None else old.get("label")
             score = float(labels.score[i])
             changes.append(
                 LabelChange(photo.image, mask_id, label, label if decided else new, score, decided)

@@ -13,12 +13,12 @@ from gem_label.runs import Run, search_run
 
 @dataclass(frozen=True, slots=True)
 class FoundMask:
-    """A mask that a search found: ids of its sample and detection, and e_m . t in [-1, 1]."""
+    """A mask that a search found: ids of its sample and detection, its label if any, and `SearchHit.similarity`."""
 
     sample_id: str
     label_id: str
     mask_id: str
-    label: str
+    label: str | None
     similarity: float
 
 
@@ -74,7 +74,7 @@ def _present(
         (row["filepath"], row["masks"]["mask_id"]): (
             str(row["_id"]),
             str(row["masks"]["_id"]),
-            row["masks"]["label"],
+            row["masks"].get("label"),
         )
         for row in rows
     }

@@ -98,8 +98,11 @@ class ExportCoco(SteppedOperator):
         counts = yield from export_masks(
             ctx.dataset, field, path, ctx.params.get("format") or "rle", selection
         )
+        left_out = {"without a label": counts.unlabeled, "without a pixel": counts.empty}
+        notes = "".join(f"; {count} {kind} left out" for kind, count in left_out.items() if count)
+        written = f"{counts.annotations} masks of {counts.images} photos in {counts.categories} classes"
         return {
-            "message": f"{counts.annotations} masks of {counts.images} photos in {counts.categories} classes: {path}",
+            "message": f"{written}{notes}: {path}",
             "path": str(path),
             "link": f"/media?filepath={quote(str(path))}",
             "annotations": counts.annotations,
