@@ -5,6 +5,7 @@ Only a cache: when something is wrong with its files, words are encoded again wi
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from gem_label.weights import cache_folder
 
-FOLDER = "text-embeddings"
+FOLDER, LOCK = "text-embeddings", ".lock"
 MOST_PHRASES = 65_536  # of a file; the oldest make room
 _STALE_PART_SECONDS = 86_400.0
 
@@ -59,33 +60,37 @@ class TextCache:
     def add(self, embeddings: Mapping[str, NDArray[np.float32]]) -> None:
         """Put embeddings (d,) of phrases into the file.
 
-        The file is replaced as a whole. Of two processes that write at the same moment, one may lose its phrases,
-        which are then encoded once more.
+        The file is replaced as a whole, by one process at a time, so that no phrase is lost.
         """
-        merged = {**self.read(), **embeddings}
-        phrases = list(merged)[-MOST_PHRASES:]
-        encoded = [phrase.encode("utf-8", "surrogatepass") for phrase in phrases]
         # RuntimeError is what Path.expanduser raises for a user without a home
         with suppress(OSError, RuntimeError):
             folder = self._folder()
             folder.mkdir(parents=True, exist_ok=True)
             _delete_stale_parts(folder)
-            descriptor, name = tempfile.mkstemp(prefix=f"{self.name}.", suffix=".part", dir=folder)
-            part = Path(name)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    np.savez(
-                        file,
-                        text=np.frombuffer(b"".join(encoded), np.uint8),
-                        offsets=np.cumsum([0, *map(len, encoded)], dtype=np.int64),
-                        vectors=np.stack([merged[phrase] for phrase in phrases]).astype(np.float32),
-                    )
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.chmod(0o644)  # mkstemp's 0600 would shut other users out of a shared cache
-                part.replace(folder / self.name)
-            finally:
-                part.unlink(missing_ok=True)
+            with open(folder / LOCK, "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed, by a kill too
+                self._replace(folder, {**self.read(), **embeddings})
+
+    def _replace(self, folder: Path, embeddings: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write the file beside the old one and put it in its place."""
+        phrases = list(embeddings)[-MOST_PHRASES:]
+        encoded = [phrase.encode("utf-8", "surrogatepass") for phrase in phrases]
+        descriptor, name = tempfile.mkstemp(prefix=f"{self.name}.", suffix=".part", dir=folder)
+        part = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.savez(
+                    file,
+                    text=np.frombuffer(b"".join(encoded), np.uint8),
+                    offsets=np.cumsum([0, *map(len, encoded)], dtype=np.int64),
+                    vectors=np.stack([embeddings[phrase] for phrase in phrases]).astype(np.float32),
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            part.chmod(0o644)  # mkstemp's 0600 would shut other users out of a shared cache
+            part.replace(folder / self.name)
+        finally:
+            part.unlink(missing_ok=True)
 
     def _folder(self) -> Path:
         return cache_folder() / FOLDER
