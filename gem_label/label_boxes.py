@@ -1,4 +1,4 @@
-"""Where the words go on a picture: label boxes that neither overlap nor leave it, near what they name."""
+"""Where words are drawn on a picture: label boxes that neither overlap nor leave it, near what they name."""
 
 from __future__ import annotations
 

@@ -125,6 +125,11 @@ def thresholds(min_score: str | None, purpose: Purpose | None) -> Thresholds:
     return Thresholds.of(min_score if purpose is None else MIN_SCORE_FOR[purpose.value])
 
 
+def asked_thresholds(min_score: str | None, purpose: Purpose | None) -> Thresholds | None:
+    """As `thresholds`, None where neither --min-score nor --for is given."""
+    return None if min_score is None and purpose is None else thresholds(min_score, purpose)
+
+
 def read_negatives(text: str) -> Wanted:
     """What --negatives says.
 

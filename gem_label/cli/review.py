@@ -53,7 +53,6 @@ def push(
     from gem_label.review.less_likely import HIDDEN_FLOOR
     from gem_label.runs import open_run
 
-    asked = min_score is not None or purpose is not None
     report = push_run(
         open_run(run),
         dataset,
@@ -61,7 +60,7 @@ def push(
         masks.value,
         overwrite=overwrite,
         progress=True,
-        min_score=options.thresholds(min_score, purpose) if asked else None,
+        min_score=options.asked_thresholds(min_score, purpose),
         hidden_from=HIDDEN_FLOOR if hidden_from is None else hidden_from,
     )
     print(report)

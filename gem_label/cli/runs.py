@@ -60,9 +60,7 @@ def relabel(
 
     vocabulary = options.read_vocabulary(classes, classes_file, background)
     wanted = options.read_negatives(negatives)
-    min_scores = None
-    if min_score is not None or purpose is not None:
-        min_scores = options.thresholds(min_score, purpose)
+    min_scores = options.asked_thresholds(min_score, purpose)
     old = open_run(run)
     words = None if words_per_image is None else WordsPerImage.from_csv(words_per_image)
     if words is None and old.manifest["labeling"]["words_per_image"]:
@@ -131,8 +129,6 @@ def export(
     from gem_label.export.coco import export_coco
     from gem_label.runs import open_run
 
-    thresholds = None
-    if min_score is not None or purpose is not None:
-        thresholds = options.thresholds(min_score, purpose)
+    thresholds = options.asked_thresholds(min_score, purpose)
     counts = export_coco(open_run(run), out, segmentation=segmentation.value, min_score=thresholds)
     print(f"{out}: {counts.images} images, {counts.annotations} annotations, {counts.categories} categories")

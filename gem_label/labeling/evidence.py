@@ -63,7 +63,6 @@ def evidence_of(
         raise ValueError("the masks have no embeddings yet: pool patch features first")
     nothing = np.zeros((0, dimension), np.float32)
     filled = [each for each in masks if len(each)]
-    known = all(photo is not None for photo in photos) and len(photos) > 0
     return Evidence(
         embeddings=np.concatenate([each.embeddings for each in filled] or [nothing]),
         surrounds=None
@@ -78,5 +77,11 @@ def evidence_of(
         patches_per_pixel=np.array(
             [each.grid[0] * each.grid[1] / (each.height * each.width) for each in masks]
         ),
-        photos=np.stack([np.asarray(photo, np.float32) for photo in photos]) if known else None,
+        photos=stack_photos(photos),
     )
+
+
+def stack_photos(photos: Sequence[NDArray[np.floating] | None]) -> NDArray[np.float32] | None:
+    """(P, d) the class-token embeddings of P photos; None where there is no photo, or one without."""
+    known = [np.asarray(photo, np.float32) for photo in photos if photo is not None]
+    return np.stack(known) if known and len(known) == len(photos) else None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gem_label.labeling.lexicon import Lexicon, Relation, load_lexicon
 from gem_label.labeling.nouns import normalized
+from gem_label.labeling.scoring import ScoreModel
 from gem_label.vocabulary import Vocabulary
 
 SCENE = (
@@ -43,8 +44,8 @@ FORMS = 64
 """How many classes and their plurals tell how close two forms of one word are."""
 
 
-NEGATIVES = 256
-"""How many negative words compete by default."""
+NEGATIVES = ScoreModel.negatives
+"""How many negative words compete by default: as many as a score is made for."""
 
 Wanted = Literal["auto", "none"] | int | Sequence[str]
 """Which negative words to use, see `add_negatives`."""

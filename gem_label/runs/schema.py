@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
 from gem_label.labeling import Evidence, MaskLabels
+from gem_label.labeling.evidence import stack_photos
 from gem_label.masks import MaskSet, Overlaps
 from gem_label.overlaps import find_overlaps, join_overlaps
 from gem_label.quantization import dequantize, quantize
@@ -200,18 +201,13 @@ def table_evidence(table: pa.Table, photos: Sequence[PhotoRecord]) -> Evidence:
     Rows of format 1 have no surrounds, and their overlaps are found.
     """
     masks = np.array([photo.masks for photo in photos], np.int64)
-    if "overlap_with" in table.column_names:
-        lists = table["overlap_with"].combine_chunks()
-        counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-        start = np.repeat(np.cumsum(masks) - masks, masks)
-        second = np.repeat(np.arange(len(table)), counts)
-        first = lists.flatten().to_numpy(zero_copy_only=False) + start[second]
-        share = table["overlap_share"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        overlaps = Overlaps(first.astype(np.int32), second.astype(np.int32), share)
-    else:
+    overlaps = table_overlaps(table)
+    if overlaps is None:
         found = [find_overlaps(each) for each in table_masks(table, photos)]
         overlaps = join_overlaps(found, masks.tolist())
-    known = all(photo.embedding is not None for photo in photos) and len(photos) > 0
+    else:  # the rows count masks from the first of their photo
+        start = np.repeat(np.cumsum(masks) - masks, masks).astype(np.int32)
+        overlaps = replace(overlaps, first=overlaps.first + start[overlaps.second])
     return Evidence(
         embeddings=table_vectors(table, "embedding"),
         surrounds=table_vectors(table, "surround") if "surround" in table.column_names else None,
@@ -219,7 +215,7 @@ def table_evidence(table: pa.Table, photos: Sequence[PhotoRecord]) -> Evidence:
         overlaps=overlaps,
         masks=masks,
         patches_per_pixel=np.array([p.grid[0] * p.grid[1] / (p.height * p.width) for p in photos]),
-        photos=np.stack([np.asarray(photo.embedding, np.float32) for photo in photos]) if known else None,
+        photos=stack_photos([photo.embedding for photo in photos]),
     )
 
 
@@ -234,7 +230,10 @@ def table_vectors(table: pa.Table, name: str) -> NDArray[np.float32]:
 
 
 def table_overlaps(table: pa.Table) -> Overlaps | None:
-    """The pairs of one photo that overlap, from its rows; None where they hold none."""
+    """The pairs that overlap, from the rows of photos; None where they hold none.
+
+    The first mask of a pair counts from the first of its photo, the second from the first row.
+    """
     if "overlap_with" not in table.column_names:
         return None
     lists = table["overlap_with"].combine_chunks()
