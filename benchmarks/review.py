@@ -28,6 +28,8 @@ from typing import Any
 
 import numpy as np
 
+from gem_label.review.storage.internals import dataset_id
+
 CLASSES, DIMENSION, MASKS_PER_PHOTO, SIZE = 50, 512, 10, (480, 640)
 FIELD, PANEL = "gem_label", "@gem-label/gem-label/review_desk"
 LIMIT, RATIO = 2.0, 10.0
@@ -230,7 +232,7 @@ def save_each(dataset: Any, run: Any, limit: int) -> None:
     """The plain way: pycocotools' masks, a label object for each, and `sample.save()` per sample."""
     import fiftyone as fo
 
-    from gem_label.review.merge import photo_proposals
+    from gem_label.review.pushing.merge import photo_proposals
 
     def box_of(mask: Any, box: tuple[int, int, int, int]) -> Any:
         x, y, width, height = box
@@ -260,14 +262,14 @@ def desk_actions(dataset: Any) -> Iterator[tuple[str, Callable[[], Any], Callabl
     """Every action of the panel, each as one request of the App: name, what comes before it, and the action."""
     import fiftyone.operators.executor as executor
 
-    from gem_label.review.decision_log import list_decisions
+    from gem_label.review.storage.decision_log import list_decisions
 
     state: dict[str, Any] = {}
 
     def request(method: str, view: Any = None, selected: Any = (), **params: Any) -> None:
         context = {
             "dataset_name": dataset.name,
-            "dataset_id": str(dataset._doc.id),
+            "dataset_id": str(dataset_id(dataset)),
             "view": [] if view is None else view._serialize(),
             "selected": list(selected),
             "params": {"panel_id": "desk", "panel_state": dict(state), "__method__": method, **params},

@@ -11,7 +11,7 @@ from PIL import Image
 from run_factory import make_run, mask_labels, mask_set, rectangles
 
 from gem_label.review import push_run
-from gem_label.review.selection import Selection
+from gem_label.review.storage.selection import Selection
 from gem_label.runs import Run
 
 FIELD = "gem_label"

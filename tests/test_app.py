@@ -171,7 +171,7 @@ def masks(dataset: Any, field: str = FIELD) -> dict[str, Any]:
 def test_a_review_from_an_empty_dataset_to_a_coco_file(
     app: str, browser: Any, dataset: Any, tmp_path: Path
 ) -> None:
-    from gem_label.review.statistics import least_certain
+    from gem_label.review.statistics.review import least_certain
     from gem_label.weights import pull_weights
 
     pull_weights("mobile_sam", progress=False)

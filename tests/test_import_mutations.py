@@ -15,8 +15,8 @@ from fiftyone_fixture import fiftyone_db
 from test_import_cases import CASES, FIELD, build, coco, state, written
 
 from gem_label.errors import GemLabelError
-from gem_label.review.corrections import import_corrections
-from gem_label.review.decisions import undo
+from gem_label.review.editing.decisions import undo
+from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.progress import finish
 
 __all__ = ["fiftyone_db"]
@@ -136,7 +136,7 @@ def test_broken_files_end_in_success_or_one_line(fiftyone_db: str, tmp_path: Pat
     "content", ["[" * 100_000, '{"images": ' + "[" * 100_000, "9" * 5000, '"\\ud800"', "", "PK"]
 )
 def test_files_that_are_no_annotations(fiftyone_db: str, tmp_path: Path, content: str) -> None:
-    from gem_label.review.annotation_files import read_annotation_file
+    from gem_label.review.exchange.annotation_files import read_annotation_file
 
     for suffix in (".json", ".xml", ".zip"):
         with pytest.raises(GemLabelError) as error:

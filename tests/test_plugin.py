@@ -14,7 +14,7 @@ import pytest
 from fiftyone_fixture import fiftyone_db
 from review_dataset import FIELD, WORDS, demo_run
 
-from gem_label.review.decision_log import list_decisions
+from gem_label.review.storage.decision_log import list_decisions
 
 __all__ = ["fiftyone_db"]
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import http.server
-import shutil
 import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from fiftyone_fixture import fiftyone_db
 
-from gem_label.errors import UsageError
-from gem_label.review import plugin as plugin_module
-from gem_label.review.plugin import install_plugin, plugin_source
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.plugin import check_version
+from gem_label.plugin.installing import LOADER, install_plugin
 
 __all__ = ["fiftyone_db"]
 
@@ -50,25 +50,41 @@ def test_gem_label_plugin_install(tmp_path: Path) -> None:
     first = subprocess.run(command, capture_output=True, text=True)
     assert (first.returncode, first.stdout.strip()) == (0, str(tmp_path / "gem_label"))
     again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 2
-    assert "--overwrite replaces it" in again.stderr
+    assert (again.returncode, again.stdout) == (0, first.stdout)  # is up to date
     (tmp_path / "gem_label" / "old.py").write_text("")
+    older = subprocess.run(command, capture_output=True, text=True)
+    assert older.returncode == 2
+    assert "--overwrite replaces it" in older.stderr
     assert install_plugin(tmp_path, overwrite=True) == tmp_path / "gem_label"
-    copied = {path.name for path in (tmp_path / "gem_label").iterdir()}
-    assert copied == {path.name for path in plugin_source().iterdir()} - {"__pycache__"}
-    assert install_plugin(ROOT / "plugins") == ROOT / "plugins" / "gem_label"  # is there already
+    assert {path.name for path in (tmp_path / "gem_label").iterdir()} == {"__init__.py", "fiftyone.yml"}
 
 
-def test_the_wheel_holds_the_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # as setuptools' data-files put it, beside the package instead of in a checkout
-    place = tmp_path / "share" / "gem-label" / "plugins" / "gem_label"
-    shutil.copytree(ROOT / "plugins" / "gem_label", place)
-    monkeypatch.setattr(plugin_module, "__file__", str(tmp_path / "site-packages/gem_label/review/plugin.py"))
-    monkeypatch.setattr(plugin_module.sysconfig, "get_path", lambda name: str(tmp_path))
-    assert plugin_source() == place
-    shutil.rmtree(place)
-    with pytest.raises(Exception, match="fiftyone plugins download"):
-        plugin_source()
+def test_the_repository_holds_the_plugin_that_the_package_installs() -> None:
+    # `fiftyone plugins download` looks for plugins/ in the repository
+    assert install_plugin(ROOT / "plugins") == ROOT / "plugins" / "gem_label"
+
+
+def test_the_plugin_declares_what_the_package_registers() -> None:
+    import yaml
+
+    from gem_label.plugin import register
+
+    declared = yaml.safe_load((LOADER / "fiftyone.yml").read_text())
+    registered: list[str] = []
+
+    class Context:
+        def register(self, operator: type) -> None:
+            registered.append(operator(_builtin=True).config.name)
+
+    register(Context(), version("gem-label"))
+    assert sorted(registered) == sorted(declared["operators"] + declared["panels"])
+    assert declared["version"] == version("gem-label")
+    assert f'VERSION = "{declared["version"]}"' in (LOADER / "__init__.py").read_text()
+
+
+def test_a_plugin_of_another_version_says_how_to_update() -> None:
+    with pytest.raises(GemLabelError, match="plugin install --overwrite"):
+        check_version("0.0.1")
 
 
 def test_fiftyone_plugins_download(
@@ -81,7 +97,7 @@ def test_fiftyone_plugins_download(
     downloaded = fop.download_plugin(archive)
     assert list(downloaded) == ["@gem-label/gem-label"]
     definition = fop.get_plugin("@gem-label/gem-label")
-    assert (Path(definition.directory) / "desk.py").is_file()
+    assert (Path(definition.directory) / "__init__.py").is_file()
     assert "label" in definition.operators
 
 

@@ -87,7 +87,7 @@ def test_label_interrupted_and_gone_on_with(
     import fiftyone.operators.executor as executor
     from fiftyone.operators.delegated import DelegatedOperationService
 
-    from gem_label.review import labeling
+    from gem_label.review.tasks import labeling
     from gem_label.weights import pull_weights
 
     pull_weights("mobile_sam", progress=False)

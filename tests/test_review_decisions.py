@@ -14,11 +14,11 @@ from run_factory import DIMENSION, make_run, mask_labels, mask_set, rectangles
 
 from gem_label.errors import UsageError
 from gem_label.labeling import Vocabulary
-from gem_label.review.changes import MaskChanges, replace_masks
-from gem_label.review.decision_log import DECIDED_MASKS, DECISIONS, collections, list_decisions
-from gem_label.review.decisions import decide, undo
-from gem_label.review.merge import is_decided
-from gem_label.review.selection import STATES, Selection, aggregate_masks
+from gem_label.review.editing.changes import MaskChanges, replace_masks
+from gem_label.review.editing.decisions import decide, undo
+from gem_label.review.storage.decision_log import DECIDED_MASKS, DECISIONS, collections, list_decisions
+from gem_label.review.storage.detections import is_decided
+from gem_label.review.storage.selection import STATES, Selection, aggregate_masks
 from gem_label.runs import relabel_run
 
 __all__ = ["fiftyone_db"]

@@ -20,13 +20,13 @@ from run_factory import make_run, mask_labels, mask_set, rectangles
 
 from gem_label.errors import UsageError
 from gem_label.masks import encode_mask
-from gem_label.review.corrections import import_corrections
-from gem_label.review.cvat import from_run_lengths, run_lengths
-from gem_label.review.decisions import decide, undo
-from gem_label.review.documents import encode_crop
-from gem_label.review.export import export_masks
+from gem_label.review.editing.decisions import decide, undo
+from gem_label.review.exchange.corrections import import_corrections
+from gem_label.review.exchange.cvat import from_run_lengths, run_lengths
+from gem_label.review.exchange.export import export_masks
 from gem_label.review.progress import finish
-from gem_label.review.selection import Selection
+from gem_label.review.storage.documents import encode_crop
+from gem_label.review.storage.selection import Selection
 
 __all__ = ["fiftyone_db"]
 
@@ -277,7 +277,7 @@ def test_an_export_that_fails_leaves_no_file(dataset: Any, tmp_path: Path) -> No
 
 
 def test_parts_become_one_mask(dataset: Any) -> None:
-    from gem_label.review.joining import join_masks
+    from gem_label.review.editing.joining import join_masks
 
     dataset, truth = dataset
     decision = join_masks(dataset, FIELD, Selection(labels=["cat"]))

@@ -16,11 +16,14 @@ from run_factory import CLASSES, DIMENSION, make_run, mask_labels, mask_set, rec
 
 from gem_label.errors import UsageError
 from gem_label.labeling import Thresholds, Vocabulary
-from gem_label.review.corrections import import_corrections
-from gem_label.review.decision_log import list_decisions
-from gem_label.review.decisions import decide, undo
-from gem_label.review.export import export_masks
-from gem_label.review.fields import (
+from gem_label.review.editing.decisions import decide, undo
+from gem_label.review.editing.joining import join_masks
+from gem_label.review.exchange.corrections import import_corrections
+from gem_label.review.exchange.export import export_masks
+from gem_label.review.progress import finish
+from gem_label.review.statistics.review import least_certain, review_statistics
+from gem_label.review.storage.decision_log import list_decisions
+from gem_label.review.storage.fields import (
     has_less_likely,
     label_fields,
     main_field,
@@ -28,11 +31,8 @@ from gem_label.review.fields import (
     pushed_fields,
     run_of,
 )
-from gem_label.review.joining import join_masks
-from gem_label.review.less_likely import HIDDEN_FLOOR
-from gem_label.review.progress import finish
-from gem_label.review.selection import Selection
-from gem_label.review.statistics import least_certain, review_statistics
+from gem_label.review.storage.less_likely import HIDDEN_FLOOR
+from gem_label.review.storage.selection import Selection
 from gem_label.runs import Run, open_run
 
 __all__ = ["fiftyone_db"]

@@ -21,10 +21,10 @@ from review_safety import (
 
 from gem_label.errors import UsageError
 from gem_label.review import push_run
-from gem_label.review.decision_log import list_decisions
-from gem_label.review.decisions import decide, undo
-from gem_label.review.documents import find_sizes
-from gem_label.review.selection import Selection
+from gem_label.review.editing.decisions import decide, undo
+from gem_label.review.storage.decision_log import list_decisions
+from gem_label.review.storage.documents import find_sizes
+from gem_label.review.storage.selection import Selection
 from gem_label.runs import Run
 
 __all__ = ["dataset", "fiftyone_db", "run"]
@@ -34,7 +34,7 @@ __all__ = ["dataset", "fiftyone_db", "run"]
 
 def change_before(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let somebody change the dataset after a decision was logged and before it is applied."""
-    from gem_label.review import decisions
+    from gem_label.review.editing import decisions
 
     def record(dataset: Any, decision: Any) -> None:
         with monkeypatch.context() as plain:
@@ -114,20 +114,20 @@ def test_a_mask_that_a_push_hides_meanwhile_is_not_deleted(
 def test_a_push_writes_nothing_over_a_decision_of_the_same_moment(
     run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gem_label.review import push
+    from gem_label.review.pushing import batches
 
     first, second = detections(dataset)
     set_detections(dataset, [{**first, "confidence": 0.1}, second])  # gives the push something to write
 
     def merge(*arguments: Any) -> Any:
         with monkeypatch.context() as once:
-            once.setattr(push, "merge_detections", original)
+            once.setattr(batches, "merge_detections", original)
             if not list_decisions(dataset, FIELD):
                 decide(dataset, FIELD, "accept", ids_of(first))
         return original(*arguments)
 
-    original = push.merge_detections
-    monkeypatch.setattr(push, "merge_detections", merge)
+    original = batches.merge_detections
+    monkeypatch.setattr(batches, "merge_detections", merge)
     assert push_run(run, dataset.name).decided == 1
     assert [mask["tags"] for mask in detections(dataset)] == [["accepted"], []]
 
@@ -135,7 +135,7 @@ def test_a_push_writes_nothing_over_a_decision_of_the_same_moment(
 def test_a_size_that_somebody_stores_meanwhile_stays(
     run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gem_label.review import documents
+    from gem_label.review.storage import documents
 
     write_photos(run)
     drop_metadata(dataset)

@@ -14,10 +14,10 @@ from PIL import Image
 from run_factory import make_run, mask_labels, mask_set
 
 from gem_label.errors import UsageError
-from gem_label.review.decisions import decide
-from gem_label.review.measuring import Measurement, measure_labels, truth_fields
+from gem_label.review.editing.decisions import decide
 from gem_label.review.progress import finish
-from gem_label.review.selection import Selection
+from gem_label.review.statistics.measuring import Measurement, measure_labels, truth_fields
+from gem_label.review.storage.selection import Selection
 
 __all__ = ["fiftyone_db"]
 

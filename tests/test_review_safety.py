@@ -28,15 +28,15 @@ from review_safety import (
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.review import push_run
-from gem_label.review.annotation_files import read_annotation_file
-from gem_label.review.decisions import decide, undo
-from gem_label.review.documents import find_sizes
-from gem_label.review.export import FORMATS, ExportCounts, export_masks
-from gem_label.review.joining import join_masks
-from gem_label.review.measuring import measure_labels
+from gem_label.review.editing.decisions import decide, undo
+from gem_label.review.editing.joining import join_masks
+from gem_label.review.exchange.annotation_files import read_annotation_file
+from gem_label.review.exchange.export import FORMATS, ExportCounts, export_masks
 from gem_label.review.progress import finish
-from gem_label.review.selection import Selection
-from gem_label.review.statistics import confused_pairs, least_certain, review_statistics
+from gem_label.review.statistics.measuring import measure_labels
+from gem_label.review.statistics.review import confused_pairs, least_certain, review_statistics
+from gem_label.review.storage.documents import find_sizes
+from gem_label.review.storage.selection import Selection
 from gem_label.runs import Run
 
 __all__ = ["dataset", "fiftyone_db", "run"]

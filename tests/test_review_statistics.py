@@ -10,14 +10,14 @@ import pytest
 from fiftyone_fixture import fiftyone_db
 
 from gem_label.errors import UsageError
-from gem_label.review.decisions import decide
-from gem_label.review.selection import STATES, Selection
-from gem_label.review.statistics import (
+from gem_label.review.editing.decisions import decide
+from gem_label.review.statistics.review import (
     confused_pairs,
     least_certain,
     review_statistics,
 )
-from gem_label.review.views import masks_view, patches_in_order
+from gem_label.review.storage.selection import STATES, Selection
+from gem_label.review.storage.views import masks_view, patches_in_order
 
 __all__ = ["fiftyone_db"]
 

@@ -30,13 +30,13 @@ def install(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the plugin that is there.")] = False,
 ) -> None:
-    """Copy the plugin to where FiftyOne looks for plugins.
+    """Install the plugin where FiftyOne looks for plugins.
 
     The App has it from its next start.
 
     \b
     Example: gem-label plugin install
     """
-    from gem_label.review.plugin import install_plugin
+    from gem_label.plugin.installing import install_plugin
 
     print(install_plugin(folder, overwrite))

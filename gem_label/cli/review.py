@@ -50,7 +50,7 @@ def push(
     Example: gem-label push RUN --dataset street --for review
     """
     from gem_label.review import push_run
-    from gem_label.review.less_likely import HIDDEN_FLOOR
+    from gem_label.review.storage.less_likely import HIDDEN_FLOOR
     from gem_label.runs import open_run
 
     report = push_run(

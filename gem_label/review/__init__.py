@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gem_label.review.app import open_app
-    from gem_label.review.dataset import PushReport, push_run
-    from gem_label.review.model import GemSamModel
+    from gem_label.review.pushing.push_run import PushReport, push_run
+    from gem_label.review.tasks.model import GemSamModel
 
 __all__ = ["GemSamModel", "PushReport", "open_app", "push_run"]
 
 
 def __getattr__(name: str) -> Any:
-    homes = {"GemSamModel": "model", "PushReport": "dataset", "open_app": "app", "push_run": "dataset"}
+    homes = {
+        "GemSamModel": "tasks.model",
+        "PushReport": "pushing.push_run",
+        "open_app": "app",
+        "push_run": "pushing.push_run",
+    }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{homes[name]}"), name)

@@ -8,9 +8,10 @@ from typing import Any
 
 from gem_label.errors import UsageError
 from gem_label.review.database import load_fiftyone
-from gem_label.review.dataset import push_run
-from gem_label.review.fields import thresholds_of_push
-from gem_label.review.less_likely import HIDDEN_FLOOR
+from gem_label.review.pushing.push_run import push_run
+from gem_label.review.storage.fields import thresholds_of_push
+from gem_label.review.storage.internals import database, unused_name
+from gem_label.review.storage.less_likely import HIDDEN_FLOOR
 from gem_label.runs import open_run
 
 
@@ -23,19 +24,17 @@ def dataset_of_run(path: str | Path) -> str:
     Raises:
         GemLabelError: there is no run, or FiftyOne does not work.
     """
-    fo = load_fiftyone()
-    from fiftyone.core.odm import get_db_conn
-
+    load_fiftyone()
     run = open_run(path)
     place = str(run.path.resolve())
     pushes = [
         (push.get("pushed", ""), dataset["name"], field, push)
-        for dataset in get_db_conn().datasets.find({"info.gem_label": {"$exists": True}}, ["name", "info"])
+        for dataset in database().datasets.find({"info.gem_label": {"$exists": True}}, ["name", "info"])
         for field, push in dataset["info"]["gem_label"].items()
         if push.get("run") == place
     ]
     if not pushes:
-        name = fo.core.dataset.make_unique_dataset_name(run.path.resolve().name)
+        name = unused_name(run.path.resolve().name)
         push_run(run, name)
         return name
     _, name, field, last = max(pushes, key=lambda push: push[:3])

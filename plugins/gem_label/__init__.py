@@ -1,36 +1,24 @@
-"""GEM-Label in the FiftyOne App: operators and a review desk over `gem_label.review`."""
+"""GEM-Label in the FiftyOne App: registers the operators and the panel of the package `gem_label.plugin`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .decide import Accept, Delete, Merge, Reject, Rename, Undo
-from .desk import OpenReviewDesk, ReviewDesk
-from .exchange import ExportCoco, ImportAnnotations
-from .label import Label
-from .measure import EvaluateLabels
-from .points import EvaluatePoints
-from .relabel import Relabel
-from .search import SearchMasks
+VERSION = "0.1.0"
+"""Of the gem-label that wrote this folder; `fiftyone.yml` has the same."""
 
 
 def register(plugin: Any) -> None:
-    """Give FiftyOne the operators and the panel."""
-    for operator in (
-        Label,
-        Relabel,
-        SearchMasks,
-        EvaluatePoints,
-        EvaluateLabels,
-        Accept,
-        Reject,
-        Rename,
-        Merge,
-        Delete,
-        Undo,
-        ExportCoco,
-        ImportAnnotations,
-        OpenReviewDesk,
-        ReviewDesk,
-    ):
-        plugin.register(operator)
+    """Give FiftyOne the operators and the panel.
+
+    Raises:
+        ImportError: this Python has no gem-label.
+    """
+    try:
+        from gem_label.plugin import register as register_operators
+    except ImportError as error:
+        raise ImportError(
+            "the plugin GEM-Label needs the package gem-label in the Python that runs FiftyOne: "
+            "pip install 'gem-label[fiftyone]'"
+        ) from error
+    register_operators(plugin, VERSION)

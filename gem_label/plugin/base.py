@@ -1,0 +1,100 @@
+"""What the operators share: how they are called from Python, how they tell progress, what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators as foo
+
+from gem_label.errors import GemLabelError
+from gem_label.review.progress import Progress
+from gem_label.review.storage.internals import dataset_of
+
+Result = dict[str, Any]
+
+
+class GemLabelOperator(foo.Operator):
+    """An operator that does its work at once.
+
+    Subclasses implement `run(ctx)`, which returns a result with a `message` for the person who waits.
+    """
+
+    def run(self, ctx: Any) -> Result:
+        """Do the work."""
+        raise NotImplementedError
+
+    def execute(self, ctx: Any) -> Result:
+        """Do the work, show what changed, say what was done."""
+        result = self.run(ctx)
+        if not ctx.delegated:
+            for _ in self.after(ctx, result):
+                pass
+        return result
+
+    def after(self, ctx: Any, result: Result) -> Generator[Any, None, None]:
+        """What the App does when the work is done."""
+        yield ctx.ops.reload_dataset()
+        yield ctx.ops.notify(result["message"], variant="success")
+
+    def __call__(
+        self,
+        samples: Any,
+        delegate: bool = False,
+        selected: list[str] | None = None,
+        selected_labels: list[dict[str, str]] | None = None,
+        **params: Any,
+    ) -> Any:
+        """Call the operator from Python, as `foo.get_operator(uri)(dataset, ...)`.
+
+        Args:
+            samples: a FiftyOne dataset or view.
+            delegate: queue it for a delegated-operation service.
+            selected: ids of samples (or patches) that count as selected in the App.
+            selected_labels: labels that count as selected, as `session.selected_labels` gives them.
+            params: the fields of the operator's form.
+        """
+        context = {
+            "dataset": dataset_of(samples),
+            "view": samples.view() if isinstance(samples, fo.Dataset) else samples,
+            "selected": selected or [],
+            "selected_labels": selected_labels or [],
+            "request_delegation": delegate,
+        }
+        return foo.execute_operator(self.uri, context, params=params)
+
+
+class SteppedOperator(GemLabelOperator):
+    """An operator whose work takes a while: `steps(ctx)` yields `Progress` and returns the result."""
+
+    def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
+        """Do the work step by step."""
+        raise NotImplementedError
+
+    def execute(self, ctx: Any) -> Any:
+        """Stream progress to the App, or into the queue's document when delegated."""
+        return self._delegated(ctx) if ctx.delegated else self._streamed(ctx)
+
+    def _delegated(self, ctx: Any) -> Result:
+        work = self.steps(ctx)
+        while True:
+            try:
+                progress = next(work)
+            except StopIteration as end:
+                return end.value
+            ctx.set_progress(progress.share, progress.text)
+
+    def _streamed(self, ctx: Any) -> Generator[Any, None, None]:
+        work = self.steps(ctx)
+        try:
+            while True:
+                progress = next(work)
+                yield ctx.ops.set_progress(label=progress.text, progress=progress.share)
+        except StopIteration as end:
+            yield from self.after(ctx, end.value)
+        except GemLabelError as error:  # the stream has begun: an exception alone would reach nobody
+            yield ctx.ops.notify(str(error), variant="error")
+            raise
+        finally:
+            work.close()  # whoever closed the browser or pressed cancel: the work ends in order

@@ -1,0 +1,372 @@
+"""Parts of forms, and what they mean: the field, the words, which masks."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fiftyone.operators import types
+
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.labeling import Thresholds
+from gem_label.labeling.negatives import NEGATIVES as DEFAULT_NEGATIVES
+from gem_label.labeling.negatives import Wanted
+from gem_label.review.storage.fields import mask_fields
+from gem_label.review.storage.internals import is_patches
+from gem_label.review.storage.selection import STATES, Selection
+from gem_label.review.tasks.labeling import dataset_words, word_fields, words_of_field
+from gem_label.vocabulary import Vocabulary, split_words
+from gem_label.words import WordsPerImage
+
+TARGETS = {
+    "selection": "the selected masks",
+    "samples": "all masks of the selected photos",
+    "view": "all masks that the view shows",
+    "dataset": "all masks of the dataset",
+}
+
+
+def refuse(form: types.Object, name: str, check: Callable[[], Any]) -> None:
+    """Mark a property of a form as wrong, with the library's own reason, when a check fails."""
+    try:
+        check()
+    except GemLabelError as error:
+        mark_wrong(form, name, str(error))
+
+
+def mark_wrong(form: types.Object, name: str, reason: str) -> None:
+    """Mark a property of a form as wrong; keeps the button off."""
+    form.properties[name].invalid = True
+    form.properties[name].error_message = reason
+
+
+def check_file(form: types.Object, ctx: Any, name: str) -> None:
+    """Mark the path that was typed as wrong when there is no such file."""
+    path = ctx.params.get(name)
+    if path and not Path(path).expanduser().is_file():
+        mark_wrong(form, name, f"there is no file {path}")
+
+
+def notice(form: types.Object, name: str, text: str, description: str = "") -> None:
+    """A few lines to read."""
+    form.view(name, types.Notice(label=text, description=description or None))
+
+
+def problem(form: types.Object, name: str, text: str) -> None:
+    """Something that has to be done before the form can be used; keeps the button off."""
+    form.view(name, types.Error(label=text))
+    mark_wrong(form, name, text)
+
+
+def titled(form: types.Object, label: str, button: str) -> types.Property:
+    """The finished form."""
+    return types.Property(form, view=types.PromptView(label=label, submit_button_label=button))
+
+
+def add_mask_field(form: types.Object, ctx: Any) -> str | None:
+    """Choose a field of masks; returns the one that is chosen, None when there is none (then the form says so)."""
+    fields = mask_fields(ctx.dataset)
+    if not fields:
+        problem(form, "no_field", "this dataset has no masks yet: label it first")
+        return None
+    choices = types.DropdownView()
+    for field in fields:
+        choices.add_choice(field, label=field)
+    form.enum(
+        "field",
+        fields,
+        default=fields[0],
+        label="Field",
+        description="The label field that holds the masks",
+        view=choices,
+    )
+    return chosen_field(ctx)
+
+
+def chosen_field(ctx: Any) -> str | None:
+    """The field that a form's answers name, by default the first that a run was pushed into."""
+    fields = mask_fields(ctx.dataset)
+    return ctx.params.get("field") or (fields[0] if fields else None)
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def add_words(form: types.Object, ctx: Any, default: str = "") -> None:
+    """Ask for the classes (typed, from a file, or those the dataset has), background words and words per photo."""
+    sources = types.RadioGroup(orientation="horizontal")
+    sources.add_choice("typed", label="Typed")
+    sources.add_choice("file", label="From a file")
+    known = dataset_words(ctx.dataset, ctx.params.get("field"))
+    if known:
+        sources.add_choice("dataset", label=f"The dataset's {len(known)} classes")
+    form.enum("words_from", sources.values(), default="typed", label="Words", view=sources)
+    source = ctx.params.get("words_from", "typed")
+    if source == "typed":
+        form.str(
+            "words",
+            default=default or None,
+            required=True,
+            label="Classes",
+            description="With commas between; one class of several phrasings: e-scooter, electric scooter => scooter",
+            view=types.TextFieldView(multiline=True, rows=3, placeholder="cat, dog"),
+        )
+        if ctx.params.get("words"):
+            refuse(form, "words", lambda: read_words(ctx))
+    elif source == "file":
+        form.define_property(
+            "words_file",
+            types.UploadedFile(),
+            label="Classes file",
+            required=True,
+            description="Text: a class or 'phrasing, phrasing => class' a line, # for comments",
+            view=types.FileView(types=".txt"),
+        )
+        if ctx.params.get("words_file"):
+            refuse(form, "words_file", lambda: read_words(ctx))
+    else:
+        form.md(f"`{', '.join(known)}`", name="known_words")
+    form.str(
+        "background",
+        label="Background words",
+        description="Words that compete with the classes and never become a label",
+        view=types.TextFieldView(placeholder="sky, wall"),
+    )
+    if ctx.params.get("background") and has_words(ctx):
+        refuse(form, "background", lambda: read_words(ctx))
+    fields = word_fields(ctx.dataset)
+    if fields:
+        choices = types.DropdownView()
+        for field in fields:
+            choices.add_choice(field, label=field)
+        form.enum(
+            "words_field",
+            list(fields),
+            label="Known words per photo",
+            description="A field of classifications: each photo may only have its own words",
+            view=choices,
+        )
+        if ctx.params.get("words_field") and has_words(ctx):
+            refuse(form, "words_field", lambda: read_words_per_photo(ctx, read_words(ctx)))
+
+
+def has_words(ctx: Any) -> bool:
+    """Whether the answers give words already."""
+    return bool(ctx.params.get("words") or ctx.params.get("words_file") or _from(ctx) == "dataset")
+
+
+def _from(ctx: Any) -> str:
+    return ctx.params.get("words_from", "typed")
+
+
+def read_words(ctx: Any) -> Vocabulary:
+    """The vocabulary that a form's answers give.
+
+    Raises:
+        UsageError: they make none.
+    """
+    background = ctx.params.get("background") or ""
+    if _from(ctx) == "dataset":
+        words = dataset_words(ctx.dataset, ctx.params.get("field"))
+        return Vocabulary.from_words(words, Vocabulary.parse("-", background).background)
+    if _from(ctx) == "file":
+        content = (ctx.params.get("words_file") or {}).get("content") or ""
+        text = base64.b64decode(content.rpartition(",")[2]).decode("utf-8-sig", errors="replace")
+        return Vocabulary.parse(text, background)
+    typed = ctx.params.get("words") or ""
+    return Vocabulary.parse(typed if isinstance(typed, str) else "\n".join(typed), background)
+
+
+def read_words_per_photo(ctx: Any, vocabulary: Vocabulary) -> WordsPerImage | None:
+    """The words per photo that a form's answers give, or None.
+
+    Raises:
+        UsageError: the field has a word that the vocabulary lacks.
+    """
+    field = ctx.params.get("words_field")
+    if not field:
+        return None
+    words = words_of_field(ctx.dataset, field)
+    words.check(vocabulary)
+    return words
+
+
+# --- negative words and thresholds ---------------------------------------------------------------------------------
+
+NEGATIVES = {
+    "auto": "Automatic",
+    "none": "None",
+    "number": "A number of them",
+    "words": "Own words",
+}
+
+
+def add_negative_words(
+    form: types.Object, ctx: Any, default: str = "auto", words: Sequence[str] = ()
+) -> None:
+    """Ask which words compete and are never a label.
+
+    Args:
+        form: the form.
+        ctx: its context.
+        default: one of `NEGATIVES`.
+        words: what "words" begins with.
+    """
+    choices = types.RadioGroup(orientation="horizontal")
+    for name, label in NEGATIVES.items():
+        choices.add_choice(name, label=label)
+    form.enum(
+        "negatives",
+        choices.values(),
+        default=default,
+        label="Negative words",
+        description="Common words that compete with the classes and never become a label, so that other things get "
+        f"none. Automatic: {DEFAULT_NEGATIVES} of a lexicon, or none where the classes cover all of a scene",
+        view=choices,
+    )
+    source = ctx.params.get("negatives", default)
+    if source == "number":
+        form.int("negative_count", default=DEFAULT_NEGATIVES, min=0, label="How many negative words")
+    elif source == "words":
+        form.str(
+            "negative_words",
+            default=", ".join(words) or None,
+            required=True,
+            label="Own negative words",
+            description="With commas between; words that are related to a class are left out",
+            view=types.TextFieldView(multiline=True, rows=3, placeholder="sky, wall, grass"),
+        )
+        if ctx.params.get("negative_words") is not None:
+            refuse(form, "negative_words", lambda: read_negatives(ctx))
+
+
+def read_negatives(ctx: Any, default: str = "auto") -> Wanted:
+    """The negative words that a form's answers give.
+
+    Args:
+        ctx: the context, with `negatives`, one of `NEGATIVES`, and `negative_count` or `negative_words`.
+        default: what counts where `negatives` is not given.
+
+    Raises:
+        UsageError: they make none.
+    """
+    given = ctx.params.get("negatives", default)
+    if given == "number":
+        return int(ctx.params.get("negative_count", DEFAULT_NEGATIVES))
+    if given != "words":
+        return "none" if given == "none" else "auto"
+    words = split_words((ctx.params.get("negative_words") or "").replace("\n", ","))
+    if not words:
+        raise UsageError("give negative words, or choose none")
+    return words
+
+
+def add_min_score(
+    form: types.Object, ctx: Any, default: Thresholds, classes: Callable[[], Sequence[str]]
+) -> None:
+    """Ask for the threshold, one for all classes or several.
+
+    Args:
+        form: the form.
+        ctx: its context.
+        default: what the field begins with.
+        classes: gives the classes, to check the names.
+    """
+    given = ctx.params.get("min_score")
+    ask = form.float if isinstance(given, int | float) else form.str  # Python may give a number
+    ask(
+        "min_score",
+        default=str(default) if ask == form.str else given,
+        label="Score a label must have",
+        description="The estimated probability that the label is right, 0 to 1; 0.5, cat=0.4 for single classes",
+    )
+    if given not in (None, ""):
+        refuse(form, "min_score", lambda: Thresholds.of(given).by_class(classes()))
+
+
+def read_min_score(ctx: Any) -> Thresholds | None:
+    """The threshold that a form's answers give; None where the field is empty.
+
+    Raises:
+        UsageError: no scores.
+    """
+    given = ctx.params.get("min_score")
+    return None if given in (None, "") else Thresholds.of(given)
+
+
+# --- which masks -------------------------------------------------------------------------------------------------
+
+
+def possible_targets(ctx: Any, field: str) -> list[str]:
+    """Which of `TARGETS` there are at the moment, the narrowest first."""
+    targets = ["dataset"]
+    if ctx.has_custom_view:
+        targets.insert(0, "view")
+    if photos_selected(ctx):
+        targets.insert(0, "samples")
+    if _selected_ids(ctx, field):
+        targets.insert(0, "selection")
+    return targets
+
+
+def photos_selected(ctx: Any) -> bool:
+    """Whether photos, not patches of them, are selected in the grid."""
+    return bool(ctx.selected) and not is_patches(ctx.view)
+
+
+def _selected_ids(ctx: Any, field: str) -> list[str]:
+    """Ids of the masks that are selected in the App: in a sample's view, or as patches in the grid."""
+    ids = [label["label_id"] for label in ctx.selected_labels or [] if label.get("field", field) == field]
+    if not ids and is_patches(ctx.view) and getattr(ctx.view, "patches_field", None) == field:
+        ids = list(ctx.selected)
+    return ids
+
+
+def add_target(form: types.Object, targets: list[str], label: str) -> None:
+    """Ask for one of some `TARGETS`; the first is the default."""
+    choices = types.RadioGroup()
+    for target in targets:
+        choices.add_choice(target, label=TARGETS[target])
+    form.enum("target", targets, default=targets[0], label=label, view=choices)
+
+
+def add_masks(form: types.Object, ctx: Any, field: str, thresholds: bool = True) -> None:
+    """Ask which masks are meant."""
+    add_target(form, possible_targets(ctx, field), "Which masks")
+    labels = types.AutocompleteView(allow_user_input=False, allow_duplicates=False)
+    for name in ctx.dataset.distinct(f"{field}.detections.label"):
+        labels.add_choice(name, label=name)
+    form.list(
+        "labels",
+        types.String(),
+        label="Only of these classes",
+        description="Nothing chosen: of all",
+        view=labels,
+    )
+    if not thresholds:
+        return
+    form.float("min_score", min=0, max=1, label="Only with at least this score")
+    form.float("below_score", min=0, max=1, label="Only with a lower score than this")
+    form.bool("undecided", default=False, label="Only masks that nobody decided about yet")
+
+
+def read_selection(ctx: Any, field: str) -> Selection:
+    """The masks that a form's answers mean."""
+    target = ctx.params.get("target") or possible_targets(ctx, field)[0]
+    ids = view = None
+    if target == "selection":
+        ids = _selected_ids(ctx, field)
+    elif target == "samples":
+        view = ctx.dataset.select(ctx.selected)
+    elif target == "view":
+        view = ctx.view
+    return Selection(
+        view=view,
+        ids=ids,
+        labels=ctx.params.get("labels") or None,
+        min_score=ctx.params.get("min_score"),
+        below_score=ctx.params.get("below_score"),
+        states=STATES[:1] if ctx.params.get("undecided") else None,
+    )

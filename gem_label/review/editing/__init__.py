@@ -1,0 +1,1 @@
+"""What reviewers change: decisions about masks, joined masks, and undo."""

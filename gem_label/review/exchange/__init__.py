@@ -1,0 +1,1 @@
+"""Annotation files out of a dataset, and corrections from other tools back into it."""

@@ -1,0 +1,1 @@
+"""Long work on a dataset: label its photos, give masks new words, search them, `apply_model`."""
