@@ -12,10 +12,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
@@ -26,6 +24,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from gem_label.atomic import DAY, delete_leftovers, replacing
 from gem_label.errors import GemLabelError, UsageError
 
 _CHUNK = 1 << 20
@@ -33,7 +32,6 @@ _CHUNK = 1 << 20
 # and each single read, not the whole download.
 _TIMEOUT_SECONDS = 10.0
 _PIP_TIMEOUT_SECONDS = 1800.0
-_STALE_PART_SECONDS = 86_400.0
 _DOWNLOAD_ERRORS = (
     GemLabelError,
     OSError,
@@ -199,7 +197,7 @@ def pull_weights(name: str, progress: bool = True) -> Path:
 def fetch(source: WeightSource, folder: Path, progress: bool = False) -> Path:
     """Put the file of `source` into `folder`: addresses first, then the source archive, whichever answers.
 
-    A file that is there and right is left alone; a wrong one is deleted. The download goes to a `.part` file
+    A file that is there and right is left alone; a wrong one is deleted. The download goes to a temporary file
     that takes its name only when its sha256 is right, so no other process ever sees half a file.
 
     Raises:
@@ -213,7 +211,7 @@ def fetch(source: WeightSource, folder: Path, progress: bool = False) -> Path:
             if is_intact(target, source):
                 return target
             target.unlink(missing_ok=True)
-        _delete_stale_parts(folder)
+        delete_leftovers(folder, age=DAY)
         for origin, write in _origins(source, progress):
             try:
                 _download(write, source, target)
@@ -264,35 +262,22 @@ def _note_path(path: Path) -> Path:
 def _remember(path: Path, sha256: str) -> None:
     stat = path.stat()
     try:
-        _note_path(path).write_text(f"{stat.st_size} {stat.st_mtime_ns} {sha256}\n")
+        with replacing(_note_path(path), "w", sync=False) as file:
+            file.write(f"{stat.st_size} {stat.st_mtime_ns} {sha256}\n")
     except OSError:
         return  # a cache that is read-only works too, the sum is then taken at every load
 
 
-def _delete_stale_parts(folder: Path) -> None:
-    """Remove what a killed download left behind; a younger part may belong to a process at work."""
-    for part in folder.glob("*.part"):
-        with suppress(FileNotFoundError):  # its process may finish while we look
-            if time.time() - part.stat().st_mtime > _STALE_PART_SECONDS:
-                part.unlink()
-
-
 def _download(write: Writer, source: WeightSource, target: Path) -> None:
-    """Write into a file of our own beside `target`, and give it that name once it is known to be right."""
-    descriptor, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-        got = part.stat().st_size
+    """Write into a temporary file beside `target`, which gets that name once it is known to be right."""
+    with replacing(target) as file:
+        write(file)
+        file.flush()
+        got = os.path.getsize(file.name)
         if got < source.bytes:
             raise GemLabelError(f"gave only {got} of {source.bytes} bytes")
-        if got > source.bytes or file_sha256(part) != source.sha256:
+        if got > source.bytes or file_sha256(file.name) != source.sha256:
             raise GemLabelError("gave another file (its sha256 differs)")
-        part.chmod(0o644)  # mkstemp's 0600 would shut other users out of a shared cache
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _origins(source: WeightSource, progress: bool) -> Iterator[tuple[str, Writer]]:

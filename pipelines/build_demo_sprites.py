@@ -24,6 +24,8 @@ from pathlib import Path
 import resvg_py
 from PIL import Image
 
+from gem_label.atomic import replacing
+
 TILE = 128
 COLUMNS = 16
 OUT = Path(__file__).parents[1] / "gem_label" / "demo" / "sprites"
@@ -119,14 +121,16 @@ def main() -> None:
         atlas = Image.new("RGBA", (COLUMNS * TILE, rows * TILE))
         for i, noun in enumerate(nouns):
             atlas.paste(drawings[noun][1][style], (i % COLUMNS * TILE, i // COLUMNS * TILE))
-        atlas.save(OUT / f"{style}.webp", quality=85, method=6)
+        with replacing(OUT / f"{style}.webp") as file:
+            atlas.save(file, "WEBP", quality=85, method=6)
     about = {
         "tile": TILE,
         "columns": COLUMNS,
         "styles": list(styles),
         "nouns": {n: drawings[n][0] for n in nouns},
     }
-    (OUT / "sprites.json").write_text(json.dumps(about, indent=1) + "\n")
+    with replacing(OUT / "sprites.json", "w") as file:
+        file.write(json.dumps(about, indent=1) + "\n")
     print(f"{len(nouns)} nouns in {len(styles)} styles -> {OUT}")
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import yaml
 from wordnet_nouns import Nouns, Synset, choose_senses, parse_wordnet
 
+from gem_label.atomic import replacing
 from gem_label.labeling.nouns import HEADER, normalized, parse
 from gem_label.labeling.nouns import Nouns as Graph
 
@@ -208,7 +209,8 @@ def main() -> None:
     lists = read_lists(arguments.lists)
     words = collect_words(lists, (HERE / "lexicon/words.txt").read_text(encoding="utf-8"), graph)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_bytes(compress(serialize(nouns, chosen, words)))
+    with replacing(arguments.out) as file:
+        file.write(compress(serialize(nouns, chosen, words)))
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, {len(words)} words")
 
 

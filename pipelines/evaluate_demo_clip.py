@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from gem_label.atomic import replacing
 from gem_label.clip.models import load_clip
 from gem_label.demo.report import held_out_scenes, report
 from gem_label.demo.sprites import load_sprites
@@ -42,7 +43,8 @@ def main() -> None:
         )
         print(f"-- {len(scenes)} held-out scenes with MobileSAM\n{figures['with MobileSAM']}", flush=True)
     if args.json:
-        args.json.write_text(json.dumps({k: asdict(v) for k, v in figures.items()}, indent=1) + "\n")
+        with replacing(args.json, "w") as file:
+            file.write(json.dumps({k: asdict(v) for k, v in figures.items()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gem_label.atomic import replacing
 from gem_label.demo.captions import caption
 from gem_label.demo.scenes import Scene, render_scene
 from gem_label.demo.sprites import SpriteBook, load_sprites
@@ -223,8 +224,8 @@ def train(settings: dict, out: Path, device: str, log_every: int = 50) -> None:
                 "optimizers": [t.state_dict() for t in tuners],
                 "step": step + 1,
             }
-            torch.save(state, state_file.with_suffix(".part"))
-            state_file.with_suffix(".part").replace(state_file)
+            with replacing(state_file) as file:
+                torch.save(state, file)
     save_demo_clip(model, rows, settings, out)
     state_file.unlink(missing_ok=True)
 

@@ -231,7 +231,7 @@ def test_a_killed_writer_leaves_the_file_whole(cache: Path) -> None:
 
 def test_what_killed_writers_left_is_deleted_in_time(cache: Path) -> None:
     (cache / FOLDER).mkdir(parents=True)
-    old, young = cache / FOLDER / "old.part", cache / FOLDER / "young.part"
+    old, young = cache / FOLDER / ".old.npz.0.tmp", cache / FOLDER / ".young.npz.0.tmp"
     old.touch()
     young.touch()
     os.utime(old, (time.time() - 1e6,) * 2)

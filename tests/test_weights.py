@@ -71,7 +71,7 @@ def tiny(*urls: str, sdist: SourceArchive | None = None) -> WeightSource:
 def test_fetch_writes_the_file_once(server: str, tmp_path: Path) -> None:
     path = weights.fetch(tiny(f"{server}/whole"), tmp_path / "new" / "folder")
     assert path.read_bytes() == CONTENT
-    assert [p.name for p in path.parent.glob("*.part")] == []
+    assert sorted(p.name for p in path.parent.iterdir()) == ["tiny.pt", "tiny.pt.sha256"]
     # nothing answers any more, and nothing needs to
     assert weights.fetch(tiny(f"{server}/missing"), path.parent) == path
 
@@ -150,7 +150,7 @@ def test_source_archive_gives_the_member_alone(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_a_killed_download_left_goes_after_a_day(server: str, tmp_path: Path) -> None:
-    old, young = tmp_path / "tiny.pt.old.part", tmp_path / "tiny.pt.young.part"
+    old, young = tmp_path / ".tiny.pt.0.tmp", tmp_path / ".tiny.pt.1.tmp"
     old.touch()
     young.touch()
     os.utime(old, (time.time() - 200_000,) * 2)

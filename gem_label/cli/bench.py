@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from enum import StrEnum
@@ -93,10 +92,12 @@ def bench(
     total = estimate or len(found)
     print_results(results, total)
     if json_file is not None:
+        from gem_label.runs.files import write_json
+
         content = {"photos": len(found), "estimate_for": total} | {
             "proposals": {mode: result.as_json() for mode, result in results.items()}
         }
-        json_file.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(json_file, content)
 
 
 def measure(

@@ -8,9 +8,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -19,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gem_label.atomic import DAY, delete_leftovers, replacing
 from gem_label.weights import cache_folder
 
 FOLDER, LOCK = "text-embeddings", ".lock"
 MOST_PHRASES = 65_536  # of a file; the oldest make room
-_STALE_PART_SECONDS = 86_400.0
 
 
 class TextCache:
@@ -66,7 +63,7 @@ class TextCache:
         with suppress(OSError, RuntimeError):
             folder = self._folder()
             folder.mkdir(parents=True, exist_ok=True)
-            _delete_stale_parts(folder)
+            delete_leftovers(folder, age=DAY)
             with open(folder / LOCK, "a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed, by a kill too
                 self._replace(folder, {**self.read(), **embeddings})
@@ -75,30 +72,13 @@ class TextCache:
         """Write the file beside the old one and put it in its place."""
         phrases = list(embeddings)[-MOST_PHRASES:]
         encoded = [phrase.encode("utf-8", "surrogatepass") for phrase in phrases]
-        descriptor, name = tempfile.mkstemp(prefix=f"{self.name}.", suffix=".part", dir=folder)
-        part = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                np.savez(
-                    file,
-                    text=np.frombuffer(b"".join(encoded), np.uint8),
-                    offsets=np.cumsum([0, *map(len, encoded)], dtype=np.int64),
-                    vectors=np.stack([embeddings[phrase] for phrase in phrases]).astype(np.float32),
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            part.chmod(0o644)  # mkstemp's 0600 would shut other users out of a shared cache
-            part.replace(folder / self.name)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(folder / self.name) as file:
+            np.savez(
+                file,
+                text=np.frombuffer(b"".join(encoded), np.uint8),
+                offsets=np.cumsum([0, *map(len, encoded)], dtype=np.int64),
+                vectors=np.stack([embeddings[phrase] for phrase in phrases]).astype(np.float32),
+            )
 
     def _folder(self) -> Path:
         return cache_folder() / FOLDER
-
-
-def _delete_stale_parts(folder: Path) -> None:
-    """Remove what killed processes left behind; a younger part may belong to one at work."""
-    for part in folder.glob("*.part"):
-        with suppress(FileNotFoundError):
-            if time.time() - part.stat().st_mtime > _STALE_PART_SECONDS:
-                part.unlink()

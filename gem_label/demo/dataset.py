@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gem_label.atomic import replacing
 from gem_label.demo.captions import caption
 from gem_label.demo.report import scene_points, true_masks
 from gem_label.demo.scenes import Scene
@@ -67,8 +68,9 @@ def write_dataset(scenes: Sequence[Scene], words: Sequence[str], folder: Path) -
             points.append((name, *where, labels[noun], votes[0], "rendered", votes[1], votes[2], 0, noun))
     categories = [{"id": i + 1, "name": word} for i, word in enumerate(words)]
     instances = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "instances.json").write_text(json.dumps(instances) + "\n")
-    (folder / "captions.json").write_text(json.dumps(captions, indent=1) + "\n")
+    for name, content in {"instances.json": instances, "captions.json": captions}.items():
+        with replacing(folder / name, "w") as file:
+            file.write(json.dumps(content, indent=None if content is instances else 1) + "\n")
     tables: dict[str, list[tuple[Any, ...]]] = {
         "labels/points.csv": [POINT_COLUMNS, *points],
         "metadata/classes.csv": [(label, word) for word, label in labels.items()],
@@ -77,5 +79,5 @@ def write_dataset(scenes: Sequence[Scene], words: Sequence[str], folder: Path) -
         "metadata/image_ids.csv": [("ImageID",), *((Path(i["file_name"]).stem,) for i in images)],
     }
     for path, rows in tables.items():
-        with (folder / path).open("w", newline="") as file:
+        with replacing(folder / path, "w", newline="") as file:
             csv.writer(file).writerows(rows)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from gem_label.atomic import replacing
 from gem_label.demo.captions import ONE, SOME
 
 
@@ -51,10 +52,12 @@ def save_demo_clip(model: nn.Module, rows: torch.Tensor, settings: dict, out: Pa
     weights = {k: v.detach().cpu() for k, v in model.state_dict().items() if k != "attn_mask"}
     state = {k: v.half().contiguous() for k, v in scale_norms(weights, settings["norm_gain"]).items()}
     state["token_ids"] = rows.to(torch.int32)
-    save_file(state, out / "open_clip_model.safetensors")
+    with replacing(out / "open_clip_model.safetensors") as file:
+        file.write(save(state))
     config = {
         "model_cfg": settings["model"],
         "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
         "dense_cfg": settings["dense"],
     }
-    (out / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    with replacing(out / "open_clip_config.json", "w") as file:
+        file.write(json.dumps(config, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Files that survive a kill: atomic writes, one-writer locks, and the layout of a run directory.
+"""Files that survive a kill: JSON, one-writer locks, and the layout of a run directory.
 
 RUN/manifest.json             settings, weights, vocabulary, versions, counts
 RUN/images.jsonl              the photos of the run: number (from 1), image (absolute path), image_id
@@ -15,11 +15,12 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
+from gem_label.atomic import sync_directory, write_atomic
 from gem_label.errors import GemLabelError
 
 MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES = (
@@ -27,36 +28,7 @@ MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES = (
 )  # fmt: skip
 FORMAT = 2
 """Of runs that are written; format 1 has float16 embeddings, no surrounds and no overlaps, and is still read."""
-RELABEL_READY, REPLACED, TEMPORARY = "relabel.ready", "masks.replaced", ".tmp"
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames inside a directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file so that readers and a restart see the old one or the whole new one, never a part.
-
-    Args:
-        path: the file; its folder exists. The temporary file beside it ends in ".tmp".
-        write: called with the open temporary file.
-    """
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+RELABEL_READY, REPLACED = "relabel.ready", "masks.replaced"
 
 
 def write_json(path: Path, data: Any) -> None:

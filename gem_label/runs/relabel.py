@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gem_label.atomic import DAY, delete_leftovers, replacing_folder, write_atomic
 from gem_label.errors import UsageError
 from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Vocabulary, label_evidence
 from gem_label.runs.files import (
@@ -26,12 +27,9 @@ from gem_label.runs.files import (
     MASKS,
     PATCHES,
     RELABEL_READY,
-    TEMPORARY,
     RunLock,
     commit_relabel,
     shard_paths,
-    sync_directory,
-    write_atomic,
     write_json,
 )
 from gem_label.runs.reader import Run, open_run
@@ -116,24 +114,22 @@ def relabel_run(
     if out is None:
         with RunLock(run.path):
             commit_relabel(run.path)
-            building = run.path / f".relabel{TEMPORARY}"
-            _write_relabelled(Run(run.path), building, job)
-            os.rename(building, run.path / RELABEL_READY)
-            sync_directory(run.path)
+            delete_leftovers(run.path, of=[RELABEL_READY])
+            with replacing_folder(run.path / RELABEL_READY) as building:
+                _write_relabelled(Run(run.path), building, job)
             commit_relabel(run.path)
         return open_run(run.path)
     out = Path(os.path.abspath(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already: give a new folder with --out")
-    building = out.with_name(f".{out.name}{TEMPORARY}")
-    _write_relabelled(run, building, job)
-    for name in (IMAGES, FAILURES):
-        if (run.path / name).exists():
-            shutil.copyfile(run.path / name, building / name)
-    if (run.path / PATCHES).is_dir():
-        shutil.copytree(run.path / PATCHES, building / PATCHES, copy_function=_link_or_copy)
-    os.rename(building, out)
-    sync_directory(out.parent)
+    delete_leftovers(out.parent, of=[out.name], age=DAY)
+    with replacing_folder(out) as building:
+        _write_relabelled(run, building, job)
+        for name in (IMAGES, FAILURES):
+            if (run.path / name).exists():
+                shutil.copyfile(run.path / name, building / name)
+        if (run.path / PATCHES).is_dir():
+            shutil.copytree(run.path / PATCHES, building / PATCHES, copy_function=_link_or_copy)
     return open_run(out)
 
 
@@ -146,9 +142,8 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
-    """Write masks/ and manifest.json of the relabelled run into a new folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / MASKS).mkdir(parents=True)
+    """Write masks/ and manifest.json of the relabelled run into an empty folder."""
+    (folder / MASKS).mkdir()
     kept: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     shards = shard_paths(run.path / MASKS)

@@ -2,8 +2,7 @@
 
 A finished photo is one file in masks/pending, put there by a rename; every `photos_per_shard` of them, and at
 the end, are gathered into a shard, put there by a rename, and only then deleted. A photo that a kill leaves
-in both counts
-once: readers prefer the shard, and the next writer deletes the pending file.
+in both counts once: readers prefer the shard, and the next writer deletes the pending file.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import reprlib
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -23,6 +21,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gem_label.atomic import delete_leftovers, is_leftover, write_atomic
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.images import Photo, unique_image_id
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
@@ -35,14 +34,13 @@ from gem_label.runs.files import (
     MASKS,
     PATCHES,
     PENDING,
-    TEMPORARY,
+    RELABEL_READY,
     RunLock,
     append_jsonl,
     commit_relabel,
     pending_number,
     read_manifest,
     shard_paths,
-    write_atomic,
     write_json,
     write_jsonl,
 )
@@ -184,7 +182,7 @@ class RunWriter:
                         f"{path} was made with other settings ({'; '.join(changed)}): use the same to go "
                         "on, another --out, or `gem-label relabel` for other words"
                     )
-            elif {entry.name for entry in path.iterdir()} - {".lock", f".{MANIFEST}{TEMPORARY}"}:
+            elif any(e.name != ".lock" and not is_leftover(e.name, [MANIFEST]) for e in path.iterdir()):
                 raise UsageError(f"{path} holds other files: give an empty or a new folder with --out")
             else:
                 manifest = wanted | {"versions": package_versions(), "created": now()}
@@ -200,9 +198,10 @@ class RunWriter:
         if not (self.path / MANIFEST).exists():  # first of all: it says that this folder is a run
             self._write_manifest(finished=False)
         self._pending_folder.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self._masks, self._pending_folder, self.path / PATCHES):
-            for rest in folder.glob(f".*{TEMPORARY}"):
-                shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+        # of the run's own folder only what the run writes: an export may be writing its file there
+        delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, RELABEL_READY])
+        for folder in (self._masks, self._pending_folder, self.path / PATCHES):
+            delete_leftovers(folder)
         for path in self._pending_folder.glob("[0-9]*.parquet"):
             try:
                 ShardFile(path).close()
