@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,17 @@ class Shape:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """`segmentation` of a COCO annotation as it stands in a file; called, it is drawn (see `read_segmentation`)."""
+
+    value: Any
+
+    def __call__(self, height: int, width: int) -> Shape:
+        """The shape over a photo of so many pixels."""
+        return read_segmentation(self.value, height, width)
+
+
 def read_segmentations(segmentations: Sequence[Any], height: int, width: int) -> list[Shape]:
     """`read_segmentation` of N annotations of one photo; sound compressed run lengths are checked all at once."""
     size = [height, width]
@@ -63,7 +75,9 @@ def read_segmentations(segmentations: Sequence[Any], height: int, width: int) ->
 
 
 def read_segmentation(segmentation: Any, height: int, width: int) -> Shape:
-    """`segmentation` of a COCO annotation: polygons, a single flat polygon, or run lengths.
+    """`segmentation` of a COCO annotation: polygons, a single polygon, or run lengths.
+
+    A polygon is a list of numbers [x, y, x, y, ...] or of points [[x, y], ...].
 
     Args:
         segmentation: as it stands in the file.
@@ -73,8 +87,9 @@ def read_segmentation(segmentation: Any, height: int, width: int) -> Shape:
     if height * width > MAX_PIXELS:
         return Shape(None, (f"a photo of {_pixels(height, width)} pixels",))
     if isinstance(segmentation, list) and segmentation:
-        flat = not any(isinstance(part, (list, dict)) for part in segmentation)
-        return polygons([segmentation] if flat else segmentation, height, width)
+        single = _is_points(segmentation) or not any(isinstance(part, (list, dict)) for part in segmentation)
+        parts = [segmentation] if single else segmentation
+        return polygons([list(chain(*part)) if _is_points(part) else part for part in parts], height, width)
     if not isinstance(segmentation, dict) or "counts" not in segmentation:
         return Shape(None, ("no mask",))
     size, counts = segmentation.get("size"), segmentation["counts"]
@@ -167,6 +182,15 @@ def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) < 1e15 and math.isfinite(value)
+
+
+def _is_points(part: Any) -> bool:
+    """Whether a polygon is a list of points [x, y]."""
+    return (
+        isinstance(part, list)
+        and len(part) > 0
+        and all(isinstance(point, list) and len(point) == 2 and all(map(is_number, point)) for point in part)
+    )
 
 
 def _polygon_problem(part: Any, height: int, width: int) -> str:

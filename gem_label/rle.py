@@ -1,11 +1,16 @@
-"""COCO's compressed run lengths, read for many masks at once (pure numpy)."""
+"""COCO's compressed run lengths: read for many masks at once, and masks inside their own boxes without the photo."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+Box = tuple[int, int, int, int]
+"""x, y, width, height in pixels."""
 
 
 def run_lengths(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -51,3 +56,46 @@ def every_second(first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[
     """first[0], first[0] + 2, ... of which there are count[0], then the same for first[1], and so on."""
     before = np.cumsum(count) - count
     return 2 * np.arange(count.sum()) + np.repeat(first - 2 * before, count)
+
+
+def crop_mask(counts: bytes, height: int, box: Box) -> NDArray[np.bool_]:
+    """The part of a mask inside a box, without decoding the whole photo.
+
+    Args:
+        counts: compressed COCO run lengths of a mask of a photo.
+        height: the photo's height in pixels.
+        box: x, y, width, height in pixels, inside the photo.
+
+    Returns:
+        (box height, box width) booleans, row-major: FiftyOne's App refuses column-major arrays.
+    """
+    x, y, box_width, box_height = box
+    lengths, _ = run_lengths([counts])
+    edges = np.cumsum(lengths) - x * height
+    lengths = np.diff(edges.clip(0, box_width * height), prepend=0)
+    values = np.arange(len(lengths)) % 2 == 1
+    columns = np.repeat(values, lengths).reshape(box_width, height)[:, y : y + box_height]
+    return np.ascontiguousarray(columns.T)
+
+
+def encode_crop(crop: NDArray[np.bool_], box: Box, height: int, width: int) -> dict[str, Any]:
+    """Compressed COCO run lengths of a mask that is known inside a box, without making the whole photo.
+
+    Args:
+        crop: (box height, box width) booleans.
+        box: x, y, width, height in pixels.
+        height: of the photo.
+        width: of the photo.
+
+    Returns:
+        {"size": [height, width], "counts": bytes}.
+    """
+    x, y, box_width, box_height = box
+    columns = np.zeros((box_width, height), bool)  # column-major, as the run lengths go
+    columns[:, y : y + box_height] = crop.T
+    flat = np.r_[False, columns.ravel(), False]
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + x * height
+    counts = np.diff(np.r_[0, edges, height * width]).tolist()
+    if counts[-1] == 0:
+        del counts[-1]
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)

@@ -21,12 +21,12 @@ from pycocotools import mask as coco_mask
 from run_factory import CLASSES, DIMENSION, make_run, mask_labels, mask_set, rectangles
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.export.crops import crop_mask
 from gem_label.labeling import Vocabulary
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.review.pushing.merge import merge_detections, photo_proposals
 from gem_label.review.storage import mask_bytes
 from gem_label.review.storage.detections import is_decided
+from gem_label.rle import crop_mask
 from gem_label.runs import Run
 from gem_label.runs.relabel import relabel_run
 

@@ -25,8 +25,8 @@ from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.cvat import from_run_lengths, run_lengths
 from gem_label.review.exchange.export import export_masks
 from gem_label.review.progress import finish
-from gem_label.review.storage.documents import encode_crop
 from gem_label.review.storage.selection import Selection
+from gem_label.rle import encode_crop
 
 __all__ = ["fiftyone_db"]
 

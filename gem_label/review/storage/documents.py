@@ -13,11 +13,9 @@ from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.export.crops import crop_mask
 from gem_label.review.storage.detections import Document
 from gem_label.review.storage.internals import deserialize_array, samples_of, serialize_array
-
-Box = tuple[int, int, int, int]
+from gem_label.rle import Box, crop_mask, encode_crop
 
 
 def photo_size(document: Document) -> tuple[int, int]:
@@ -126,29 +124,6 @@ def read_crop(detection: Document, box: Box) -> NDArray[np.bool_]:
     rows = (np.arange(height) * mask.shape[0]) // max(1, height)
     columns = (np.arange(width) * mask.shape[1]) // max(1, width)
     return mask[np.ix_(rows, columns)]
-
-
-def encode_crop(crop: NDArray[np.bool_], box: Box, height: int, width: int) -> dict[str, Any]:
-    """Compressed COCO run lengths of a mask that is known inside a box, without making the whole photo.
-
-    Args:
-        crop: (box height, box width) booleans.
-        box: x, y, width, height in pixels.
-        height: of the photo.
-        width: of the photo.
-
-    Returns:
-        {"size": [height, width], "counts": bytes}.
-    """
-    x, y, box_width, box_height = box
-    columns = np.zeros((box_width, height), bool)  # column-major, as the run lengths go
-    columns[:, y : y + box_height] = crop.T
-    flat = np.r_[False, columns.ravel(), False]
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + x * height
-    counts = np.diff(np.r_[0, edges, height * width]).tolist()
-    if counts[-1] == 0:
-        del counts[-1]
-    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
 
 
 def detection_rle(detection: Document, width: int, height: int) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
-from gem_label.export.crops import crop_mask
 from gem_label.labeler import Labeler, as_vocabulary
 from gem_label.labeling import Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
 from gem_label.review.pushing.merge import photo_proposals
+from gem_label.rle import crop_mask
 
 try:
     import fiftyone as fo

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gem_label.errors import UsageError
 from gem_label.geometry import Shape, ellipse, is_number, polygons, rectangle
-from gem_label.review.exchange.cvat import from_run_lengths
-from gem_label.review.exchange.file_photos import FileMask, FilePhoto, brief, is_text, unusable
-from gem_label.review.storage.documents import encode_crop
+from gem_label.formats.annotations import (
+    AnnotatedMask,
+    AnnotatedPhoto,
+    Annotations,
+    Draw,
+    Size,
+    brief,
+    is_text,
+    unusable,
+)
+from gem_label.rle import encode_crop
 
 _NO_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
 """Shapes of CVAT that are no masks."""
 
 
-def read(path: Path, data: bytes) -> list[FilePhoto]:
-    """The photos of a file with their masks.
+def read_cvat(path: Path, data: bytes) -> Annotations:
+    """The photos of a file with their masks; classes are those that masks have, in the order of the alphabet.
 
     Args:
         path: of the file, for messages.
@@ -40,11 +51,12 @@ def read(path: Path, data: bytes) -> list[FilePhoto]:
             masks = [
                 _mask(shape, f"{brief(name)}, shape {i} ({shape.tag})") for i, shape in enumerate(element, 1)
             ]
-            photos.append(FilePhoto(name, _size(element), masks))
+            photos.append(AnnotatedPhoto(name, _size(element), masks, element.get("id")))
             element.clear()
     except (ParseError, LookupError, ValueError) as error:
         raise UsageError(f"cannot read {path} as CVAT for images 1.1: {error}") from error
-    return photos
+    classes = sorted({mask.label for photo in photos for mask in photo.masks if is_text(mask.label)})
+    return Annotations(photos, tuple(classes), count=len(photos))
 
 
 def _as_utf8(data: bytes) -> bytes:
@@ -54,7 +66,7 @@ def _as_utf8(data: bytes) -> bytes:
     return re.sub(r"^<\?xml[^>]*\?>", "", data.decode("utf-16")).encode("utf-8")
 
 
-def _size(image: Element) -> tuple[int, int] | None:
+def _size(image: Element) -> Size | None:
     try:
         height, width = int(image.attrib["height"]), int(image.attrib["width"])
     except (KeyError, ValueError):
@@ -62,7 +74,7 @@ def _size(image: Element) -> tuple[int, int] | None:
     return (height, width) if height > 0 and width > 0 else None
 
 
-def _mask(shape: Element, name: str) -> FileMask:
+def _mask(shape: Element, name: str) -> AnnotatedMask:
     """A shape; one that cannot be read comes as one that cannot be drawn."""
     label, mask_id = shape.get("label") or "", None
     for attribute in shape.iter("attribute"):
@@ -70,14 +82,14 @@ def _mask(shape: Element, name: str) -> FileMask:
             mask_id = (attribute.text or "").strip() or None
     box = None
     try:
-        draw = partial(_draw, shape.tag, dict(shape.attrib))
+        draw: Draw = partial(_draw, shape.tag, dict(shape.attrib))
         if not is_text(label):
-            draw = unusable("no label")  # type: ignore[assignment]
+            draw = unusable("no label")
         elif shape.tag == "box" and not _number(shape.attrib, "rotation", 0.0) % 360:
             box = _box(shape.attrib)
     except (KeyError, ValueError):
         pass  # drawing says so
-    return FileMask(name, label, mask_id, draw, box)
+    return AnnotatedMask(label, draw, name, mask_id, box=box)
 
 
 def _draw(tag: str, about: Mapping[str, str], height: int, width: int) -> Shape:
@@ -111,6 +123,17 @@ def _drawn_mask(about: Mapping[str, str], height: int, width: int) -> Shape:
         return Shape(None, ("no pixels inside of the photo",))
     crop = crop[y0 - top : y1 - top, x0 - left : x1 - left]
     return Shape(encode_crop(crop, (x0, y0, x1 - x0, y1 - y0), height, width))
+
+
+def from_run_lengths(lengths: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
+    """The inverse of `cvat.run_lengths`, (height, width) booleans.
+
+    Raises:
+        UsageError: the lengths do not fill the box.
+    """
+    if sum(lengths) != height * width or min(lengths, default=0) < 0:
+        raise UsageError(f"a mask of {width} x {height} pixels has run lengths for {sum(lengths)}")
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width)
 
 
 def _box(about: Mapping[str, str]) -> tuple[float, float, float, float]:
