@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from fiftyone_fixture import fiftyone_db
+from gem_label.review.exchange.cvat import from_run_lengths, run_lengths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -22,7 +23,6 @@ from gem_label.errors import UsageError
 from gem_label.masks import encode_mask
 from gem_label.review.editing.decisions import decide, undo
 from gem_label.review.exchange.corrections import import_corrections
-from gem_label.review.exchange.cvat import from_run_lengths, run_lengths
 from gem_label.review.exchange.export import export_masks
 from gem_label.review.progress import finish
 from gem_label.review.storage.selection import Selection

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.text_files import read_text
 
 IGNORE = 255
 LABEL_VALUES = 1 << 16
@@ -207,10 +208,7 @@ def _folder(root: Path, *below: str, needs: str) -> Path:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def _read_png(path: Path) -> NDArray[np.integer]:

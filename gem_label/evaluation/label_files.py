@@ -10,6 +10,7 @@ from typing import Any
 
 from gem_label.errors import UsageError
 from gem_label.geometry import is_whole, read_segmentations
+from gem_label.text_files import read_text
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,13 @@ class CocoFile:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file.
+    """A JSON file, in the encodings and archives of `read_text`.
 
     Raises:
         UsageError: the file cannot be read or is no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON file: {error}") from error
 

@@ -20,6 +20,7 @@ from pyarrow import csv as pa_csv
 
 from gem_label.errors import UsageError
 from gem_label.evaluation.points import ImagePoints
+from gem_label.text_files import open_binary, open_text
 
 BLOCK_BYTES = 1 << 23
 CODE = pa.dictionary(pa.int32(), pa.string())
@@ -170,15 +171,17 @@ class _Codes:
 
 
 def _blocks(path: Path) -> Iterator[pa.RecordBatch]:
-    with open(path, encoding="utf-8-sig") as file:
+    with open_text(path, newline="") as file:
         names = next(csv.reader(file), [])
     missing = [name for name in COLUMNS if name not in names and name != "TextLabel"]
     if missing:
         raise UsageError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
     wanted = {name: kind for name, kind in COLUMNS.items() if name in names}
     convert = pa_csv.ConvertOptions(column_types=wanted, include_columns=list(wanted))
-    with pa_csv.open_csv(path, pa_csv.ReadOptions(block_size=BLOCK_BYTES), convert_options=convert) as reader:
-        yield from reader
+    with open_binary(path) as (data, encoding):
+        read = pa_csv.ReadOptions(block_size=BLOCK_BYTES, encoding=encoding.replace("utf-8-sig", "utf-8"))
+        with pa_csv.open_csv(data, read, convert_options=convert) as reader:
+            yield from reader
 
 
 def _class_of(block: pa.RecordBatch, text: dict[str, str]) -> pa.DictionaryArray:
@@ -206,18 +209,24 @@ def _answers(column: pa.DictionaryArray, path: str | Path) -> NDArray[np.int8]:
 def read_class_names(path: str | Path) -> dict[str, str]:
     """Label to name from a class-descriptions CSV: two columns, with or without the line LabelName,DisplayName.
 
+    Empty lines and lines that begin with "#" are passed over.
+
     Raises:
-        UsageError: the file cannot be read or has a line with fewer columns.
+        UsageError: the file cannot be read or has a line with fewer columns or an empty one.
     """
     names: dict[str, str] = {}
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
-                if len(row) < 2:
-                    raise UsageError(f"{path}, line {number}: expected a label and a name")
-                if number > 1 or row[0] != "LabelName":
+        with open_text(path, newline="") as file:
+            rows = csv.reader(file)
+            for row in rows:
+                row = [cell.strip() for cell in row]
+                if not any(row) or row[0].startswith("#"):
+                    continue
+                if len(row) < 2 or not (row[0] and row[1]):
+                    raise UsageError(f"{path}, line {rows.line_num}: expected a label and a name")
+                if names or row[0] != "LabelName":
                     names[row[0]] = row[1]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise UsageError(f"cannot read the class names {path}: {error}") from error
     return names
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.geometry import Shape, ellipse, is_number, polygons, rectangle
 from gem_label.formats.annotations import (
     AnnotatedMask,
     AnnotatedPhoto,
@@ -24,6 +23,7 @@ from gem_label.formats.annotations import (
     is_text,
     unusable,
 )
+from gem_label.geometry import Shape, ellipse, is_number, polygons, rectangle
 from gem_label.rle import encode_crop
 
 _NO_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")

@@ -90,7 +90,9 @@ def check_target(out: str | Path, format: str) -> Path:
         raise UsageError(f"unknown format {format!r}: {', '.join(FORMATS)}")
     out, kind = Path(out).expanduser(), FORMATS[format]
     if not kind.is_folder and out.is_dir():
-        raise UsageError(f"{out} is a folder: give a file name, for example {out / ('annotations' + kind.suffix)}")
+        raise UsageError(
+            f"{out} is a folder: give a file name, for example {out / ('annotations' + kind.suffix)}"
+        )
     if kind.is_folder and out.is_file():
         raise UsageError(f"{out} is a file: {kind.title} needs a folder")
     return out
