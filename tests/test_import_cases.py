@@ -21,9 +21,9 @@ from PIL import Image
 from run_factory import make_run, mask_labels, mask_set
 
 from gem_label.errors import UsageError
+from gem_label.progress import finish
 from gem_label.review.editing.decisions import undo
 from gem_label.review.exchange.corrections import CorrectionReport, import_corrections
-from gem_label.review.progress import finish
 from gem_label.runs import open_run
 
 __all__ = ["fiftyone_db"]

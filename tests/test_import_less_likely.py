@@ -12,10 +12,10 @@ from fiftyone_fixture import fiftyone_db
 from test_review_less_likely import FIELD, HIDDEN, dataset, ids_of, masks_of, run
 
 from gem_label.errors import GemLabelError
+from gem_label.progress import finish
 from gem_label.review.editing.decisions import undo
 from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.export import export_masks
-from gem_label.review.progress import finish
 
 __all__ = ["dataset", "fiftyone_db", "run"]
 

@@ -15,9 +15,9 @@ from fiftyone_fixture import fiftyone_db
 from test_import_cases import CASES, FIELD, build, coco, state, written
 
 from gem_label.errors import GemLabelError
+from gem_label.progress import finish
 from gem_label.review.editing.decisions import undo
 from gem_label.review.exchange.corrections import import_corrections
-from gem_label.review.progress import finish
 
 __all__ = ["fiftyone_db"]
 

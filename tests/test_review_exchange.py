@@ -21,10 +21,10 @@ from run_factory import make_run, mask_labels, mask_set, rectangles
 
 from gem_label.errors import UsageError
 from gem_label.masks import encode_mask
+from gem_label.progress import finish
 from gem_label.review.editing.decisions import decide, undo
 from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.export import export_masks
-from gem_label.review.progress import finish
 from gem_label.review.storage.selection import Selection
 from gem_label.rle import encode_crop
 

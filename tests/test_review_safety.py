@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fiftyone_fixture import fiftyone_db
+from gem_label.review.exchange.annotation_files import read_annotation_file
 from PIL import Image
 from pycocotools.coco import COCO
 from review_safety import (
@@ -27,12 +28,11 @@ from review_safety import (
 )
 
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.progress import finish
 from gem_label.review import push_run
 from gem_label.review.editing.decisions import decide, undo
 from gem_label.review.editing.joining import join_masks
-from gem_label.review.exchange.annotation_files import read_annotation_file
 from gem_label.review.exchange.export import FORMATS, ExportCounts, export_masks
-from gem_label.review.progress import finish
 from gem_label.review.statistics.measuring import measure_labels
 from gem_label.review.statistics.review import confused_pairs, least_certain, review_statistics
 from gem_label.review.storage.documents import find_sizes

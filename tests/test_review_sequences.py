@@ -26,10 +26,10 @@ from review_safety import (
 from run_factory import DIMENSION
 
 from gem_label.labeling import Vocabulary
+from gem_label.progress import finish
 from gem_label.review import push_run
 from gem_label.review.editing.decisions import decide, undo
 from gem_label.review.exchange.export import export_masks
-from gem_label.review.progress import finish
 from gem_label.review.storage.detections import DECIDED_TAGS, is_decided
 from gem_label.runs import Run, relabel_run
 
