@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -72,10 +73,19 @@ def _print_real(masks: list[Mask]) -> None:
         "| outlines | tolerance | polygons | corners | bytes | ms | mean IoU | lowest | mean IoU, fillPoly |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    _print_row("exact", "", masks, lambda mask: Outline([each * 1.0 for each in mask_polygons(mask)], 1.0))
-    for name, make in (("bridges", outline), ("cut", _cut), ("one polygon", single_outline)):
+    _print_row("exact", "", masks, _exact)
+    makers: tuple[tuple[str, Callable[..., Outline]], ...] = (
+        ("bridges", outline),
+        ("cut", _cut),
+        ("one polygon", single_outline),
+    )
+    for name, make in makers:
         for tolerance in TOLERANCES:
-            _print_row(name, f"{tolerance:g}", masks, lambda mask, t=tolerance, make=make: make(mask, t))
+            _print_row(name, f"{tolerance:g}", masks, partial(make, tolerance=tolerance))
+
+
+def _exact(mask: Mask) -> Outline:
+    return Outline([polygon.astype(np.float64) for polygon in mask_polygons(mask)], 1.0)
 
 
 def _cut(mask: Mask, tolerance: float) -> Outline:
@@ -119,7 +129,7 @@ def _print_ragged(side: int) -> None:
         "comb": (x % 2 == 0) | (y == 0),
         "a hole in every 9 pixels": (x % 3 != 1) | (y % 3 != 1),
     }
-    makers: dict[str, Callable[[Mask], list | Outline]] = {
+    makers: dict[str, Callable[[Mask], object]] = {
         "exact": mask_polygons,
         "bridges, 0 px": lambda mask: outline(mask, 0),
         "bridges, 1 px": lambda mask: outline(mask, 1),

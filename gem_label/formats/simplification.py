@@ -1,7 +1,7 @@
 """Borders with fewer corners, within a tolerance and without crossings (pure numpy).
 
-cv2.approxPolyDP is not used: it exceeds its tolerance in a last pass, cannot hold points in place, and knows nothing of
-other borders.
+cv2.approxPolyDP is not used: it exceeds its tolerance in a last pass, cannot hold points in place, and knows nothing
+of other borders.
 """
 
 from __future__ import annotations
