@@ -252,7 +252,7 @@ def test_masks_with_too_many_corners_are_reduced() -> None:
     mask[:100, :100] = mask[:, -3:] = True
     found = outline(mask, 1)
     assert found.block == 2
-    assert max(polygon[:, 0].max() for polygon in found.polygons) == 2000
+    assert max(polygon[:, 0].max() for polygon in found.polygons) == 1400
     assert found.iou > 0.5
 
 

@@ -114,14 +114,14 @@ def trace_borders(mask: NDArray[np.bool_], cuts: NDArray[np.bool_] | None = None
     return Borders(np.stack((x[chosen], y[chosen]), axis=1), before[starts])
 
 
-def _around(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _around(padded: NDArray[np.bool_]) -> NDArray[np.integer]:
     """The four pixels around each point between the pixels, as bits: (h, w) -> (h - 1, w - 1)."""
     pixels = padded.view(np.uint8)
     return pixels[:-1, :-1] | pixels[:-1, 1:] << 1 | pixels[1:, :-1] << 2 | pixels[1:, 1:] << 3
 
 
 def _corners(
-    bits: NDArray[np.uint8], up: NDArray[np.bool_], down: NDArray[np.bool_]
+    bits: NDArray[np.integer], up: NDArray[np.bool_], down: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """The corners of borders at points.
 
