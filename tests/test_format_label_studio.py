@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import AnnotatedMask, AnnotatedPhoto, Annotations, WriteReport
+from gem_label.formats.brush import encode_brush_crop
 from gem_label.formats.coco import read_coco
 from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.label_studio import (
@@ -156,6 +157,15 @@ def test_brush_masks_come_back(side: int) -> None:
     for share in (0, 0.001, 0.5, 1):
         mask = np.random.default_rng(side).random((side, side + 1)) < share
         assert (decode_brush(encode_brush(mask), mask.size) == mask.ravel()).all()
+
+
+@pytest.mark.parametrize("box", [(0, 0, 9, 3), (2, 1, 4, 3), (5, 0, 4, 5), (0, 2, 1, 3), (8, 4, 1, 1)])
+def test_brush_masks_of_a_box_are_those_of_the_photo(box: tuple[int, int, int, int]) -> None:
+    x, y, w, h = box
+    for share in (0, 0.3, 0.7, 1):
+        mask = np.zeros((5, 9), bool)
+        mask[y : y + h, x : x + w] = np.random.default_rng(w).random((h, w)) < share
+        assert encode_brush_crop(mask[y : y + h, x : x + w], box, 5, 9) == encode_brush(mask)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
+from gem_label.rle import Box
 
 _HEADER = 32 + 5 + 4 * 4
 _KINDS = np.array([3, 4, 8, 16])
@@ -36,17 +37,42 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
         >>> encode_brush(np.array([[True, True]]))
         [0, 0, 0, 8, 57, 27, 252, 127, 128]
     """
-    count = 4 * mask.size
+    height, width = mask.shape
+    return encode_brush_crop(mask, (0, 0, width, height), height, width)
+
+
+def encode_brush_crop(crop: NDArray[np.bool_], box: Box, height: int, width: int) -> list[int]:
+    """`encode_brush` of a mask that is known inside a box, without making the whole photo.
+
+    Args:
+        crop: (box height, box width) booleans.
+        box: x, y, width, height in pixels.
+        height: of the photo.
+        width: of the photo.
+
+    Raises:
+        UsageError: the photo has no pixels, or too many for the format.
+    """
+    count = 4 * height * width
     if not 0 < count < 1 << 32:
-        raise UsageError(f"a brush mask of {mask.size} pixels")
-    flat = np.ascontiguousarray(mask, bool).ravel()
-    ends = np.r_[np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size]
+        raise UsageError(f"a brush mask of {height} x {width} pixels")
+    x, y, box_width, box_height = box
+    rows = np.zeros((box_height, box_width + 2), bool)
+    rows[:, 1:-1] = crop
+    row, column = np.nonzero(rows[:, 1:] != rows[:, :-1])
+    edges = (row + y) * width + column + x
+    if box_width == width and len(edges):  # a run may go on in the next row
+        same = edges[1:] == edges[:-1]
+        edges = edges[~(np.r_[False, same] | np.r_[same, False])]
+    ends = np.r_[edges, height * width]
     lengths = 4 * np.diff(ends, prepend=0)
+    values = np.arange(len(ends)) % 2 == 1
+    lengths, values = lengths[lengths > 0], values[lengths > 0]
     header = (count << 21) | (7 << 16) | sum((int(size) - 1) << (12 - 4 * i) for i, size in enumerate(_KINDS))
     parts = [_bits(np.array([header]), np.array([_HEADER]))]
     for start in range(0, len(lengths), _RUNS_AT_ONCE):
         some = slice(start, start + _RUNS_AT_ONCE)
-        parts.append(_packets(lengths[some], flat[ends[some] - 1]))
+        parts.append(_packets(lengths[some], values[some]))
     return np.packbits(np.concatenate(parts)).tolist()
 
 

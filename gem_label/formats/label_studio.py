@@ -11,12 +11,11 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from gem_label.atomic import replacing
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import AnnotatedPhoto, Annotations, WriteReport, is_text
-from gem_label.formats.brush import decode_brush, encode_brush
+from gem_label.formats.brush import decode_brush, encode_brush, encode_brush_crop
 from gem_label.formats.cvat import xml_text
 from gem_label.formats.drawing import DrawnMask, WriteSettings, draw_masks
 from gem_label.formats.label_studio_reading import is_label_studio, read_label_studio
@@ -138,7 +137,7 @@ def _region(drawn: DrawnMask, settings: WriteSettings, report: WriteReport) -> d
     else:
         if height * width > MAX_BRUSH:
             raise UsageError(f"photos of {height} x {width} pixels have no brush masks: write polygons")
-        rle = encode_brush(coco_mask.decode(drawn.rle).astype(bool))
+        rle = encode_brush_crop(drawn.crop, drawn.box, height, width)
         kind, value = "brushlabels", {"format": "rle", "rle": rle}
     region: dict[str, Any] = {
         "type": kind,

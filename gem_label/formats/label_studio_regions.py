@@ -17,12 +17,12 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import AnnotatedMask, Draw, Size, State, brief, is_text, unusable
 from gem_label.formats.brush import decode_brush
 from gem_label.geometry import Shape, ellipse, is_number, polygons, rectangle
+from gem_label.rle import encode_crop
 
 MAX_BRUSH = 2**28
 """Pixels of a photo with brush masks: browsers draw no larger ones."""
@@ -230,7 +230,11 @@ def _draw_brush(value: Mapping[str, Any], height: int, width: int) -> Shape:
     flat = decode_brush(value["rle"], height * width)
     if len(flat) != height * width:
         raise UsageError(f"a brush mask of {len(flat)} pixels, the image has {height} x {width} pixels")
-    return Shape(dict(coco_mask.encode(np.asfortranarray(flat.reshape(height, width), np.uint8))))
+    mask = flat.reshape(height, width)
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    x0, y0, x1, y1 = (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1) if len(ys) else (0, 0, 1, 1)
+    box = (int(x0), int(y0), int(x1 - x0), int(y1 - y0))
+    return Shape(encode_crop(mask[y0:y1, x0:x1], box, height, width))
 
 
 def _draw_polygon(value: Mapping[str, Any], height: int, width: int) -> Shape:
