@@ -35,7 +35,7 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
 
     Example:
         >>> encode_brush(np.array([[True, True]]))
-        [0, 0, 0, 8, 57, 27, 252, 127, 128]
+        [0, 0, 0, 8, 57, 27, 252, 255, 224]
     """
     height, width = mask.shape
     return encode_brush_crop(mask, (0, 0, width, height), height, width)

@@ -159,7 +159,8 @@ def _read_region(
     else:
         draw = partial(_draw, kind, value, size, len(labels))
         box = _upright_box(value, size) if kind == "rectangle" else None
-    meta = region.get("meta") if isinstance(region.get("meta"), dict) else {}
+    said = region.get("meta")
+    meta: Mapping[str, Any] = said if isinstance(said, dict) else {}
     if state == "accepted" and meta.get("state") == "renamed":
         state = "renamed"
     id = region.get("id") if isinstance(region.get("id"), (str, int)) else None
@@ -198,7 +199,7 @@ def _size(region: Mapping[str, Any]) -> Size | None:
     """Height and width of the photo in pixels; JSON-MIN has them beside the shape."""
     sides = []
     for key in ("original_height", "original_width"):
-        side = region.get(key)
+        side: Any = region.get(key)
         sides.append(int(side) if is_number(side) else 0)
     return (sides[0], sides[1]) if min(sides) > 0 else None
 
@@ -210,8 +211,8 @@ def _number(value: Any) -> float | None:
 def _draw(
     kind: Kind, value: Mapping[str, Any], listed: Size | None, labels: int, height: int, width: int
 ) -> Shape:
-    if listed not in (None, (height, width)):
-        what = f"a region of a photo of {listed[0]} x {listed[1]} pixels, the image has"  # type: ignore[index]
+    if listed is not None and listed != (height, width):
+        what = f"a region of a photo of {listed[0]} x {listed[1]} pixels, the image has"
         return Shape(None, (f"{what} {height} x {width} pixels",))
     try:
         shape = _DRAW[kind](value, height, width)
