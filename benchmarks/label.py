@@ -246,8 +246,8 @@ def our_chain(arguments: argparse.Namespace) -> Chain:
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.photos import workers_for
     from gem_label.export.coco import export_coco
-    from gem_label.images import list_images
     from gem_label.labeler import Labeler
+    from gem_label.listing import list_images
     from gem_label.runs import open_run
     from gem_label.sam import FastSettings, ProposalSettings
     from gem_label.vocabulary import Vocabulary

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gem_label.errors import ImageError, UsageError
-from gem_label.images import list_images, read_image
+from gem_label.images import read_image
+from gem_label.listing import list_images
 
 
 def ramp(height: int = 24, width: int = 40) -> NDArray[np.uint8]:

@@ -33,9 +33,9 @@ def demo(
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.photos import workers_for
     from gem_label.export.coco import export_coco
-    from gem_label.images import list_images
     from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
+    from gem_label.listing import list_images
     from gem_label.runs import open_run
     from gem_label.sam import FastSettings
     from gem_label.vocabulary import Vocabulary

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from gem_label.engines.local import LocalEngine
 from gem_label.engines.photos import workers_for
 from gem_label.errors import UsageError
-from gem_label.images import Photo, unique_image_id
 from gem_label.labeling import LabelSettings, Vocabulary
 from gem_label.labeling.negatives import Wanted
+from gem_label.listing import Photo, unique_image_id
 from gem_label.review.database import load_fiftyone
 from gem_label.review.dataset import PushReport, push_run
 from gem_label.review.fields import check_field_name, mask_fields, pushed_fields

@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.images import Photo, unique_image_id
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
+from gem_label.listing import Photo, unique_image_id
 from gem_label.masks import MaskSet
 from gem_label.runs.files import (
     FAILURES,
