@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from gem_label import png
@@ -48,10 +49,14 @@ def _largest(value: Any) -> float:
     return max((float(v) for v in values if isinstance(v, int | float)), default=0.0)
 
 
-def has_deep_colors(image: Image.Image) -> bool:
+def has_deep_colors(image: ImageFile) -> bool:
     """Whether an image that is not loaded yet has color channels of 16 bits, of which PIL keeps the upper 8."""
-    raw = image.tile[0].args if image.mode in ("RGB", "RGBA") and getattr(image, "tile", None) else ""
-    return ";16" in str(raw if isinstance(raw, str) else raw[0])
+    if image.mode not in ("RGB", "RGBA") or not image.tile:
+        return False
+    raw = image.tile[
+        0
+    ].args  # the layout of the stored pixels, alone or before other arguments of the decoder
+    return ";16" in str(raw[0] if isinstance(raw, tuple) else raw)
 
 
 def read_deep_colors(path: str | os.PathLike[str], maximum: int | None) -> Image.Image | None:

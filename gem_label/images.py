@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from gem_label import png
 from gem_label.bit_depth import has_deep_colors, read_deep_colors, scale_to_bytes, stated_maximum
@@ -32,7 +33,7 @@ def image_suffixes() -> frozenset[str]:
     return _HEIF_SUFFIXES | {suffix for suffix, name in known.items() if name in readable}
 
 
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
+def open_image(path: str | os.PathLike[str]) -> ImageFile:
     """Open a photo as `PIL.Image.open` does, HEIC and HEIF too; its pixels are not decoded yet.
 
     Nothing is registered with PIL, so that other code in the process sees no difference.
@@ -55,7 +56,11 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
                 image.close()
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             return image
-    return Image.open(path)
+    opened = Image.open(path)
+    if opened.format == "TIFF":
+        # without a name PIL does not map the file into memory, which scrambles photos that are stored on their side
+        opened.filename = ""
+    return opened
 
 
 def check_header(path: str | os.PathLike[str]) -> None:

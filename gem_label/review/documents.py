@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
-from PIL.ImageFile import ImageFile
 from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
@@ -72,7 +71,7 @@ def _read_metadata(path: str) -> Document | None:
             width, height, channels = *image.size, len(image.getbands())
             if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):  # stored on its side
                 width, height = height, width
-            mime = image.get_format_mimetype() if isinstance(image, ImageFile) else None
+            mime = image.get_format_mimetype()
         size = os.path.getsize(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
