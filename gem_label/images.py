@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from gem_label import png
 from gem_label.bit_depth import has_deep_colors, read_deep_colors, scale_to_bytes, stated_maximum
@@ -61,6 +62,14 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
         # without a name PIL does not map the file into memory, which scrambles photos that are stored on their side
         opened.filename = ""
     return opened
+
+
+def upright_size(image: ImageFile) -> tuple[int, int]:
+    """Width and height in pixels of an open photo as `read_image` gives it, from its header."""
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # whose size PIL turns in some versions
+        width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+    return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
 def check_header(path: str | os.PathLike[str]) -> None:
@@ -212,7 +221,7 @@ def _deep_colors_to_rgb(
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8, of a loaded image; PIL turns TIFFs itself, which then are upright.
+    """The EXIF orientation, 1 to 8; PIL turns TIFFs itself when it loads them, which then are upright.
 
     A photo with unreadable EXIF stays as it is.
     """

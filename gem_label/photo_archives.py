@@ -74,7 +74,7 @@ def unpack_photos(path: str) -> Unpacked:
             f"cannot unpack {path} into {folder} ({error.strerror or error}): unpack it elsewhere and give the folder"
         ) from error
     there = len(targets) - written
-    note = f"{path}: {written} photos unpacked into {folder}" + (f", {there} were there" if there else "")
+    note = f"{path}: photos unpacked into {folder}: {written}" + (f", found there: {there}" if there else "")
     return Unpacked(folder, sorted(targets), left_out, note)
 
 

@@ -197,7 +197,7 @@ def test_label_takes_a_zip_and_a_list_and_says_what_it_did(
     command = ["label", *sources, "--classes", "cup", "--clip", clip, "--out", str(tmp_path / "run"), *QUICK]
     assert run(command) == 1
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"{tmp_path / 'zipped.zip'}: 1 photos unpacked into {tmp_path / 'zipped'}"
+    assert said[0] == f"{tmp_path / 'zipped.zip'}: photos unpacked into {tmp_path / 'zipped'}: 1"
     assert said[1] == "left out: 1 .txt"
     assert said[-1] == (
         "gem-label: 2 of 4 photos could not be labeled: 1 vanished: there is no such file (any more); 1 broken: not "

@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from gem_label import png
 from gem_label.errors import ImageError
-from gem_label.images import check_header, read_image
+from gem_label.images import check_header, open_image, read_image, upright_size
 
 
 def ramp(height: int = 24, width: int = 40) -> NDArray[np.uint8]:
@@ -101,6 +101,8 @@ def test_every_mode_is_turned_upright(tmp_path: Path, suffix: str, mode: str) ->
             )
         else:
             image.save(path, exif=exif_of(orientation))
+        with open_image(path) as opened:
+            assert upright_size(opened) == (40, 24), orientation
         tolerance = 8 if suffix in ("jpg", "mpo", "webp", "avif", "heic") else 1
         assert close(read_image(path), np.repeat(upright[..., None], 3, axis=2), tolerance), orientation
 

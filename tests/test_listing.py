@@ -185,7 +185,7 @@ def test_a_zip_is_unpacked_once_beside_itself(tmp_path: Path) -> None:
     assert [photo.image_id for photo in found.photos] == ["in/a", "in/b"]
     assert [Path(photo.path).read_bytes() for photo in found.photos] == [b"A", b"B"]
     assert found.notes() == [
-        f"{tmp_path / 'photos.zip'}: 2 photos unpacked into {tmp_path / 'photos'}",
+        f"{tmp_path / 'photos.zip'}: photos unpacked into {tmp_path / 'photos'}: 2",
         "left out: 1 .txt",
     ]
     assert sorted(os.listdir(tmp_path / "photos/in")) == ["a.jpg", "b.png"]
@@ -194,7 +194,7 @@ def test_a_zip_is_unpacked_once_beside_itself(tmp_path: Path) -> None:
     (tmp_path / "photos/in/b.png").unlink()
     again = find_photos([tmp_path / "photos.zip"])
     assert again.photos == found.photos
-    assert again.notes()[0].endswith(f"1 photos unpacked into {tmp_path / 'photos'}, 1 were there")
+    assert again.notes()[0].endswith(f"photos unpacked into {tmp_path / 'photos'}: 1, found there: 1")
     (tmp_path / "photos/in/a.jpg").write_bytes(b"Z")
     with pytest.raises(GemLabelError, match=r"in/a\.jpg is there and differs"):
         find_photos([tmp_path / "photos.zip"])

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.export.crops import crop_mask
-from gem_label.images import open_image
+from gem_label.images import open_image, upright_size
 from gem_label.review.merge import Document
 
 Box = tuple[int, int, int, int]
@@ -68,9 +68,8 @@ def _read_metadata(path: str) -> Document | None:
 
     try:
         with open_image(path) as image:
-            width, height, channels = *image.size, len(image.getbands())
-            if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):  # stored on its side
-                width, height = height, width
+            width, height = upright_size(image)
+            channels = len(image.getbands())
             mime = image.get_format_mimetype()
         size = os.path.getsize(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
