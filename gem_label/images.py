@@ -153,7 +153,7 @@ def _reasons() -> Iterator[None]:
     except ImageError:
         raise
     except FileNotFoundError:
-        raise ImageError("vanished: there is no such file (any more)") from None
+        raise ImageError("vanished: the file is not there any more") from None
     except PermissionError:
         raise ImageError("no permission to read the file") from None
     except Image.DecompressionBombError as error:

@@ -60,8 +60,8 @@ def unpack_photos(path: str) -> Unpacked:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _photo_members(path, archive, left_out)
-            _check_sizes(path, list(members.values()), folder)
             targets = {os.path.join(folder, name): member for name, member in members.items()}
+            _check_sizes(path, targets, folder)
             written = sum(_extract(archive, member, target, folder) for target, member in targets.items())
     except zipfile.BadZipFile as error:
         raise UsageError(f"{path} is no zip archive, or a damaged one: {error}") from error
@@ -101,19 +101,15 @@ def _photo_members(path: str, archive: zipfile.ZipFile, left_out: Counter[str]) 
     return members
 
 
-def _check_sizes(path: str, members: list[zipfile.ZipInfo], folder: str) -> None:
+def _check_sizes(path: str, targets: dict[str, zipfile.ZipInfo], folder: str) -> None:
     """Refuse sizes before anything is written; zipfile never unpacks more than a member declares."""
-    declared = sum(member.file_size for member in members)
+    declared = sum(member.file_size for member in targets.values())
     if declared > max(_ALWAYS_FINE, _MOST_GROWTH * os.path.getsize(path)):
         raise UsageError(
             f"{path} declares {declared / 1e9:.1f} GB of photos in {os.path.getsize(path) / 1e6:.1f} MB: is it a zip "
             "bomb? If not, unpack it and give the folder"
         )
-    missing = sum(
-        member.file_size
-        for member in members
-        if not os.path.exists(os.path.join(folder, member.filename.replace("\\", "/")))
-    )
+    missing = sum(member.file_size for target, member in targets.items() if not os.path.exists(target))
     free = shutil.disk_usage(os.path.dirname(folder)).free
     if missing > free:
         raise UsageError(

@@ -200,7 +200,7 @@ def test_label_takes_a_zip_and_a_list_and_says_what_it_did(
     assert said[0] == f"{tmp_path / 'zipped.zip'}: photos unpacked into {tmp_path / 'zipped'}: 1"
     assert said[1] == "left out: 1 .txt"
     assert said[-1] == (
-        "gem-label: 2 of 4 photos could not be labeled: 1 vanished: there is no such file (any more); 1 broken: not "
+        "gem-label: 2 of 4 photos could not be labeled: 1 vanished: the file is not there any more; 1 broken: not "
         f"an image that PIL can read (see {tmp_path / 'run/failures.jsonl'})"
     )
     done = [Path(photo.image) for photo in open_run(tmp_path / "run").photos()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from typing import Any
 
 from gem_label.errors import UsageError
 from gem_label.review.database import load_fiftyone
@@ -24,10 +24,18 @@ def dataset_paths(name: str) -> list[str] | None:
     fo = load_fiftyone()
     if not fo.dataset_exists(name):
         return None
-    dataset = fo.load_dataset(name)
-    if dataset.media_type not in (None, "image"):
-        raise UsageError(f"dataset {name!r} holds {dataset.media_type}s: only images can be labeled")
-    paths = sorted({os.path.abspath(path) for path in dataset.distinct("filepath")})
+    paths = photo_paths(fo.load_dataset(name))
     if not paths:
         raise UsageError(f"dataset {name!r} has no photos")
     return paths
+
+
+def photo_paths(dataset: Any) -> list[str]:
+    """The absolute paths of a dataset's photos, each once, in order.
+
+    Raises:
+        UsageError: it holds something else than images.
+    """
+    if dataset.media_type not in (None, "image"):
+        raise UsageError(f"dataset {dataset.name!r} holds {dataset.media_type}s: only images can be labeled")
+    return sorted(dataset.distinct("filepath"))

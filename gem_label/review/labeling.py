@@ -16,6 +16,7 @@ from gem_label.labeling.negatives import Wanted
 from gem_label.listing import Photo, unique_image_id
 from gem_label.review.database import load_fiftyone
 from gem_label.review.dataset import PushReport, push_run
+from gem_label.review.dataset_paths import photo_paths
 from gem_label.review.fields import check_field_name, mask_fields, pushed_fields
 from gem_label.review.progress import Progress
 from gem_label.runs import open_run
@@ -111,14 +112,11 @@ def dataset_photos(samples: Any) -> list[Photo]:
     Raises:
         UsageError: there is none, or they are not images.
     """
-    dataset = samples._root_dataset
-    if dataset.media_type not in (None, "image"):
-        raise UsageError(f"dataset {dataset.name!r} holds {dataset.media_type}s: only images can be labeled")
+    # ids come from all photos, so that they do not depend on which are labeled first
+    paths = photo_paths(samples._root_dataset)
     chosen = set(samples.distinct("filepath"))
     if not chosen:
         raise UsageError("there is no photo to label: widen the view or the selection")
-    # ids come from all photos, so that they do not depend on which are labeled first
-    paths = sorted(dataset.distinct("filepath"))
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
     taken: set[str] = set()
     photos = [Photo(path, unique_image_id(path, os.path.relpath(path, folder), taken)) for path in paths]
