@@ -142,6 +142,8 @@ class _Finder:
 
     def add(self, root: str) -> None:
         """Add what one argument stands for; raises as `find_photos` does."""
+        if not root:
+            raise UsageError("a path is empty: give a file, a folder or the name of a dataset")
         absolute = os.path.abspath(root)
         suffix = os.path.splitext(root)[1].lower()
         if os.path.isdir(absolute):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import mimetypes
 import os
+import shlex
 from collections import Counter
 from collections.abc import Collection
 
@@ -94,12 +95,12 @@ def refusal(path: str, suffix: str, image_suffixes: Collection[str]) -> str | No
     if kind == "video" or suffix in (".mkv", ".webm"):
         return (
             f"{path} is a video, and videos are not supported: get frames out, for instance with "
-            f"`mkdir frames && ffmpeg -i {path} -vf fps=1 frames/%06d.jpg`, and label the folder"
+            f"`mkdir frames && ffmpeg -i {shlex.quote(path)} -vf fps=1 frames/%06d.jpg`, and label the folder"
         )
     if suffix == ".pdf":
         return (
             f"{path} is a PDF, and PDFs are not supported: get pages out, for instance with "
-            f"`mkdir pages && pdftoppm -jpeg -r 150 {path} pages/page`, and label the folder"
+            f"`mkdir pages && pdftoppm -jpeg -r 150 {shlex.quote(path)} pages/page`, and label the folder"
         )
     if suffix in _ARCHIVE_SUFFIXES:
         return f"{path} is an archive that is not read (only .zip is): unpack it and give the folder"

@@ -297,6 +297,12 @@ def test_what_is_no_photo_says_what_may_stand_there(tmp_path: Path, name: str, s
     assert name in str(raised.value)
 
 
+def test_an_empty_path_is_not_this_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(UsageError, match="a path is empty"):
+        find_photos([tmp_path, ""])
+
+
 def test_the_only_photo_is_looked_at_before_models_are(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no photo")
     touch(tmp_path, "empty.jpg", "folder/b.jpg")
