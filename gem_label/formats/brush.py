@@ -143,7 +143,7 @@ class _Stream:
         flat = np.unpackbits(np.frombuffer(self.data, np.uint8, (end + 7) // 8 - first, first))
         words = flat[self.place - 8 * first : end - 8 * first].reshape(count, bits)
         self.place = end
-        return words.any(axis=1)
+        return np.asarray(words.any(axis=1))
 
     def _end(self, bits: int) -> int:
         end = self.place + bits

@@ -175,8 +175,9 @@ def _read_region(
         margin=_number(meta.get("margin")),
         state=state,
         crowd=meta.get("crowd") is True,
+        box_only=kind == "rectangle",
         box=box,
-        sized=kind == "brush" and size is not None,
+        size=size if kind == "brush" else None,
     )
     return Region(mask, size, page if isinstance(page, int) and page > 0 else 0)
 
