@@ -156,7 +156,7 @@ def photo_annotations(
 
 
 def _polygons(masks: MaskSet, index: int) -> list[list[int]]:
-    from gem_label.export.polygons import mask_polygons  # OpenCV only where polygons are asked for
+    from gem_label.formats.polygons import mask_polygons  # OpenCV only where polygons are asked for
 
     x, y, width, height = masks.boxes[index].astype(int).tolist()
     inside = masks.decode(index)[y : y + height, x : x + width]

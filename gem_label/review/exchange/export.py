@@ -212,7 +212,7 @@ def _segmentation(format: Format) -> Callable[[cvat.Mask, cvat.Photo], Any]:
         return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
 
     def polygons(mask: cvat.Mask, photo: cvat.Photo) -> Any:
-        from gem_label.export.polygons import mask_polygons  # OpenCV only where polygons are asked for
+        from gem_label.formats.polygons import mask_polygons  # OpenCV only where polygons are asked for
 
         corner = np.array(mask.box[:2])
         return [(polygon + corner).ravel().tolist() for polygon in mask_polygons(mask.crop)]
