@@ -22,7 +22,7 @@ from gem_label.formats.drawing import DrawnMask, PhotoFiles, WriteSettings, draw
 from gem_label.formats.yolo_side_file import SIDE_FILE, Polygon, side_line
 from gem_label.text_files import read_text
 
-TOLERANCE = 0.5
+TOLERANCE = 1.0
 """Pixels that polygons may depart from a mask's border unless the settings say otherwise."""
 
 MARKER = "gem_label"
@@ -41,9 +41,9 @@ def write_yolo(
     """Write a folder that YOLO tools train on, all photos in the split "train".
 
     A line is a mask: the class's number and one polygon, whose bridges of no width join several parts and lead to
-    holes (`single_outline`). Photos without masks have an empty label file. Photos keep their names and folders, except
-    where two would have the same label file or YOLO tools would not find the photo. The side file has the names, mask
-    ids, scores and states, which the format has no place for. data.yaml has no `path`, so that the folder can be moved.
+    holes (`single_outline`). Photos without masks have an empty label file. Photos keep their names and folders, but
+    not where two would have one label file or YOLO tools would not find the photo. The side file has the names, mask
+    ids, scores and states, which the format has no place for. data.yaml has no `path`, so the folder can be moved.
 
     Args:
         annotations: what to write.
