@@ -245,10 +245,10 @@ def our_chain(arguments: argparse.Namespace) -> Chain:
     from gem_label.clip.models import load_clip
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.photos import workers_for
-    from gem_label.export.coco import export_coco
     from gem_label.images import list_images
     from gem_label.labeler import Labeler
     from gem_label.runs import open_run
+    from gem_label.runs.export import export_run
     from gem_label.sam import FastSettings, ProposalSettings
     from gem_label.vocabulary import Vocabulary
 
@@ -261,7 +261,7 @@ def our_chain(arguments: argparse.Namespace) -> Chain:
     def chain(photos: list[Path], out: Path) -> int:
         with labeler.start_run(out, job) as writer:
             engine.run(writer.register(list_images(photos)), labeler, job, writer)
-        return export_coco(open_run(out), out.with_suffix(".json")).annotations
+        return export_run(open_run(out), out.with_suffix(".json")).masks
 
     return chain
 

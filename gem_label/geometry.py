@@ -172,6 +172,20 @@ def ellipse(
     return polygons([_turned(outline, center, degrees)], height, width)
 
 
+def resize_rle(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    """A mask over another resolution of its photo, each pixel the nearest one of the old mask.
+
+    Args:
+        rle: {"size": [height, width], "counts": bytes}, compressed COCO run lengths.
+        height: of the new resolution in pixels.
+        width: of the new resolution in pixels.
+    """
+    mask = coco_mask.decode(rle)
+    rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
+    return dict(coco_mask.encode(np.asfortranarray(mask[np.ix_(rows, columns)])))
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value of a JSON file is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -27,11 +27,11 @@ from gem_label.evaluation.label_plots import write_plots
 from gem_label.evaluation.label_sources import open_labels
 from gem_label.evaluation.labels import LabelReport, evaluate_labels
 from gem_label.evaluation.results import write_result
-from gem_label.export.coco import export_coco
 from gem_label.images import list_images
 from gem_label.labeler import Labeler
 from gem_label.labeling import LabelSettings
 from gem_label.runs import open_run
+from gem_label.runs.export import export_run
 from gem_label.sam.fast import FastSettings
 from gem_label.sam.models import load_sam
 from gem_label.vocabulary import Vocabulary
@@ -92,8 +92,8 @@ def main(settings: dict[str, Any]) -> LabelReport:
     print(f"{done.photos} photos, {done.masks} masks, {done.kept} kept, {done.failed} failed")
 
     # from the run on, no photo is read and no vision model runs
-    counts = export_coco(open_run(out / "run"), out / "labels.json")
-    print(f"{out / 'labels.json'}: {counts.annotations} annotations in {counts.images} images\n")
+    written = export_run(open_run(out / "run"), out / "labels.json")
+    print(f"{out / 'labels.json'}: {written.masks} annotations in {written.photos} images\n")
 
     # labels against annotations, joined by the photos' names; photos beyond the limit are left out
     source = open_labels(out / "run", annotations)

@@ -17,9 +17,9 @@ import yaml
 from gem_label import Labeler, Vocabulary, load_clip, load_sam, open_run
 from gem_label.engines.local import LocalEngine
 from gem_label.engines.photos import workers_for
-from gem_label.export.coco import export_coco
 from gem_label.images import list_images
 from gem_label.labeling import LabelSettings
+from gem_label.runs.export import export_run
 from gem_label.sam.fast import FastSettings
 
 
@@ -49,8 +49,8 @@ def label_folder(settings: dict[str, Any]) -> Path:
 
     # from the run on, no photo is read and no vision model runs
     run = open_run(out / "run")
-    counts = export_coco(run, out / "annotations.json")
-    print(f"{out / 'annotations.json'}: {counts.annotations} annotations in {counts.images} images")
+    written = export_run(run, out / "annotations.json")
+    print(f"{out / 'annotations.json'}: {written.masks} annotations in {written.photos} images")
 
     if settings["dataset"]:
         from gem_label.review import push_run

@@ -12,18 +12,19 @@ from fiftyone_fixture import fiftyone_db
 from test_review_less_likely import FIELD, HIDDEN, dataset, ids_of, masks_of, run
 
 from gem_label.errors import GemLabelError
+from gem_label.progress import finish
 from gem_label.review.editing.decisions import undo
 from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.export import export_masks
-from gem_label.review.progress import finish
 
 __all__ = ["dataset", "fiftyone_db", "run"]
 
 
 def with_label(path: Path, mask_id: str, label: str) -> Path:
     content = json.loads(path.read_text())
-    content["categories"].append({"id": 99, "name": label})
-    next(a for a in content["annotations"] if a["mask_id"] == mask_id)["category_id"] = 99
+    number = 99 + len(content["categories"])
+    content["categories"].append({"id": number, "name": label})
+    next(a for a in content["annotations"] if a["mask_id"] == mask_id)["category_id"] = number
     path.write_text(json.dumps(content))
     return path
 

@@ -11,9 +11,9 @@ from fiftyone_fixture import fiftyone_db
 from test_import_cases import FIELD, build, coco, written
 
 from gem_label.errors import UsageError
+from gem_label.progress import finish
 from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.photo_names import match_photos
-from gem_label.review.progress import finish
 
 __all__ = ["fiftyone_db"]
 

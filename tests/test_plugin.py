@@ -21,7 +21,7 @@ __all__ = ["fiftyone_db"]
 URI = "@gem-label/gem-label/"
 OPERATORS = (
     "label", "relabel", "search_masks", "evaluate_points", "evaluate_labels", "accept", "reject", "rename",
-    "merge", "delete", "undo", "export_coco", "import_annotations", "open_review_desk", "review_desk",
+    "merge", "delete", "undo", "export_annotations", "import_annotations", "open_review_desk", "review_desk",
 )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def test_an_empty_dataset_is_told_what_to_do(plugin: Any, tmp_path: Path) -> Non
         form = form_of(name, dataset)
         assert "no masks yet" in form["no_field"]["error_message"], name
     assert "no photo to label" in invalid(form_of("label", dataset, words="cat"))["about"]
-    for name in ("accept", "relabel", "export_coco", "undo"):
+    for name in ("accept", "relabel", "export_annotations", "undo"):
         with pytest.raises(Exception, match="no masks yet"):
             execute(name, dataset)
     plugin.delete_dataset(dataset.name)
@@ -472,15 +472,15 @@ def test_relabel_keeps_likely_and_less_likely_apart(dataset: Any) -> None:
 def test_export_and_import(dataset: Any, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     execute("accept", dataset, labels=["cat"])
-    assert "is a folder" in invalid(form_of("export_coco", dataset, path=str(tmp_path)))["path"]
-    _, messages = execute("export_coco", dataset, path=str(out), which="accepted")
+    assert "is a folder" in invalid(form_of("export_annotations", dataset, path=str(tmp_path)))["path"]
+    _, messages = execute("export_annotations", dataset, path=str(out), which="accepted")
     content = json.loads(out.read_text())
     assert len(content["annotations"]) == labels(dataset)["cat"]
     shown = next(params for uri, params in messages if uri == "show_output")
     assert shown["results"]["link"] == f"/media?filepath={out}"
     assert (
         "exists and will be replaced"
-        in form_of("export_coco", dataset, path=str(out))["exists"]["view"]["label"]
+        in form_of("export_annotations", dataset, path=str(out))["exists"]["view"]["label"]
     )
     for annotation in content["annotations"]:
         annotation["category_id"] = 7
@@ -492,7 +492,7 @@ def test_export_and_import(dataset: Any, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="there is no file"):
         execute("import_annotations", dataset, path="/nowhere.json")
     (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(Exception, match="neither COCO instances"):
+    with pytest.raises(Exception, match="holds no COCO instances"):
         execute("import_annotations", dataset, path=str(tmp_path / "other.json"))
 
 
@@ -581,7 +581,7 @@ def test_operators_are_called_from_python(dataset: Any, tmp_path: Path) -> None:
     assert accept(dataset, labels=["cat"]).result["masks"] == labels(dataset)["cat"]
     view = dataset.filter_labels(FIELD, fo.ViewField("label") == "horse").limit(2)
     assert accept(view, target="view").result["masks"] == view.count(f"{FIELD}.detections")
-    foo.get_operator(URI + "export_coco")(dataset, path=str(tmp_path / "o.json"), format="polygon")
-    assert (tmp_path / "o.json").exists()
+    foo.get_operator(URI + "export_annotations")(dataset, path=str(tmp_path / "o.xml"), format="cvat")
+    assert (tmp_path / "o.xml").exists()
     with pytest.raises(Exception, match="no mask is meant"):
         accept(dataset, labels=["zebra"])

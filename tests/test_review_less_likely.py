@@ -16,11 +16,11 @@ from run_factory import CLASSES, DIMENSION, make_run, mask_labels, mask_set, rec
 
 from gem_label.errors import UsageError
 from gem_label.labeling import Thresholds, Vocabulary
+from gem_label.progress import finish
 from gem_label.review.editing.decisions import decide, undo
 from gem_label.review.editing.joining import join_masks
 from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.export import export_masks
-from gem_label.review.progress import finish
 from gem_label.review.statistics.review import least_certain, review_statistics
 from gem_label.review.storage.decision_log import list_decisions
 from gem_label.review.storage.fields import (

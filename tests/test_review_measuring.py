@@ -14,8 +14,8 @@ from PIL import Image
 from run_factory import make_run, mask_labels, mask_set
 
 from gem_label.errors import UsageError
+from gem_label.progress import finish
 from gem_label.review.editing.decisions import decide
-from gem_label.review.progress import finish
 from gem_label.review.statistics.measuring import Measurement, measure_labels, truth_fields
 from gem_label.review.storage.selection import Selection
 

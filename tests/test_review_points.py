@@ -13,8 +13,8 @@ from review_dataset import FIELD, WORDS
 from run_factory import make_run, mask_labels, mask_set, rectangles
 
 from gem_label.errors import UsageError
+from gem_label.progress import finish
 from gem_label.review.editing.decisions import decide
-from gem_label.review.progress import finish
 from gem_label.review.statistics.points import evaluate_points, import_points, result_names
 from gem_label.review.storage.selection import Selection
 

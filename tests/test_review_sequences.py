@@ -26,10 +26,10 @@ from review_safety import (
 from run_factory import DIMENSION
 
 from gem_label.labeling import Vocabulary
+from gem_label.progress import finish
 from gem_label.review import push_run
 from gem_label.review.editing.decisions import decide, undo
 from gem_label.review.exchange.export import export_masks
-from gem_label.review.progress import finish
 from gem_label.review.storage.detections import DECIDED_TAGS, is_decided
 from gem_label.runs import Run, relabel_run
 
@@ -79,7 +79,7 @@ class Review:
                 if was is not None:
                     self.decided[each] = was
         elif step == "export":
-            written = finish(export_masks(self.dataset, FIELD, self.out)).annotations
+            written = finish(export_masks(self.dataset, FIELD, self.out)).masks
             expected = [m for m in self.masks(FIELD) if "rejected" not in m["tags"]]
             annotations = json.loads(self.out.read_text())["annotations"]
             assert len(annotations) == written == len(expected)

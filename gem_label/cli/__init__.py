@@ -14,7 +14,7 @@ from typing import cast
 
 import typer
 
-from gem_label.cli import bench, demo, eval, label, models, plugin, review, runs
+from gem_label.cli import bench, demo, eval, exchange, label, models, plugin, review, runs
 from gem_label.cli.options import INTERRUPTED
 from gem_label.errors import GemLabelError
 
@@ -39,7 +39,8 @@ def make_app() -> typer.Typer:
     app.command("label")(label.label)
     app.command("relabel")(runs.relabel)
     app.command("search")(runs.search)
-    app.command("export")(runs.export)
+    app.command("export")(exchange.export)
+    app.command("import")(exchange.import_annotations)
     app.command("push")(review.push)
     app.command("review")(review.review)
     app.add_typer(plugin.make_app(), name="plugin")

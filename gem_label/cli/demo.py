@@ -32,11 +32,11 @@ def demo(
     from gem_label.demo import demo_folder, demo_words, scene_paths
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.photos import workers_for
-    from gem_label.export.coco import export_coco
     from gem_label.images import list_images
     from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run
+    from gem_label.runs.export import export_run
     from gem_label.sam import FastSettings
     from gem_label.vocabulary import Vocabulary
     from gem_label.words import WordsPerImage
@@ -50,7 +50,7 @@ def demo(
     with labeler.start_run(folder, job) as writer:
         LocalEngine(workers_for(where)).run(writer.register(list_images(scene_paths())), labeler, job, writer)
     run = open_run(folder)
-    export_coco(run, coco)
+    export_run(run, coco)
     sheet = draw_pictures(run, out)
     counts = run.manifest["counts"]
     print(f"labelled     {counts['photos']} scenes: {counts['masks']} masks, {counts['kept']} kept")

@@ -1,9 +1,8 @@
-"""Commands on a run that is there: `relabel`, `search`, `export`; none opens a photo or runs a vision model."""
+"""Commands on a run that is there: `relabel`, `search`; neither opens a photo or runs a vision model."""
 
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,19 +10,6 @@ import typer
 
 from gem_label.cli import options
 from gem_label.cli.options import RunFolder
-
-
-class Format(StrEnum):
-    """File formats of `export`."""
-
-    coco = "coco"
-
-
-class Segmentation(StrEnum):
-    """How COCO files hold masks."""
-
-    rle = "rle"
-    polygon = "polygon"
 
 
 def relabel(
@@ -109,26 +95,3 @@ def search(
     for hit in search_run(opened, embedding, top):
         box = ",".join(f"{side:g}" for side in hit.bbox)
         print(f"{hit.similarity:.4f}\t{hit.mask_id}\t{hit.label or '-'}\t{box}\t{hit.image}")
-
-
-def export(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option(help="The file to write.")],
-    format: Annotated[Format, typer.Option(help="COCO's instances JSON.")] = Format.coco,
-    segmentation: Annotated[
-        Segmentation, typer.Option(help="rle is exact; polygon suits tools that read nothing else.")
-    ] = Segmentation.rle,
-    min_score: options.MinScore = None,
-    purpose: options.For = None,
-) -> None:
-    """Write the kept masks of a run as COCO annotations.
-
-    \b
-    Example: gem-label export RUN --out instances.json --format coco --segmentation rle
-    """
-    from gem_label.export.coco import export_coco
-    from gem_label.runs import open_run
-
-    thresholds = options.asked_thresholds(min_score, purpose)
-    counts = export_coco(open_run(run), out, segmentation=segmentation.value, min_score=thresholds)
-    print(f"{out}: {counts.images} images, {counts.annotations} annotations, {counts.categories} categories")

@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything import SamPredictor
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, GroundingDinoForObjectDetection
 
 from gem_label.comparators.hub import weights_sha256
 from gem_label.evaluation.interfaces import ClassMasks
-from gem_label.masks import MaskSet, encode_mask
+from gem_label.sam.boxes import mask_boxes
 from gem_label.sam.models import Sam
 
 # the defaults of transformers' own post-processing
 BOX_THRESHOLD = 0.25
 TEXT_THRESHOLD = 0.25
 SPECIAL_TOKENS = 2  # one at each end of the text
-BOXES_AT_A_TIME = 64
 
 
 class GroundingSam:
@@ -45,7 +43,7 @@ class GroundingSam:
     def label(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ClassMasks:
         """A mask for every box whose best phrase reaches the threshold."""
         boxes, scores = self.detect(image, texts)
-        masks = self.draw(image, boxes)
+        masks = mask_boxes(self.sam, image, boxes)
         return ClassMasks(masks, scores, scores > TEXT_THRESHOLD)
 
     @torch.no_grad()
@@ -102,30 +100,6 @@ class GroundingSam:
                 -1 if begin == end or is_dot else int(np.searchsorted(starts, begin, side="right")) - 1
             )
         return dict(tokens), torch.tensor(owner)
-
-    @torch.no_grad()
-    def draw(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> MaskSet:
-        """SAM's mask in each of N boxes."""
-        height, width = image.shape[:2]
-        if not len(boxes):
-            return MaskSet(height, width)
-        predictor = SamPredictor(self.sam.model)
-        predictor.set_image(image)
-        prompts = predictor.transform.apply_boxes_torch(torch.from_numpy(boxes), (height, width))
-        counts: list[bytes] = []
-        quality: list[float] = []
-        for part in prompts.to(self.sam.device).split(BOXES_AT_A_TIME):
-            masks, predicted, _ = predictor.predict_torch(None, None, boxes=part, multimask_output=False)
-            counts.extend(encode_mask(mask) for mask in masks[:, 0].cpu().numpy())
-            quality.extend(predicted[:, 0].tolist())
-        return MaskSet(
-            height=height,
-            width=width,
-            counts=tuple(counts),
-            predicted_iou=np.array(quality, np.float32),
-            stability=np.ones(len(counts), np.float32),
-            points=((boxes[:, :2] + boxes[:, 2:]) / 2).astype(np.float32),
-        )
 
     def describe(self) -> dict[str, Any]:
         """Names, thresholds and weights."""

@@ -40,8 +40,9 @@ class AnnotatedMask:
         margin: best minus second-best probability, in [0, 1].
         state: what a reviewer decided; None where nobody says.
         crowd: it covers several things (COCO's `iscrowd`).
-        box: x, y, width, height in pixels where a file has an upright box and nothing else.
-        sized: the shape says itself of what size its photo is.
+        box_only: a file has a box and nothing else; drawn, it is a rectangle.
+        box: that box, x, y, width, height in pixels, where it is upright and its pixels are known.
+        size: of the photo, where the shape itself says it.
     """
 
     label: str
@@ -53,8 +54,9 @@ class AnnotatedMask:
     margin: float | None = None
     state: State | None = None
     crowd: bool = False
+    box_only: bool = False
     box: tuple[float, float, float, float] | None = None
-    sized: bool = False
+    size: Size | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,12 @@ def annotation_ids(photo: int, indices: Sequence[int | None]) -> list[int]:
     wide = _WIDE + (photo + 1) * _WIDE_PER_PHOTO
     wider = (i for i in range(wide - 1, wide - 1 - _WIDE_PER_PHOTO, -1) if i not in taken)
     return [next(free, None) or next(wider) if each is None else each for each in ids]
+
+
+def draw_rle(rle: dict[str, Any]) -> Draw:
+    """A mask that is known: {"size": [height, width], "counts": bytes}, whatever size the photo has."""
+    shape = Shape(rle)
+    return lambda height, width: shape
 
 
 def unusable(problem: str) -> Draw:

@@ -262,7 +262,8 @@ def _mask(name: str, label: str, row: Mapping[str, Any]) -> AnnotatedMask:
     if corners and not shape:
         draw = partial(rectangle, corners)
         if isinstance(corners, list) and len(corners) == 4 and all(map(is_number, corners)):
-            box = tuple(float(side) for side in corners)
+            x, y, width, height = map(float, corners)
+            box = x, y, width, height
     return AnnotatedMask(
         label,
         draw,
@@ -273,8 +274,9 @@ def _mask(name: str, label: str, row: Mapping[str, Any]) -> AnnotatedMask:
         margin=float(row["margin"]) if is_number(row.get("margin")) else None,
         state=next((state for state in STATES if state == row.get("state")), None),
         crowd=row.get("iscrowd") == 1,
-        box=box,  # type: ignore[arg-type]
-        sized=isinstance(shape, dict),
+        box_only=bool(corners and not shape),
+        box=box,
+        size=_rle_size(shape),
     )
 
 
@@ -283,6 +285,14 @@ def _key(value: Any) -> str | None:
     if isinstance(value, str) or is_whole(value):
         return str(value)
     return f"{value:.0f}" if is_number(value) and value == int(value) else None
+
+
+def _rle_size(shape: Any) -> Size | None:
+    """The size of the photo that run lengths are of."""
+    size = shape.get("size") if isinstance(shape, dict) else None
+    if not isinstance(size, list) or len(size) != 2 or not all(is_whole(n) and n > 0 for n in size):
+        return None
+    return size[0], size[1]
 
 
 def _size(row: Mapping[str, Any]) -> Size | None:

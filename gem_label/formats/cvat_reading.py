@@ -43,6 +43,8 @@ def read_cvat(path: Path, data: bytes) -> Annotations:
     photos = []
     try:
         for _, element in iterparse(io.BytesIO(_as_utf8(data)), events=("end",)):
+            if element.tag == "track":
+                raise UsageError(f"{path} holds tracks of a video: export it as CVAT for images 1.1")
             if element.tag != "image":
                 continue
             name = element.get("name")
@@ -89,7 +91,7 @@ def _mask(shape: Element, name: str) -> AnnotatedMask:
             box = _box(shape.attrib)
     except (KeyError, ValueError):
         pass  # drawing says so
-    return AnnotatedMask(label, draw, name, mask_id, box=box)
+    return AnnotatedMask(label, draw, name, mask_id, box_only=shape.tag == "box", box=box)
 
 
 def _draw(tag: str, about: Mapping[str, str], height: int, width: int) -> Shape:

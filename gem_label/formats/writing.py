@@ -70,7 +70,8 @@ def write_annotations(
 
     Example:
         >>> from gem_label.formats.reading import read_annotations
-        >>> report = drain(write_annotations(read_annotations("a.xml"), "a.json"))  # doctest: +SKIP
+        >>> from gem_label.progress import finish
+        >>> report = finish(write_annotations(read_annotations("a.xml"), "a.json"))  # doctest: +SKIP
     """
     out = check_target(out, format)
     try:
@@ -96,12 +97,3 @@ def check_target(out: str | Path, format: str) -> Path:
     if kind.is_folder and out.is_file():
         raise UsageError(f"{out} is a file: {kind.title} needs a folder")
     return out
-
-
-def drain(work: Generator[int, None, WriteReport]) -> WriteReport:
-    """Run a writer to its end: its report."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value

@@ -25,7 +25,7 @@ def register(plugin: Any, loader_version: str) -> None:
     check_version(loader_version)
     from gem_label.plugin.decide import Accept, Delete, Merge, Reject, Rename, Undo
     from gem_label.plugin.desk import OpenReviewDesk, ReviewDesk
-    from gem_label.plugin.exchange import ExportCoco, ImportAnnotations
+    from gem_label.plugin.exchange import ExportAnnotations, ImportAnnotations
     from gem_label.plugin.label import Label
     from gem_label.plugin.measure import EvaluateLabels
     from gem_label.plugin.points import EvaluatePoints
@@ -44,7 +44,7 @@ def register(plugin: Any, loader_version: str) -> None:
         Merge,
         Delete,
         Undo,
-        ExportCoco,
+        ExportAnnotations,
         ImportAnnotations,
         OpenReviewDesk,
         ReviewDesk,

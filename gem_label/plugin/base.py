@@ -9,7 +9,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 
 from gem_label.errors import GemLabelError
-from gem_label.review.progress import Progress
+from gem_label.progress import Progress
 from gem_label.review.storage.internals import dataset_of
 
 Result = dict[str, Any]

@@ -138,7 +138,7 @@ def _decisions(panel: types.Object, desk: Any) -> None:
         ("relabel", "Relabel", "translate"),
         ("search_masks", "Search", "search"),
         ("evaluate_labels", "Measure", "straighten"),
-        ("export_coco", "Export", "download"),
+        ("export_annotations", "Export", "download"),
     ):
         _button(row, name, label, icon, desk.open_form, variant="square", params={"operator": name})
     _button(row, "show_all", "Show all", "grid_view", desk.show_all, variant="square")

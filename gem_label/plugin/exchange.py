@@ -1,4 +1,4 @@
-"""Export to COCO and CVAT, and corrections back."""
+"""Annotation files out of a dataset, and corrections back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from gem_label.errors import UsageError
+from gem_label.formats.drawing import WriteSettings
+from gem_label.formats.reading import KINDS
+from gem_label.formats.writing import FORMATS, check_target
 from gem_label.plugin.base import Result, SteppedOperator
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.forms import (
@@ -22,9 +25,10 @@ from gem_label.plugin.forms import (
     read_selection,
     titled,
 )
+from gem_label.progress import Progress
+from gem_label.review.exchange.box_masks import load_box_drawer
 from gem_label.review.exchange.corrections import import_corrections
-from gem_label.review.exchange.export import FORMATS, export_masks
-from gem_label.review.progress import Progress
+from gem_label.review.exchange.export import export_masks
 from gem_label.review.storage.selection import Selection
 from gem_label.review.tasks.labeling import default_run_folder
 
@@ -37,16 +41,16 @@ PROBLEMS = 50
 """So many annotations that an import left out are listed."""
 
 
-class ExportCoco(SteppedOperator):
+class ExportAnnotations(SteppedOperator):
     """Write an annotation file."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         """Name, label and when the form is asked for."""
         return foo.OperatorConfig(
-            name="export_coco",
-            label="GEM-Label: Export COCO",
-            description="COCO instances (or CVAT's XML) of the reviewed masks, with their mask ids",
+            name="export_annotations",
+            label="GEM-Label: Export annotations",
+            description="The reviewed masks as COCO, CVAT, Label Studio, YOLO or a table",
             icon="download",
             dynamic=True,
             execute_as_generator=True,
@@ -68,21 +72,24 @@ class ExportCoco(SteppedOperator):
         form.enum("which", which.values(), default="not rejected", label="Which masks", view=which)
         form.float("min_score", min=0, max=1, label="Only with at least this score")
         formats = types.DropdownView()
-        formats.add_choice("rle", label="COCO, run lengths (exact)")
-        formats.add_choice("polygon", label="COCO, polygons (exact, for tools that read nothing else)")
-        formats.add_choice("cvat", label="CVAT for images 1.1 (XML)")
-        form.enum("format", list(FORMATS), default="rle", label="Format", view=formats)
+        for name, kind in FORMATS.items():
+            formats.add_choice(name, label=kind.title)
+        form.enum("format", list(FORMATS), default="coco", label="Format", view=formats)
+        _add_settings(form, ctx)
+        path = chosen_path(ctx, field)
         form.str(
             "path",
-            default=str(default_path(ctx, field)),
-            label="File",
+            default=str(path),
+            label="File or folder",
             description="On the machine where FiftyOne runs",
         )
-        path = Path(ctx.params.get("path") or default_path(ctx, field)).expanduser()
-        if path.is_dir():
-            mark_wrong(form, "path", f"{path} is a folder: give a file name")
-        elif path.exists():
-            form.view("exists", types.Warning(label=f"{path.name} exists and will be replaced"))
+        try:
+            check_target(path, chosen_format(ctx))
+        except UsageError as error:
+            mark_wrong(form, "path", str(error))
+        else:
+            if path.exists():
+                form.view("exists", types.Warning(label=f"{path.name} exists and will be replaced"))
         return titled(form, "Export", "Export")
 
     def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
@@ -93,20 +100,21 @@ class ExportCoco(SteppedOperator):
             raise UsageError(f"which masks: {', '.join(WHICH)}, not {which!r}")
         chosen = read_selection(ctx, field)
         selection = Selection(view=chosen.view, states=WHICH[which], min_score=ctx.params.get("min_score"))
-        path = Path(ctx.params.get("path") or default_path(ctx, field)).expanduser()
-        counts = yield from export_masks(
-            ctx.dataset, field, path, ctx.params.get("format") or "rle", selection
+        path, format = chosen_path(ctx, field), chosen_format(ctx)
+        settings = WriteSettings(
+            ctx.params.get("segmentation") or "rle",
+            ctx.params.get("tolerance"),
+            ctx.params.get("photos") or "link",
+            ctx.params.get("image_prefix") or None,
         )
-        left_out = {"without a label": counts.unlabeled, "without a pixel": counts.empty}
-        notes = "".join(f"; {count} {kind} left out" for kind, count in left_out.items() if count)
-        written = f"{counts.annotations} masks of {counts.images} photos in {counts.categories} classes"
-        return {
-            "message": f"{written}{notes}: {path}",
+        report = yield from export_masks(ctx.dataset, field, path, format, selection, settings)
+        result = {
+            "message": f"{report}: {path}",
             "path": str(path),
-            "link": f"/media?filepath={quote(str(path))}",
-            "annotations": counts.annotations,
-            "images": counts.images,
+            "annotations": report.masks,
+            "images": report.photos,
         }
+        return result if path.is_dir() else {**result, "link": f"/media?filepath={quote(str(path))}"}
 
     def after(self, ctx: Any, result: Result) -> Generator[Any, None, None]:
         """Offer the file."""
@@ -118,13 +126,56 @@ class ExportCoco(SteppedOperator):
         form = types.Object()
         form.str("message", label="Done")
         form.str("path", label="File")
-        form.str("link", label="Download", view=types.LinkView(label="Download"))
+        if not FORMATS[chosen_format(ctx)].is_folder:
+            form.str("link", label="Download", view=types.LinkView(label="Download"))
         return types.Property(form)
 
 
-def default_path(ctx: Any, field: str) -> Path:
-    """A file beside the field's run."""
-    suffix = ".xml" if ctx.params.get("format") == "cvat" else ".json"
+def _add_settings(form: types.Object, ctx: Any) -> None:
+    """What concerns the chosen format."""
+    format = chosen_format(ctx)
+    polygons = format == "yolo" or ctx.params.get("segmentation") == "polygon"
+    if format in ("coco", "lvis", "label-studio"):
+        shapes = types.RadioGroup(orientation="horizontal")
+        shapes.add_choice("rle", label="Run lengths, exact")
+        shapes.add_choice("polygon", label="Polygons")
+        form.enum("segmentation", shapes.values(), default="rle", label="Masks as", view=shapes)
+    if polygons and format in ("coco", "lvis", "label-studio", "yolo"):
+        form.float(
+            "tolerance", min=0, max=100, label="Pixels that an outline may depart from the mask's border"
+        )
+    if format == "yolo":
+        photos = types.RadioGroup(orientation="horizontal")
+        photos.add_choice("link", label="Linked")
+        photos.add_choice("copy", label="Copied")
+        photos.add_choice("list", label="Only listed")
+        form.enum("photos", photos.values(), default="link", label="Photos are", view=photos)
+    if format == "label-studio":
+        form.str(
+            "image_prefix",
+            label="What stands before the photos' paths",
+            description="By default Label Studio's local storage",
+        )
+
+
+def chosen_format(ctx: Any) -> str:
+    """The format that the form names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    format = ctx.params.get("format") or "coco"
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}: {', '.join(FORMATS)}")
+    return format
+
+
+def chosen_path(ctx: Any, field: str) -> Path:
+    """The file of the form; otherwise one beside the field's run."""
+    given = ctx.params.get("path")
+    if given:
+        return Path(given).expanduser()
+    suffix = FORMATS[chosen_format(ctx)].suffix
     return default_run_folder(ctx.dataset, field).parent / f"{ctx.dataset.name}-{field}{suffix}"
 
 
@@ -137,7 +188,7 @@ class ImportAnnotations(SteppedOperator):
         return foo.OperatorConfig(
             name="import_annotations",
             label="GEM-Label: Import corrections",
-            description="A COCO or CVAT file that was exported here and corrected elsewhere; masks keep their ids",
+            description="A file that was exported here and corrected elsewhere; masks keep their ids",
             icon="upload",
             dynamic=True,
             execute_as_generator=True,
@@ -154,10 +205,9 @@ class ImportAnnotations(SteppedOperator):
             "path",
             required=True,
             label="File",
-            description="COCO instances (.json) or CVAT for images 1.1 (.xml), also as .zip, on the machine where "
-            "FiftyOne runs",
+            description=f"{KINDS}, also as .zip; on the machine where FiftyOne runs",
         )
-        check_file(form, ctx, "path")
+        check_file(form, ctx, "path", or_folder=True)
         missing = types.RadioGroup(orientation="horizontal")
         missing.add_choice("keep", label="Stay as they are")
         missing.add_choice("reject", label="Are rejected")
@@ -171,9 +221,12 @@ class ImportAnnotations(SteppedOperator):
         )
         boxes = types.RadioGroup(orientation="horizontal")
         boxes.add_choice("rectangle", label="Become rectangles")
+        boxes.add_choice("sam", label="Become what SAM sees in them")
         boxes.add_choice("leave", label="Are left out")
         form.enum("boxes", boxes.values(), default="rectangle", label="Boxes without a mask", view=boxes)
+        form.bool("resize", default=False, label="Take masks of another resolution of a photo, too")
         form.bool("accept_unchanged", default=False, label="Accept the masks that did not change, too")
+        form.bool("dry_run", default=False, label="Only say what would change")
         return titled(form, "Import corrections", "Import")
 
     def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
@@ -181,27 +234,22 @@ class ImportAnnotations(SteppedOperator):
         path = ctx.params.get("path")
         if not path:
             raise UsageError("give the file with the corrections")
+        boxes: Any = ctx.params.get("boxes") or "rectangle"
         report = yield from import_corrections(
             ctx.dataset,
             required_field(ctx),
             path,
             ctx.params.get("missing") or "keep",
             bool(ctx.params.get("accept_unchanged")),
-            ctx.params.get("boxes") or "rectangle",
+            boxes,
+            bool(ctx.params.get("resize")),
+            bool(ctx.params.get("dry_run")),
+            load_box_drawer() if boxes == "sam" else None,
         )
-        parts = {
-            "relabeled": report.relabeled,
-            "redrawn": report.redrawn,
-            "added": report.added,
-            "unchanged": report.unchanged,
-            "missing": report.missing,
-            "refused": report.refused,
-        }
-        text = ", ".join(f"{count} {name}" for name, count in parts.items() if count)
         return {
-            "message": f"{report.photos} photos: {text or 'no masks'}",
+            "message": f"{'would change: ' if ctx.params.get('dry_run') else ''}{report}",
             "unknown": report.unknown,
-            **parts,
+            **report.counts,
             "problems": "\n".join(report.problems[:PROBLEMS]),
         }
 

@@ -25,7 +25,7 @@ from gem_label.plugin.forms import (
     refuse,
     titled,
 )
-from gem_label.review.progress import Progress
+from gem_label.progress import Progress
 from gem_label.review.storage.fields import check_field_name
 from gem_label.review.storage.internals import is_patches
 from gem_label.review.tasks.labeling import default_run_folder, label_dataset

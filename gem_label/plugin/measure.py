@@ -13,7 +13,7 @@ from gem_label.evaluation.labels.curves import ThresholdPoint
 from gem_label.plugin.base import Result, SteppedOperator
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.forms import add_mask_field, notice, problem, titled
-from gem_label.review.progress import Progress
+from gem_label.progress import Progress
 from gem_label.review.statistics.measuring import Measurement, measure_labels, truth_fields
 from gem_label.review.storage.fields import main_field
 

@@ -14,7 +14,7 @@ from gem_label.errors import UsageError
 from gem_label.plugin.base import Result, SteppedOperator
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.forms import add_mask_field, check_file, notice, titled
-from gem_label.review.progress import Progress
+from gem_label.progress import Progress
 from gem_label.review.statistics.points import PointReport, evaluate_points, import_points, result_names
 
 

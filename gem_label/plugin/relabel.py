@@ -31,7 +31,7 @@ from gem_label.plugin.forms import (
     read_words_per_photo,
     titled,
 )
-from gem_label.review.progress import Progress
+from gem_label.progress import Progress
 from gem_label.review.storage.fields import run_of
 from gem_label.review.tasks.relabeling import LabelChange, field_thresholds, preview_labels, relabel_dataset
 from gem_label.runs import Run

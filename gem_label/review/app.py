@@ -6,8 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gem_label.errors import UsageError
-from gem_label.review.database import load_fiftyone
+from gem_label.review.database import load_fiftyone, open_dataset
 from gem_label.review.pushing.push_run import push_run
 from gem_label.review.storage.fields import thresholds_of_push
 from gem_label.review.storage.internals import database, unused_name
@@ -71,12 +70,9 @@ def open_app(
     fo = load_fiftyone()
     is_run = (Path(run_or_name) / "manifest.json").is_file()
     name = dataset_of_run(run_or_name) if is_run else str(run_or_name)
-    if not fo.dataset_exists(name):
-        raise UsageError(
-            f"{name!r} is neither a run directory nor a FiftyOne dataset; `gem-label push` makes one"
-        )
+    dataset = open_dataset(name, "neither a run directory nor a FiftyOne dataset")
     session = fo.launch_app(
-        fo.load_dataset(name),
+        dataset,
         port=port,
         address=address,
         remote=remote,

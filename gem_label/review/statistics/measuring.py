@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 from gem_label.errors import UsageError
 from gem_label.evaluation.label_sources import normal
 from gem_label.evaluation.labels import LabelReport, PhotoLabels, evaluate_labels
+from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
-from gem_label.review.progress import Progress
 from gem_label.review.storage.detections import Document, is_accepted
 from gem_label.review.storage.documents import detection_rle, photo_size
 from gem_label.review.storage.fields import (

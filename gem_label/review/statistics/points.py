@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from gem_label.errors import UsageError
 from gem_label.evaluation.openimages import class_names, read_points
 from gem_label.evaluation.points import ImagePoints, PointAverages, PointTotals, point_counts
+from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
-from gem_label.review.progress import Progress
 from gem_label.review.storage.detections import Document
 from gem_label.review.storage.documents import photo_size, pixel_box, read_crop
 from gem_label.review.storage.fields import check_field_name, check_mask_field

@@ -14,8 +14,8 @@ from gem_label.errors import UsageError
 from gem_label.images import Photo, unique_image_id
 from gem_label.labeling import LabelSettings, Vocabulary
 from gem_label.labeling.negatives import Wanted
+from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
-from gem_label.review.progress import Progress
 from gem_label.review.pushing.push_run import PushReport, push_run
 from gem_label.review.storage.fields import check_field_name, mask_fields, pushed_fields
 from gem_label.review.storage.internals import dataset_of

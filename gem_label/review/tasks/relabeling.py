@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gem_label.labeling import LabelSettings, Thresholds, Vocabulary, add_negatives, label_maskset
 from gem_label.labeling.negatives import Wanted
-from gem_label.review.progress import Progress
+from gem_label.progress import Progress
 from gem_label.review.pushing.push_run import PushReport, push_run
 from gem_label.review.storage.detections import Document, is_decided
 from gem_label.review.storage.fields import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 
@@ -21,7 +21,7 @@ class Progress(NamedTuple):
         return self.done / self.total if self.total else 1.0
 
 
-def finish(work: Generator[Progress, None, Result]) -> Result:
+def finish(work: Generator[Any, None, Result]) -> Result:
     """Do all of the work and give its result."""
     while True:
         try:

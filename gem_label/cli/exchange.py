@@ -1,0 +1,231 @@
+"""`gem-label export` and `gem-label import`: annotation files out of runs and datasets, and corrections back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from gem_label.cli import options
+from gem_label.cli.options import Device, DeviceOption
+from gem_label.errors import UsageError
+
+if TYPE_CHECKING:
+    from gem_label.formats.annotations import Annotations
+
+Result = TypeVar("Result")
+SHOWN_PROBLEMS = 20
+"""So many lines about what an import left out are printed; the rest is counted."""
+
+
+class Format(StrEnum):
+    """File formats of `export`."""
+
+    coco = "coco"
+    lvis = "lvis"
+    cvat = "cvat"
+    label_studio = "label-studio"
+    yolo = "yolo"
+    csv = "csv"
+    parquet = "parquet"
+
+
+class Segmentation(StrEnum):
+    """How files hold masks."""
+
+    rle = "rle"
+    polygon = "polygon"
+
+
+class Photos(StrEnum):
+    """What becomes of photos in a format that is a folder."""
+
+    link = "link"
+    copy = "copy"
+    list = "list"
+
+
+class Which(StrEnum):
+    """Masks of a dataset by what reviewers decided."""
+
+    not_rejected = "not-rejected"
+    accepted = "accepted"
+    all = "all"
+
+
+class Missing(StrEnum):
+    """What becomes of masks that a file does not have."""
+
+    keep = "keep"
+    reject = "reject"
+    delete = "delete"
+
+
+class Boxes(StrEnum):
+    """What becomes of boxes without a mask."""
+
+    rectangle = "rectangle"
+    sam = "sam"
+    leave = "leave"
+
+
+def export(
+    run_or_name: Annotated[
+        str, typer.Argument(metavar="RUN|NAME", help="A run directory or a dataset's name.")
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write; with yolo the folder.")],
+    format: Annotated[
+        Format, typer.Option(help="docs/formats.md says what each keeps; lvis is COCO with LVIS's fields.")
+    ] = Format.coco,
+    segmentation: Annotated[
+        Segmentation, typer.Option(help="rle is exact; polygon suits tools that read nothing else.")
+    ] = Segmentation.rle,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="PX",
+            help="Simplify polygons, up to so many pixels from the border; exact ones otherwise (yolo: 1).",
+        ),
+    ] = None,
+    photos: Annotated[
+        Photos, typer.Option(help="yolo: link the photos into the folder, copy them, or only list them.")
+    ] = Photos.link,
+    image_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="label-studio: before the photos' paths, instead of its local storage."
+        ),
+    ] = None,
+    min_score: options.MinScore = None,
+    purpose: options.For = None,
+    field: Annotated[str, typer.Option(help="Of a dataset: the field of masks.")] = "gem_label",
+    which: Annotated[
+        Which | None,
+        typer.Option(
+            help="Of a dataset: which masks; not-rejected unless given. Accepted: renamed ones too."
+        ),
+    ] = None,
+) -> None:
+    """Write the masks of a run or of a reviewed dataset as annotations.
+
+    Of a run these are the masks that it keeps, or those that --min-score or --for let through. Says what a format
+    cannot hold.
+
+    \b
+    Examples:
+      gem-label export RUN --out instances.json
+      gem-label export street --which accepted --format yolo --out street-yolo/
+    """
+    from gem_label.formats.drawing import WriteSettings
+    from gem_label.formats.writing import write_annotations
+
+    settings = WriteSettings(segmentation.value, tolerance, photos.value, image_prefix)
+    if Path(run_or_name).is_dir():
+        if which is not None:
+            raise UsageError("--which is about a reviewed dataset, and this is a run")
+        annotations = _of_run(Path(run_or_name), options.asked_thresholds(min_score, purpose))
+    else:
+        if min_score is not None or purpose is not None:
+            raise UsageError("--min-score and --for are about a run: of a dataset choose with --which")
+        annotations = _of_dataset(run_or_name, field, which or Which.not_rejected)
+    written = write_annotations(annotations, out, format.value, settings)
+    report = _with_bar(written, annotations.count, "export")
+    print(f"{out}: {report}")
+
+
+def _of_run(path: Path, thresholds: object) -> Annotations:
+    from gem_label.runs import open_run
+    from gem_label.runs.export import run_annotations
+
+    return run_annotations(open_run(path), thresholds)  # type: ignore[arg-type]
+
+
+def _of_dataset(name: str, field: str, which: Which) -> Annotations:
+    from gem_label.review.database import open_dataset
+    from gem_label.review.exchange.export import dataset_annotations
+    from gem_label.review.storage.selection import Selection
+
+    states = {
+        Which.not_rejected: ["undecided", "accepted", "renamed"],
+        Which.accepted: ["accepted", "renamed"],
+        Which.all: None,
+    }
+    dataset = open_dataset(name, "neither a run directory nor a FiftyOne dataset")
+    return dataset_annotations(dataset, field, Selection(states=states[which]))
+
+
+def import_annotations(
+    file: Annotated[
+        Path, typer.Argument(help="COCO, CVAT, Label Studio, YOLO or a table; also a .zip of one.")
+    ],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset.")],
+    field: Annotated[str, typer.Option(help="The field that takes the masks.")] = "gem_label",
+    missing: Annotated[
+        Missing, typer.Option(help="What becomes of masks that the file does not have, in its photos.")
+    ] = Missing.keep,
+    boxes: Annotated[
+        Boxes, typer.Option(help="Boxes without a mask: a rectangle, what SAM sees in it, or left out.")
+    ] = Boxes.rectangle,
+    sam: Annotated[
+        str, typer.Option(help="With --boxes sam: mobile_sam, vit_b, vit_l, vit_h or a checkpoint file.")
+    ] = options.DEFAULT_SAM,
+    device: DeviceOption = Device.auto,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Take masks of another resolution of a photo, too.")
+    ] = False,
+    accept_unchanged: Annotated[
+        bool, typer.Option("--accept-unchanged", help="Accept masks that are as they were, too.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+) -> None:
+    """Take corrections from other tools into a dataset.
+
+    Masks are found again by their mask id, else by overlap. New and changed masks count as accepted, and all of it is
+    one decision that can be undone. Exit code 1 when annotations could not be used; they are listed, and the masks
+    that they name stay as they are.
+
+    \b
+    Example: gem-label import corrected.json --dataset street --missing reject --dry-run
+    """
+    from gem_label.review.database import open_dataset
+    from gem_label.review.exchange.corrections import import_corrections
+
+    opened = open_dataset(dataset)
+    draw_boxes = None
+    if boxes is Boxes.sam:
+        from gem_label.review.exchange.box_masks import load_box_drawer
+
+        draw_boxes = load_box_drawer(options.absolute_sam(sam), options.resolve_device(device))
+    work = import_corrections(
+        opened, field, file, missing.value, accept_unchanged, boxes.value, resize, dry_run, draw_boxes
+    )
+    report = _with_bar(work, None, "import")
+    for line in report.problems[:SHOWN_PROBLEMS]:
+        print(f"note: {line}", file=sys.stderr)
+    if len(report.problems) > SHOWN_PROBLEMS:
+        print(f"note: and {len(report.problems) - SHOWN_PROBLEMS} more", file=sys.stderr)
+    print(f"{'would change: ' if dry_run else ''}{report}")
+    if report.refused:
+        raise typer.Exit(1)
+
+
+def _with_bar(work: Generator[object, None, Result], total: int | None, name: str) -> Result:
+    """Run a generator to its end behind a progress bar."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="photo", desc=name, file=sys.stderr, disable=None, leave=False) as bar:
+        while True:
+            try:
+                step = next(work)
+            except StopIteration as end:
+                return end.value
+            if isinstance(step, tuple):  # `Progress` says how far it is
+                bar.total, bar.n = step[1], step[0]
+                bar.refresh()
+            else:
+                bar.update()

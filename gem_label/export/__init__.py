@@ -1,1 +1,0 @@
-"""Runs written out in formats that other tools read."""
