@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from gem_label.formats.annotations import AnnotatedMask, AnnotatedPhoto, Annotations, WriteReport
+from gem_label.formats.annotations import AnnotatedMask, AnnotatedPhoto, Annotations
 from gem_label.geometry import Segmentation
 
 NASTY = (
@@ -99,12 +99,3 @@ def iou(a: AnnotatedMask, b: AnnotatedMask, size: tuple[int, int]) -> float:
     first, second = a.draw(*size), b.draw(*size)
     assert None not in (first.rle, second.rle), (first.problems, second.problems)
     return float(coco_mask.iou([first.rle], [second.rle], [False])[0, 0])
-
-
-def written(work: Generator[int, None, WriteReport]) -> WriteReport:
-    """Run a writer to its end: its report."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value

@@ -12,12 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from format_factory import NASTY, by_name, iou, photos, written
+from format_factory import NASTY, by_name, iou, photos
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import AnnotatedMask, Annotations, unusable
 from gem_label.formats.table import COLUMNS, write_csv, write_parquet
 from gem_label.formats.table_reading import read_csv, read_parquet
+from gem_label.progress import finish
 
 NAMES = ["a.jpg", "sub folder/ü,猫.png", "empty.jpg", 'quo"te.jpg', "line\nbreak.jpg", "=cmd.jpg"]
 KEPT = ("label", "mask_id", "id", "score", "margin", "state", "crowd")
@@ -25,7 +26,7 @@ KEPT = ("label", "mask_id", "id", "score", "margin", "state", "crowd")
 
 def write(annotations: Annotations, path: Path) -> Path:
     writer = write_csv if path.suffix == ".csv" else write_parquet
-    written(writer(annotations, path))
+    finish(writer(annotations, path))
     return path
 
 
@@ -50,7 +51,7 @@ def test_everything_about_a_mask_comes_back(tmp_path: Path, suffix: str) -> None
         ]
         for a, b in zip(before.masks, after.masks, strict=True):
             assert iou(a, b, before.size or (0, 0)) == 1.0
-            assert b.sized
+            assert b.size == before.size
     if suffix == ".parquet":
         assert found.classes == NASTY
         assert found.folder == str(tmp_path)
@@ -99,7 +100,7 @@ def test_names_that_are_no_text_are_written_with_escapes(tmp_path: Path) -> None
             r"b\udcff",
             r"x\x00y",
         )
-    report = written(write_csv(given, tmp_path / "t.csv"))
+    report = finish(write_csv(given, tmp_path / "t.csv"))
     assert report.altered == {"masks with text that UTF-8 cannot hold": 1}
 
 
@@ -122,7 +123,7 @@ def test_long_run_lengths_pass_the_limit_of_the_csv_module() -> None:
     counts = "111" + "0" * 299_997  # every pixel of its own; differences from the fourth on
     (photo,) = read_csv(Path("t.csv"), f"photo,label,rle_counts\na.jpg,cat,{counts}\n").photos
     assert photo.masks[0].draw(1000, 300).rle is not None
-    assert not photo.masks[0].sized
+    assert photo.masks[0].size is None
 
 
 @pytest.mark.parametrize(

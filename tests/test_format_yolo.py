@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from format_factory import NASTY, blobs, by_name, encode, iou, photos, written
+from format_factory import NASTY, blobs, by_name, encode, iou, photos
 from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError, UsageError
@@ -21,6 +21,7 @@ from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.yolo import place, write_yolo
 from gem_label.formats.yolo_reading import is_yolo_folder, read_yolo
 from gem_label.formats.yolo_side_file import SIDE_FILE
+from gem_label.progress import finish
 
 NAMES = [
     "a.jpg",
@@ -58,7 +59,7 @@ def like_ultralytics(folder: Path) -> dict[str, list[tuple[str, NDArray[np.float
 
 def test_tools_find_every_photo_and_every_mask(tmp_path: Path) -> None:
     given = photos(tmp_path / "photos", NAMES)
-    report = written(write_yolo(given, tmp_path / "out"))
+    report = finish(write_yolo(given, tmp_path / "out"))
     found = like_ultralytics(tmp_path / "out")
     assert set(found) == {
         "a.jpg", "sub folder/ü,猫.png", "empty.jpg", 'quo"te.jpg', "line_break.jpg", "a~2.png", "images_/b.jpg",
@@ -84,8 +85,8 @@ def test_tools_find_every_photo_and_every_mask(tmp_path: Path) -> None:
 def test_everything_about_a_mask_comes_back(tmp_path: Path, files: str) -> None:
     given = photos(tmp_path / "photos", NAMES[:4] + NAMES[5:])
     out = tmp_path / "out"
-    report = written(write_yolo(given, out, WriteSettings(photos=files, tolerance=0)))  # type: ignore[arg-type]
-    assert report.lowest_iou > 0.98
+    report = finish(write_yolo(given, out, WriteSettings(photos=files)))  # type: ignore[arg-type]
+    assert report.lowest_iou < 0.98
     assert is_yolo_folder(out)
     found = read_yolo(out)
     assert found.classes == NASTY
@@ -97,14 +98,15 @@ def test_everything_about_a_mask_comes_back(tmp_path: Path, files: str) -> None:
         kept = [[getattr(mask, key) for key in KEPT] for mask in photo.masks]
         assert [[getattr(mask, key) for key in KEPT] for mask in after[name].masks] == kept
         for a, b in zip(photo.masks, after[name].masks, strict=True):
-            assert iou(a, b, photo.size or (0, 0)) >= report.lowest_iou - 1e-6
+            assert iou(a, b, photo.size or (0, 0)) == 1.0
         if files != "list":
             assert os.path.samefile(str(after[name].path), str(photo.path)) == (files == "link")
 
 
-def test_the_default_keeps_what_the_report_says(tmp_path: Path) -> None:
+def test_polygons_keep_what_the_report_says(tmp_path: Path) -> None:
     given = photos(tmp_path / "photos", [f"{i}.jpg" for i in range(8)], ["cat"])
-    report = written(write_yolo(given, tmp_path / "out"))
+    report = finish(write_yolo(given, tmp_path / "out"))
+    (tmp_path / "out" / SIDE_FILE).unlink()
     after = by_name(read_yolo(tmp_path / "out"))
     pairs = [
         (a, b, photo.size or (0, 0))
@@ -120,7 +122,7 @@ def test_the_default_keeps_what_the_report_says(tmp_path: Path) -> None:
 def one_photo(tmp_path: Path, masks: int = 4) -> tuple[Path, Path, list[AnnotatedMask]]:
     """A folder with one photo, its label file, and its masks."""
     given = photos(tmp_path / "photos", ["a.jpg"], ["cat", "dog"], masks)
-    written(write_yolo(given, tmp_path / "out"))
+    finish(write_yolo(given, tmp_path / "out"))
     return tmp_path / "out", tmp_path / "out/labels/train/a.txt", list(given.photos[0].masks)  # type: ignore[index]
 
 
@@ -148,10 +150,37 @@ def test_ids_follow_their_polygons_whatever_becomes_of_the_lines(tmp_path: Path)
     assert ids(out) == [None, *names[1:]]
 
 
+def test_only_polygons_that_nobody_touched_stand_for_the_exact_mask(tmp_path: Path) -> None:
+    out, labels, masks = one_photo(tmp_path)
+    size = (60, 90)
+    lines = labels.read_text().splitlines()
+
+    def kept() -> list[bool]:
+        (photo,) = read_yolo(out).photos
+        return [iou(a, b, size) == 1.0 for a, b in zip(masks, photo.masks, strict=True)]
+
+    labels.write_text("\n".join(" ".join(f"{float(value):g}" for value in line.split()) for line in lines))
+    assert kept() == [True] * 4  # rewritten with six digits
+    fields = lines[0].split()
+    turned = [fields[0], *fields[7:], *fields[1:7]]
+    labels.write_text("\n".join([" ".join(turned), *lines[1:]]))
+    assert kept() == [True] * 4  # another point first
+    middle = len(fields) // 4 * 2 + 1
+    fields[middle] = f"{float(fields[middle]) + 1 / 90:.7f}"  # one point by one pixel
+    labels.write_text("\n".join([" ".join(fields), *lines[1:]]))
+    assert kept() == [False, True, True, True]
+    labels.write_text("\n".join(lines))
+    (photo,) = read_yolo(out).photos
+    assert photo.masks[0].draw(120, 180).rle is not None  # the photo in another resolution
+    text = (out / SIDE_FILE).read_text().replace('"rle_counts": "', '"rle_counts": "~')
+    (out / SIDE_FILE).write_text(text)
+    assert kept() == [False] * 4
+
+
 def test_of_equal_polygons_the_label_tells_which_is_which(tmp_path: Path) -> None:
     mask = encode(blobs(np.random.default_rng(0), 50, 60))
     same = [AnnotatedMask(label, mask, mask_id=label) for label in ("cat", "dog")]
-    written(
+    finish(
         write_yolo(Annotations([AnnotatedPhoto("a.jpg", (50, 60), same)], ("cat", "dog")), tmp_path / "out")
     )
     labels = tmp_path / "out/labels/train/a.txt"
@@ -177,37 +206,37 @@ def test_only_folders_of_ours_are_replaced(tmp_path: Path) -> None:
     out.mkdir()
     (out / "notes.md").write_text("mine")
     with pytest.raises(UsageError, match="no YOLO folder of gem-label"):
-        written(write_yolo(given, out))
+        finish(write_yolo(given, out))
     (out / "notes.md").unlink()
-    written(write_yolo(given, out))
+    finish(write_yolo(given, out))
     (out / "labels/train.cache").write_text("of ultralytics")
     few = replace(given, photos=given.photos[:1])  # type: ignore[index]
-    written(write_yolo(few, out))
+    finish(write_yolo(few, out))
     assert sorted(path.name for path in (out / "labels/train").iterdir()) == ["a.txt"]
     assert (tmp_path / "photos/b.jpg").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]
     for name in ("weights.pt", "images/val"):
         (out / name).mkdir()
         with pytest.raises(UsageError, match=f"it holds '{name}' too"):
-            written(write_yolo(few, out))
+            finish(write_yolo(few, out))
         (out / name).rmdir()
     (out / "data.yaml").write_text("names: [cat]\ntrain: images/train\n")
     with pytest.raises(UsageError, match="no YOLO folder of gem-label"):
-        written(write_yolo(few, out))
+        finish(write_yolo(few, out))
 
 
 def test_photos_that_are_only_in_the_old_folder_stay(tmp_path: Path) -> None:
     given = photos(tmp_path / "photos", ["a.jpg", "b.jpg"])
     out = tmp_path / "out"
-    written(write_yolo(given, out, WriteSettings(photos="copy")))
+    finish(write_yolo(given, out, WriteSettings(photos="copy")))
     shutil.rmtree(tmp_path / "photos")
     again = read_yolo(out)
-    written(write_yolo(again, out))  # links to photos inside would point to nothing
+    finish(write_yolo(again, out))  # links to photos inside would point to nothing
     assert not (out / "images/train/b.jpg").is_symlink()
     fewer = replace(again, photos=again.photos[:1])  # type: ignore[index]
     for settings in (WriteSettings(), WriteSettings(photos="list")):
         with pytest.raises(UsageError, match=r"only there is images/train/[ab]\.jpg"):
-            written(write_yolo(fewer, out, settings))
+            finish(write_yolo(fewer, out, settings))
     assert len(list(read_yolo(out).photos)) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
@@ -215,12 +244,12 @@ def test_photos_that_are_only_in_the_old_folder_stay(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
     given = photos(tmp_path / "photos", ["a.jpg"])
     out = tmp_path / "out"
-    written(write_yolo(given, out))
+    finish(write_yolo(given, out))
     broken = replace(
         given, photos=[AnnotatedPhoto("a.jpg", (9, 9), [AnnotatedMask("no", unusable("no shape"))])]
     )
     with pytest.raises(GemLabelError, match="no shape"):
-        written(write_yolo(broken, out))
+        finish(write_yolo(broken, out))
     assert ids(out) == [f"a.jpg#{i}" for i in range(4)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]
 
@@ -230,7 +259,7 @@ def test_what_the_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     specks[::4, ::4] = True
     masks = [AnnotatedMask("cat", encode(specks)), AnnotatedMask("cat", encode(~specks), crowd=True)]
     given = Annotations([AnnotatedPhoto("far/away.jpg", (100, 120), masks)], ("cat",))
-    report = written(write_yolo(given, tmp_path / "out"))
+    report = finish(write_yolo(given, tmp_path / "out"))
     assert report.altered == {
         "photos that are not on this machine": 1,
         "masks whose smallest parts were dropped": 1,
@@ -261,7 +290,7 @@ def test_places_are_below_the_folder(name: str, found: str) -> None:
 def test_mutated_folders_are_read_or_one_line(tmp_path: Path) -> None:
     given = photos(tmp_path / "photos", ["a.jpg", "b.jpg"], ["cat", "dog"], masks=2)
     out = tmp_path / "out"
-    written(write_yolo(given, out))
+    finish(write_yolo(given, out))
     names = ["data.yaml", SIDE_FILE, "labels/train/a.txt", "labels/train/b.txt"]
     whole = {name: (out / name).read_bytes() for name in names}
     rng = random.Random(3)

@@ -134,6 +134,7 @@ def lines(root: Path, text: str, names: str = "[cat, dog]", image: bool = True) 
 def test_lines_of_every_kind(tmp_path: Path) -> None:
     text = f"1 0.5 0.5 0.5 0.5\n1.0 0.5 0.5 0.5 0.5 0.25\n{SQUARE}\n{SQUARE} 0.75\n0 -0.05 0 1.05 0 1 1\n"
     masks = lines(tmp_path, text)
+    assert [mask.box_only for mask in masks] == [True, True, False, False, False]
     assert [(mask.label, mask.score, mask.box) for mask in masks] == [
         ("dog", None, (10, 5, 20, 10)),
         ("dog", 0.25, (10, 5, 20, 10)),
@@ -150,6 +151,7 @@ def test_lines_of_every_kind(tmp_path: Path) -> None:
 
 def test_a_box_has_pixels_only_where_the_photo_is_there(tmp_path: Path) -> None:
     (mask,) = lines(tmp_path, "1 0.5 0.5 0.5 0.5", image=False)
+    assert mask.box_only
     assert mask.box is None
     assert mask.draw(20, 40).rle is not None
 

@@ -204,8 +204,9 @@ def _mask(name: str, row: Row, size: Size | None) -> AnnotatedMask:
         margin=_number(row.get("margin")),
         state=next((state for state in STATES if state == row.get("state")), None),
         crowd=str(row.get("crowd")).strip().lower() in ("1", "1.0", "true"),
+        box_only=isinstance(draw, partial),
         box=box,
-        sized=isinstance(draw, RunLengths) and size is not None,
+        size=draw.size if isinstance(draw, RunLengths) else None,
     )
 
 

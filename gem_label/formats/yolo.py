@@ -42,8 +42,9 @@ def write_yolo(
 
     A line is a mask: the class's number and one polygon, whose bridges of no width join several parts and lead to
     holes (`single_outline`). Photos without masks have an empty label file. Photos keep their names and folders, but
-    not where two would have one label file or YOLO tools would not find the photo. The side file has the names, mask
-    ids, scores and states, which the format has no place for. data.yaml has no `path`, so the folder can be moved.
+    not where two would have one label file or YOLO tools would not find the photo. The side file has what the format
+    has no place for: names, exact masks, mask ids, scores and states. data.yaml has no `path`, so that the folder can
+    be moved.
 
     Args:
         annotations: what to write.
@@ -85,7 +86,7 @@ def write_yolo(
                             f"{value:.7f}".rstrip("0").rstrip(".") for value in polygon.ravel()
                         )
                         file.write(f"{index[drawn.mask.label]} {numbers}\n")
-                        rows.append((drawn.mask, polygon))
+                        rows.append((drawn, polygon))
                 side.write(side_line(labels.relative_to(folder).as_posix(), photo, rows))
                 yield report.masks
         _check_nothing_lost(out, folder)

@@ -23,7 +23,14 @@ from gem_label.formats.annotations import (
     unusable,
 )
 from gem_label.formats.yolo_files import Located, YoloFolder
-from gem_label.formats.yolo_side_file import Noted, Polygon, known_fields, match_lines, read_side_file
+from gem_label.formats.yolo_side_file import (
+    Noted,
+    Polygon,
+    exact_mask,
+    known_fields,
+    match_lines,
+    read_side_file,
+)
 from gem_label.geometry import Shape, polygons, rectangle
 from gem_label.text_files import read_text
 
@@ -139,8 +146,8 @@ class _Lines:
         corners = np.array(
             [[x - w / 2, y - h / 2], [x + w / 2, y - h / 2], [x + w / 2, y + h / 2], [x - w / 2, y + h / 2]]
         )
-        box = None if size is None else _pixel_box((x, y, w, h), *size)
-        return AnnotatedMask(label, partial(_draw_box, (x, y, w, h)), name, score=score, box=box), corners
+        mask = AnnotatedMask(label, partial(_draw_box, (x, y, w, h)), name, score=score, box_only=True)
+        return mask if size is None else replace(mask, box=_pixel_box((x, y, w, h), *size)), corners
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +194,20 @@ def _photo(located: Located, root: str, lines: _Lines, side: Mapping[str, Noted]
         for number, line in enumerate(text.splitlines(), 1)
         if line.strip()
     ]
-    masks = [mask for mask, _ in read]
-    if noted:
-        known = match_lines(noted.masks, [(mask.label, polygon) for mask, polygon in read])
-        masks = [replace(mask, **known_fields(entry)) for mask, entry in zip(masks, known, strict=True)]
+    masks = [mask for mask, _ in read] if noted is None else _with_noted(read, noted)
     return AnnotatedPhoto(name, size, masks, path=located.image)
+
+
+def _with_noted(read: Sequence[tuple[AnnotatedMask, Polygon | None]], noted: Noted) -> list[AnnotatedMask]:
+    """Masks with what the side file knows of them."""
+    masks = []
+    entries = match_lines(noted.entries(), [(mask.label, polygon) for mask, polygon in read])
+    for (mask, polygon), entry in zip(read, entries, strict=True):
+        fields = known_fields(entry)
+        if polygon is not None and noted.size is not None and not mask.box_only:
+            fields["draw"] = exact_mask(entry, noted.size, polygon, mask.draw)
+        masks.append(replace(mask, **fields))
+    return masks
 
 
 def _below(path: str, root: str) -> str:

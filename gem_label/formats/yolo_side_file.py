@@ -1,7 +1,8 @@
-"""What YOLO's files have no place for: names of photos, mask ids, scores and states, in a file of lines of JSON.
+"""What YOLO's files have no place for: names of photos, exact masks, mask ids, scores and states, as lines of JSON.
 
-Label files are edited by other tools: lines go, come and change places. So a line belongs to an entry of the side
-file only where its polygon is the one that was written, up to rounding; otherwise nobody knows which mask it is.
+Label files are edited by other tools: lines go, come and change places. A line belongs to an entry of the side file
+where its polygon has nearly the same box and area as the one that was written; otherwise nobody knows which mask it
+is. It stands for the exact mask only where it is the polygon that was written, so that no edit is lost.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.formats.annotations import STATES, AnnotatedMask, AnnotatedPhoto, Size, is_text
-from gem_label.geometry import is_number, is_whole
+from gem_label.formats.annotations import STATES, AnnotatedPhoto, Draw, Size, is_text
+from gem_label.formats.drawing import DrawnMask
+from gem_label.geometry import Shape, is_number, is_whole, read_segmentation
 from gem_label.text_files import open_text
 
 SIDE_FILE = "gem_label.jsonl"
@@ -31,6 +33,9 @@ ROUNDING = 1e-4
 _SAME = 0.01
 """Of a polygon's sides and area, by which it may differ besides."""
 
+_UNTOUCHED = 0.2
+"""Pixels by which the sums over a polygon's points differ at most where nobody moved a point."""
+
 
 @dataclass(frozen=True, slots=True)
 class Noted:
@@ -39,15 +44,42 @@ class Noted:
     Attributes:
         photo: the photo's name.
         size: height and width in pixels.
-        masks: what is known of each line that was written.
+        line: JSON, whose "masks" are what is known of each line that was written.
     """
 
     photo: str
     size: Size | None
-    masks: Sequence[Mapping[str, Any]]
+    line: str
+
+    def entries(self) -> list[Mapping[str, Any]]:
+        """What is known of each line that was written."""
+        return [each for each in json.loads(self.line)["masks"] if isinstance(each, dict)]
 
 
-def side_line(labels: str, photo: AnnotatedPhoto, rows: Sequence[tuple[AnnotatedMask, Polygon]]) -> str:
+@dataclass(frozen=True, slots=True)
+class WrittenMask:
+    """A mask that a label file has as a polygon; called, it is drawn.
+
+    Attributes:
+        counts: the exact mask as compressed COCO run lengths.
+        size: height and width of its photo in pixels.
+        outline: the polygon, for photos of other sizes.
+    """
+
+    counts: str
+    size: Size
+    outline: Draw
+
+    def __call__(self, height: int, width: int) -> Shape:
+        """The shape over a photo of so many pixels."""
+        if (height, width) == self.size:
+            exact = read_segmentation({"size": [height, width], "counts": self.counts}, height, width)
+            if exact.rle is not None:
+                return exact
+        return self.outline(height, width)
+
+
+def side_line(labels: str, photo: AnnotatedPhoto, rows: Sequence[tuple[DrawnMask, Polygon]]) -> str:
     """The line of a label file.
 
     Args:
@@ -56,7 +88,8 @@ def side_line(labels: str, photo: AnnotatedPhoto, rows: Sequence[tuple[Annotated
         rows: its masks with their polygons as they are written there.
     """
     masks = []
-    for mask, polygon in rows:
+    for drawn, polygon in rows:
+        mask = drawn.mask
         known = {
             "mask_id": mask.mask_id,
             "id": mask.id,
@@ -65,7 +98,14 @@ def side_line(labels: str, photo: AnnotatedPhoto, rows: Sequence[tuple[Annotated
             "state": mask.state,
         }
         x0, y0, x1, y1, area = measures(polygon).tolist()
-        about = {"label": mask.label, "box": [x0, y0, x1, y1], "area": area}
+        about = {
+            "label": mask.label,
+            "box": [x0, y0, x1, y1],
+            "area": area,
+            "points": len(polygon),
+            "sums": _sums(polygon).tolist(),
+            "rle_counts": drawn.text_rle["counts"],
+        }
         masks.append({key: value for key, value in known.items() if value is not None} | about)
     return json.dumps({"labels": labels, "photo": photo.name, "size": photo.size, "masks": masks}) + "\n"
 
@@ -83,9 +123,8 @@ def read_side_file(folder: Path) -> dict[str, Noted]:
         for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
-                masks = [each for each in row["masks"] if isinstance(each, dict)]
                 labels, photo, size = row["labels"], row["photo"], row["size"]
-                if not isinstance(labels, str) or not isinstance(photo, str):
+                if not isinstance(labels, str) or not is_text(photo) or not isinstance(row["masks"], list):
                     raise TypeError
                 known = isinstance(size, list) and len(size) == 2 and all(is_whole(v) and v > 0 for v in size)
             except (ValueError, TypeError, KeyError, RecursionError):
@@ -93,7 +132,7 @@ def read_side_file(folder: Path) -> dict[str, Noted]:
                     f"cannot read {path}, line {number}: without that file, labels are read without mask ids"
                 )
                 raise UsageError(message) from None
-            noted[labels] = Noted(photo, (size[0], size[1]) if known else None, masks)
+            noted[labels] = Noted(photo, (size[0], size[1]) if known else None, line)
     return noted
 
 
@@ -141,6 +180,30 @@ def measures(polygon: Polygon) -> NDArray[np.float64]:
     x, y = polygon.T
     area = abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
     return np.array([*polygon.min(0), *polygon.max(0), area])
+
+
+def exact_mask(entry: Mapping[str, Any], size: Size, polygon: Polygon, outline: Draw) -> Draw:
+    """The mask that a line stands for: the exact one where its polygon is the one that was written.
+
+    Args:
+        entry: what is known of the line.
+        size: height and width of the photo, as the side file has them.
+        polygon: of the line.
+        outline: draws it.
+    """
+    sums, counts = entry.get("sums"), entry.get("rle_counts")
+    if entry.get("points") != len(polygon) or not isinstance(counts, str) or not isinstance(sums, list):
+        return outline
+    if len(sums) != 5 or not all(map(is_number, sums)):
+        return outline
+    untouched = np.abs(_sums(polygon) - sums).max() * max(size) <= _UNTOUCHED
+    return WrittenMask(counts, size, outline) if untouched else outline
+
+
+def _sums(polygon: Polygon) -> NDArray[np.float64]:
+    """(5,) sums of x, y, x^2, y^2 and xy over the points, whatever point is first: who moves one changes some."""
+    x, y = polygon.T
+    return np.array([x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()])
 
 
 def _noted_measures(entry: Mapping[str, Any]) -> NDArray[np.float64] | None:
