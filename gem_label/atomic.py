@@ -94,11 +94,13 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Make a new folder that takes the name `path` when the `with` block ends; it is deleted when the block raises.
 
     Args:
         path: must not exist, or be an empty folder.
+        replace: of a folder that is not empty, the new one takes the place. Links in it are deleted, not what they
+            point to. Between two renames there is no folder of that name.
 
     Yields:
         The folder under its temporary name.
@@ -106,15 +108,23 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: `path` is a folder that is not empty, or cannot be written.
     """
-    temporary = _temporary_name(path)
+    temporary, old = _temporary_name(path), _temporary_name(path)
     temporary.mkdir()
     try:
         yield temporary
-        os.rename(temporary, path)
+        if replace and path.is_dir():
+            os.rename(path, old)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            if old.exists():
+                os.rename(old, path)
+            raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def is_leftover(name: str, of: Collection[str] | None = None) -> bool:

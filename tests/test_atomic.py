@@ -141,3 +141,27 @@ def test_a_folder_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
         (folder / "other").touch()
     assert names(tmp_path / "run") == ["file"]
     assert names(tmp_path) == ["run"]
+
+
+def test_a_folder_takes_the_place_of_another_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/photo").touch()
+    for round in ("first", "second"):
+        with replacing_folder(tmp_path / "run", replace=True) as folder:
+            (folder / round).touch()
+            (folder / "link").symlink_to(tmp_path / "kept")
+    assert names(tmp_path / "run") == ["link", "second"]
+    assert names(tmp_path / "kept") == ["photo"]
+    assert names(tmp_path) == ["kept", "run"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/file").touch()
+    with pytest.raises(FileNotFoundError), replacing_folder(tmp_path / "run", replace=True) as folder:
+        folder.rename(tmp_path / "elsewhere")
+    assert names(tmp_path / "run") == ["file"]
+    with pytest.raises(KeyError), replacing_folder(tmp_path / "run", replace=True):
+        raise KeyError
+    assert names(tmp_path / "run") == ["file"]
+    assert names(tmp_path) == ["elsewhere", "run"]

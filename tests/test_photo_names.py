@@ -66,6 +66,14 @@ def test_the_longest_common_end_decides() -> None:
     assert match_photos({}, ["1.png"]) == [None]
 
 
+def test_a_name_without_a_suffix_finds_its_photo_by_the_rest() -> None:
+    photos = {1: "/p/a/IMG.2024.jpg", 2: "/p/b/IMG.2024.jpg", 3: "/p/c", 4: "/p/c.png", 5: "/p/d.png.png"}
+    assert match_photos(photos, ["b/IMG.2024", r"a\IMG.2024", "c", "x", "d.png"]) == [2, 1, 3, None, None]
+    assert match_photos({1: "/p/a.jpg"}, ["a", "a.jpg"]) == [None, 1]
+    with pytest.raises(UsageError, match="'z' could be any of 2 photos"):
+        match_photos({1: "/p/z.jpg", 2: "/p/z.png"}, ["z"])
+
+
 @pytest.mark.parametrize(
     ("photos", "names", "problem"),
     [

@@ -15,8 +15,8 @@ from gem_label.formats.annotations import Annotations, brief
 from gem_label.formats.coco import read_coco
 from gem_label.formats.cvat_reading import read_cvat
 from gem_label.formats.label_studio import CONFIG_SUFFIX, is_label_studio, read_label_studio
-from gem_label.formats.table import read_csv, read_parquet
-from gem_label.formats.yolo import is_yolo_folder, read_yolo
+from gem_label.formats.table_reading import read_csv, read_parquet
+from gem_label.formats.yolo_reading import is_yolo_folder, read_yolo
 from gem_label.text_files import decode_text
 
 KINDS = "COCO (.json), CVAT (.xml), Label Studio (.json), YOLO (data.yaml or its folder) or a table (.csv, .parquet)"
@@ -99,7 +99,8 @@ def _read_archive(path: Path, data: bytes) -> Annotations:
 
 def _read_yolo_archive(archive: zipfile.ZipFile, names: list[str]) -> Annotations:
     with tempfile.TemporaryDirectory(prefix="gem-label-") as folder:
-        texts = [name for name in names if PurePosixPath(name).suffix.lower() in (".yaml", ".yml", ".txt")]
+        suffixes = (".yaml", ".yml", ".txt", ".jsonl")
+        texts = [name for name in names if PurePosixPath(name).suffix.lower() in suffixes]
         for name in texts:  # `extract` keeps members inside the folder
             archive.extract(name, folder)
         listed = [name for name in names if name not in texts]

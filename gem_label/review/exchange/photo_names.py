@@ -6,11 +6,13 @@ import re
 import unicodedata
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import takewhile
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import brief
+from gem_label.images import image_suffixes
 
 Parts = tuple[str, ...]
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
@@ -22,7 +24,8 @@ def match_photos(paths: Mapping[Any, str], names: Sequence[str]) -> list[Any | N
 
     A name means the photo whose path it shares the longest end with; a path below the innermost folder of all photos,
     as exports write it, is exact. Slashes of Windows, percent-encoding, the forms of Unicode and prefixes of uploads
-    make no difference. Of two names for the same photo, the one that shares more of its path means it.
+    make no difference. Of two names for the same photo, the one that shares more of its path means it. A name without
+    the suffix of an image, as label files of YOLO have it, means the photo that has this name but for its suffix.
 
     Args:
         paths: key -> path of the photo.
@@ -32,17 +35,24 @@ def match_photos(paths: Mapping[Any, str], names: Sequence[str]) -> list[Any | N
         UsageError: a name could be several photos, or two names could be the same one.
     """
     by_name: dict[str, list[tuple[Any, Parts]]] = {}
+    by_stem: dict[str, list[tuple[Any, Parts]]] = {}
+    suffixes = image_suffixes()
     parts_of = {key: _parts(path) for key, path in paths.items()}
     folder = _common([parts[:-1] for parts in parts_of.values()])
     for key, parts in parts_of.items():
         if parts:
             by_name.setdefault(parts[-1], []).append((key, parts))
+            stem = PurePosixPath(parts[-1]).stem
+            by_stem.setdefault(stem, []).append((key, (*parts[:-1], stem)))
     chosen: dict[Hashable, tuple[tuple[int, bool, int], Parts, str]] = {}
     found: list[tuple[Any, Parts] | None] = []
     for name in names:
         found.append(None)
-        for rank, parts in enumerate(_readings(name)):
-            fits = _best(by_name.get(parts[-1], []), parts, folder)
+        readings = list(_readings(name))
+        tries = [(parts, by_name) for parts in readings]
+        tries += [(p, by_stem) for p in readings if PurePosixPath(p[-1]).suffix.lower() not in suffixes]
+        for rank, (parts, photos) in enumerate(tries):
+            fits = _best(photos.get(parts[-1], []), parts, folder)
             if len(fits) > 1:
                 raise UsageError(f"{brief(name)} could be any of {len(fits)} photos: give more of its path")
             if fits:
