@@ -13,6 +13,10 @@ from gem_label.tables import shorten
 INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
 # one word up to its comma: in double quotes, in which "" stands for a quote, or without; a quote is never given back
 _WORD = re.compile(r'\s*+(?:"((?:[^"]|"")*+)"\s*|([^",][^,]*+)?)(?:,|\Z)')
+# a whole word in double quotes: at the start, or behind a separator
+_QUOTED = re.compile(r'(?:\A|(?<=[,;!])|(?<==>))\s*+"(?:[^"]|"")*+"')
+_PROTECTED = {ord(sign): chr(0xE000 + place) for place, sign in enumerate(";!=")}
+_UNPROTECTED = {ord(stand_in): chr(sign) for sign, stand_in in _PROTECTED.items()}
 LONGEST_IN_ERRORS = 80
 
 
@@ -38,6 +42,37 @@ def split_words(text: str) -> list[str]:
         words.append(plain or "" if quoted is None else quoted.replace('""', '"'))
         at = match.end()
     return [word.strip() for word in words if word.strip()]
+
+
+def split_entry(text: str) -> list[str]:
+    """The parts of an entry of a vocabulary between "!" and "=>", with these signs, which have no meaning in quotes.
+
+    Example:
+        >>> split_entry('"a => b", c => d ! e')
+        ['"a => b", c ', '=>', ' d ', '!', ' e']
+    """
+    return [part.translate(_UNPROTECTED) for part in re.split("(=>|!)", _protect(text))]
+
+
+def split_entries(line: str) -> list[str]:
+    """The entries of a line, which stand between ";", not in quotes."""
+    return [entry.translate(_UNPROTECTED) for entry in _protect(line).split(";")]
+
+
+def quoted(word: str) -> str:
+    """A word as a line with commas has to hold it, in double quotes where it needs them.
+
+    Example:
+        >>> quoted("cat"), quoted("tench, Tinca tinca")
+        ('cat', '"tench, Tinca tinca"')
+    """
+    if not re.search('[,;!]|=>|^[#"]', word):
+        return word
+    return '"' + word.replace('"', '""') + '"'
+
+
+def _protect(text: str) -> str:
+    return _QUOTED.sub(lambda match: match[0].translate(_PROTECTED), text)
 
 
 def as_words(words: str | Iterable[str]) -> tuple[str, ...]:

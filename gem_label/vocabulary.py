@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.phrases import LONGEST_IN_ERRORS, as_words, clean_word, folded, split_words, tidy
+from gem_label.phrases import (
+    LONGEST_IN_ERRORS,
+    as_words,
+    clean_word,
+    folded,
+    split_entries,
+    split_entry,
+    split_words,
+    tidy,
+)
 from gem_label.tables import shorten
 from gem_label.text_files import read_text
 
@@ -113,7 +122,7 @@ class Vocabulary:
         phrasings: dict[str, dict[str, None]] = {}
         negatives: dict[str, dict[str, None]] = {}
         for line in text.splitlines():
-            for entry in [] if line.lstrip().startswith("#") else line.split(";"):
+            for entry in [] if line.lstrip().startswith("#") else split_entries(line):
                 phrases, name, against = _read_entry(entry)
                 for phrase in phrases:
                     phrasings.setdefault(name or phrase, {})[phrase] = None
@@ -278,14 +287,16 @@ def _read_entry(entry: str) -> tuple[list[str], str | None, list[str]]:
     Raises:
         UsageError: it has another form than `phrase, phrase => class ! phrase, phrase`.
     """
-    wanted, mark, unwanted = entry.partition("!")
-    left, arrow, right = wanted.partition("=>")
+    parts = split_entry(entry)
 
     def wrong(form: str) -> UsageError:
         return UsageError(f"cannot read {shorten(entry.strip(), LONGEST_IN_ERRORS)!r}: {form}")
 
-    if "=>" in right or "=>" in unwanted or "!" in unwanted:
+    signs = parts[1::2]
+    if signs not in ([], ["=>"], ["!"], ["=>", "!"]):
         raise wrong("an entry has one '=>' and, behind it, one '!'; between entries stands ';' or a new line")
+    arrow, mark = "=>" in signs, "!" in signs
+    left, right, unwanted = parts[0], parts[2] if arrow else "", parts[-1] if mark else ""
     phrases, names, against = split_words(left), split_words(right), split_words(unwanted)
     if arrow and not (phrases and names):
         raise wrong("write 'phrasing, phrasing => class'")

@@ -88,8 +88,8 @@ def _reader(tokenizer: Tokenizer) -> Callable[[str], _Pieces] | None:
 
     def read(word: str) -> _Pieces:
         ids = inner(_cleaned(tokenizer, word), add_special_tokens=False, verbose=False)["input_ids"]
-        tokens = [token for token in inner.convert_ids_to_tokens(ids) if token != SPACE]
-        texts = [_transformers_piece(inner, token) for token in tokens]
+        tokens = inner.convert_ids_to_tokens(ids)
+        texts = [text for token in tokens if (text := _transformers_piece(inner, token)) != ""]
         continues = any(token.startswith("##") for token in tokens)  # as BERT marks the rest of a word
         return _Pieces(texts, is_byte_level or continues, is_unknown=inner.unk_token in tokens)
 
@@ -108,10 +108,11 @@ def _byte_pieces(tokenizer: SimpleTokenizer, word: str) -> _Pieces:
 
 
 def _transformers_piece(inner: Any, token: str) -> str | None:
+    """The text of a token, "" for a space, None for a part of a letter or "unknown"."""
     if token == inner.unk_token or BYTE.fullmatch(token):
         return None
-    text = inner.convert_tokens_to_string([token]).strip().removeprefix("##").strip()
-    return None if not text or "\ufffd" in text else text
+    text = "" if token == SPACE else inner.convert_tokens_to_string([token])
+    return None if "\ufffd" in text else text.strip().removeprefix("##").strip()
 
 
 def _transformers_tokenizer(tokenizer: Tokenizer) -> Any:

@@ -14,6 +14,7 @@ from fiftyone.operators import types
 from gem_label.errors import GemLabelError
 from gem_label.labeling import Thresholds
 from gem_label.labeling.negatives import Wanted
+from gem_label.phrases import quoted
 from gem_label.review.fields import run_of
 from gem_label.review.progress import Progress
 from gem_label.review.relabeling import LabelChange, field_thresholds, preview_labels, relabel_dataset
@@ -161,7 +162,7 @@ def words_as_text(vocabulary: Vocabulary) -> str:
     plain, lines = [], []
     entries = zip_longest(vocabulary.classes, vocabulary.phrasings, vocabulary.own_negatives, fillvalue=())
     for name, phrases, against in entries:
-        words = _listed(phrases) if phrases == (name,) else f"{_listed(phrases)} => {name}"
+        words = _listed(phrases) if phrases == (name,) else f"{_listed(phrases)} => {quoted(name)}"
         if phrases == (name,) and not against:
             plain.append(words)
         else:
@@ -170,7 +171,7 @@ def words_as_text(vocabulary: Vocabulary) -> str:
 
 
 def _listed(words: Sequence[str]) -> str:
-    return ", ".join(f'"{word}"' if "," in word else word for word in words)
+    return ", ".join(map(quoted, words))
 
 
 def preview_text(changes: list[LabelChange]) -> str:
