@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 CELL_WIDTH = 48
 
@@ -40,6 +41,16 @@ def markdown_cell(text: str, width: int = CELL_WIDTH) -> str:
         'cat\\\\|dog'
     """
     return "".join(f"\\{letter}" if letter in "\\|`*<[" else letter for letter in shorten(text, width))
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """The first names of a list, shortened, for a line of text; "..." stands for further ones.
+
+    Example:
+        >>> first_names(["cat", "dog", "cup"], 2)
+        'cat, dog, ...'
+    """
+    return ", ".join([*map(shorten, names[:most]), *(["..."] if len(names) > most else [])])
 
 
 def _prefix(line: str, width: int) -> str:

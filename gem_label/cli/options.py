@@ -170,15 +170,14 @@ def note_negatives(vocabulary: Vocabulary, wanted: Wanted) -> None:
 
 def note_unknown_words(encoder: TextEncoder, phrases: Sequence[str]) -> None:
     """Say on stderr, once for all of them, which words the text encoder cannot know: those of other scripts."""
-    from gem_label.tables import shorten
+    from gem_label.tables import first_names
 
     unknown = encoder.unknown_words(phrases)
     if unknown:
-        names = ", ".join(map(shorten, unknown[:SHOWN_WORDS]))
-        more = f" and {len(unknown) - SHOWN_WORDS} more" if len(unknown) > SHOWN_WORDS else ""
+        count = f"{len(unknown)} words, such as " if len(unknown) > SHOWN_WORDS else ""
         print(
-            f"note: the text encoder cannot know {names}{more}: its tokenizer has only single letters or bytes for "
-            "them; take English words, or a multilingual CLIP",
+            f"note: the text encoder cannot know {count}{first_names(unknown, SHOWN_WORDS)}: its tokenizer has only "
+            "single letters or bytes for them; use English words, or a multilingual CLIP",
             file=sys.stderr,
         )
 
