@@ -90,9 +90,7 @@ class Vocabulary:
             UsageError: see `parse`.
         """
         names = _distinct_words(classes)
-        vocabulary = cls(names, tuple((name,) for name in names), _distinct_words(background))
-        vocabulary.merged(lambda phrases: [*map(folded, phrases)], "differ only in case")
-        return vocabulary
+        return cls(names, tuple((name,) for name in names), _distinct_words(background))._checked()
 
     @classmethod
     def parse(cls, text: str, background: str | Iterable[str] = ()) -> Vocabulary:
@@ -134,8 +132,7 @@ class Vocabulary:
             _distinct_words(background),
             own_negatives=own,
         )
-        vocabulary.merged(lambda phrases: [*map(folded, phrases)], "differ only in case")
-        return vocabulary
+        return vocabulary._checked()
 
     @classmethod
     def from_file(cls, path: str | Path, background: str | Iterable[str] = ()) -> Vocabulary:
@@ -149,6 +146,13 @@ class Vocabulary:
     def with_negatives(self, words: str | Iterable[str]) -> Vocabulary:
         """The same words with these negatives."""
         return replace(self, negatives=as_words(words))
+
+    def _checked(self) -> Vocabulary:
+        """This vocabulary, if no two things in it differ only in case. Phrasings of a class may: some tokenizers
+        tell case apart.
+        """
+        self.merged(lambda phrases: [*map(folded, phrases)], "differ only in case")
+        return self
 
     def merged(self, keys: Callable[[Sequence[str]], Sequence[Hashable]], reason: str) -> Vocabulary:
         """The same words for a reader that takes some phrases for one: only the first of them stays in a class.
