@@ -22,7 +22,7 @@ from gem_label.engines import EmbeddedPhoto, LabelJob
 from gem_label.errors import UsageError
 from gem_label.images import read_image, to_rgb
 from gem_label.labeling import LabelSettings, MaskLabels, Thresholds, Vocabulary, label_maskset
-from gem_label.labeling.negatives import Wanted, add_negatives
+from gem_label.labeling.negatives import Wanted
 from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.overlaps import find_overlaps
 from gem_label.precision import Precision
@@ -121,7 +121,7 @@ class Labeler:
         self,
         image: Picture,
         classes: Vocabulary | Sequence[str] | str,
-        background: Sequence[str] = (),
+        background: str | Sequence[str] = (),
         min_score: float | str | Mapping[str, float] | Thresholds | None = None,
         top_k: int = 5,
         negatives: Wanted = "auto",
@@ -131,7 +131,7 @@ class Labeler:
         Args:
             image: a path, a PIL image, or (H, W, 3) uint8 RGB.
             classes: words, text for `Vocabulary.parse`, or a vocabulary, which has its own background.
-            background: words that compete with the classes and are never a label.
+            background: words that compete with the classes and are never a label, or text as --background takes.
             min_score: score in [0, 1] below which a mask is not kept; for all classes, or by class: see
                 `Thresholds.of`. None: the default.
             top_k: how many classes to give per mask.
@@ -237,11 +237,12 @@ class Labeler:
                 words; see `add_negatives`. A vocabulary that has negatives keeps them.
 
         Raises:
-            UsageError: a word per photo that the vocabulary does not have.
+            UsageError: words that the text encoder cannot tell apart or not read whole, or a word per photo that
+                the vocabulary does not have.
         """
+        vocabulary = self._with_negatives(vocabulary, negatives)
         if words is not None:
             words.check(vocabulary)
-        vocabulary = self._with_negatives(vocabulary, negatives)
         return LabelJob(
             vocabulary=vocabulary,
             text=self.text.encode(vocabulary.phrases),
@@ -252,11 +253,10 @@ class Labeler:
         )
 
     def _with_negatives(self, vocabulary: Vocabulary, wanted: Wanted) -> Vocabulary:
-        """The vocabulary with its negatives, which are chosen once, as `label` asks for them image by image."""
+        """`TextEncoder.prepare`, once for each vocabulary, as `label` asks for it image by image."""
         key = vocabulary, wanted if isinstance(wanted, str | int) else tuple(wanted)
         if key not in self._vocabularies:
-            chosen = add_negatives(vocabulary, self.text.encode, wanted, self.text.known_words)
-            self._vocabularies[key] = chosen
+            self._vocabularies[key] = self.text.prepare(vocabulary, wanted)
         return self._vocabularies[key]
 
     def start_run(self, path: str | Path, job: LabelJob) -> RunWriter:
@@ -327,13 +327,14 @@ def pool_photo(
     )
 
 
-def as_vocabulary(classes: Vocabulary | Sequence[str] | str, background: Sequence[str] = ()) -> Vocabulary:
+def as_vocabulary(
+    classes: Vocabulary | Sequence[str] | str, background: str | Sequence[str] = ()
+) -> Vocabulary:
     """A vocabulary from words, from text for `Vocabulary.parse`, or from one, which has its own background."""
     if isinstance(classes, Vocabulary):
         return classes
     if isinstance(classes, str):
-        parsed = Vocabulary.parse(classes)
-        return replace(parsed, background=tuple(dict.fromkeys(background)))
+        return Vocabulary.parse(classes, background)
     return Vocabulary.from_words(classes, background)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-
-
-def split_words(text: str) -> list[str]:
-    """Comma-separated words without the spaces around them; a word with a comma stands in double quotes."""
-    if not text.strip():
-        return []
-    return [word.strip() for word in next(csv.reader([text], skipinitialspace=True)) if word.strip()]
+from gem_label.phrases import (
+    LONGEST_IN_ERRORS,
+    as_words,
+    clean_word,
+    folded,
+    split_entries,
+    split_entry,
+    split_words,
+    tidy,
+)
+from gem_label.tables import shorten
+from gem_label.text_files import read_text
 
 
 @dataclass(frozen=True)
@@ -75,20 +79,29 @@ class Vocabulary:
                 raise UsageError(f"{both[0]!r} is both {name!r} and not {name!r}: keep one of them")
 
     @classmethod
-    def from_words(cls, classes: Iterable[str], background: Iterable[str] = ()) -> Vocabulary:
-        """Each class is its own only phrasing; repeated words count once."""
-        names = tuple(dict.fromkeys(classes))
-        return cls(names, tuple((name,) for name in names), tuple(dict.fromkeys(background)))
+    def from_words(cls, classes: str | Iterable[str], background: str | Iterable[str] = ()) -> Vocabulary:
+        """Each class is its own only phrasing; repeated words count once.
+
+        Args:
+            classes: words, or text in which they stand between commas or on lines of their own.
+            background: likewise, words that compete but are never emitted.
+
+        Raises:
+            UsageError: see `parse`.
+        """
+        names = _distinct_words(classes)
+        return cls(names, tuple((name,) for name in names), _distinct_words(background))._checked()
 
     @classmethod
-    def parse(cls, text: str, background: str = "") -> Vocabulary:
+    def parse(cls, text: str, background: str | Iterable[str] = ()) -> Vocabulary:
         """Read the text form, the same in `--classes` and in a `--classes-file`.
 
         Entries stand on lines of their own or are separated by ";". An entry is either words separated by
         commas, each a class, or `phrasing, phrasing => class`: several phrasings of one class (the class name
         itself is a phrasing only when it is listed on the left as well). A class that occurs again gets the
         further phrasings. Phrases after "!" compete with the classes of their entry alone and are never a label.
-        Lines that begin with "#" are comments; a word that contains a comma stands in double quotes.
+        Lines that begin with "#" are comments; a word that contains a comma stands in double quotes. Words are
+        taken as `clean_word` gives them.
 
             cat, dog
             e-scooter, electric scooter => scooter
@@ -97,43 +110,79 @@ class Vocabulary:
 
         Args:
             text: the classes.
-            background: words separated by commas that compete but are never emitted.
+            background: words that compete but are never emitted: a list, or text in which they stand between
+                commas or on lines of their own.
+
+        Raises:
+            UsageError: an entry that has another form, a word of nothing but punctuation or with control
+                characters, or words of two classes that differ only in case.
         """
         phrasings: dict[str, dict[str, None]] = {}
         negatives: dict[str, dict[str, None]] = {}
         for line in text.splitlines():
-            for entry in [] if line.lstrip().startswith("#") else line.split(";"):
-                wanted, mark, unwanted = entry.partition("!")
-                left, arrow, right = wanted.partition("=>")
-                phrases, against = split_words(left), split_words(unwanted)
-                if arrow and not (phrases and right.strip()):
-                    raise UsageError(f"cannot read {entry.strip()!r}: write 'phrasing, phrasing => class'")
-                if mark and not (phrases and against):
-                    raise UsageError(f"cannot read {entry.strip()!r}: write 'class ! phrase, phrase'")
+            for entry in [] if line.lstrip().startswith("#") else split_entries(line):
+                phrases, name, against = _read_entry(entry)
                 for phrase in phrases:
-                    name = right.strip().strip('"') or phrase
-                    phrasings.setdefault(name, {})[phrase] = None
-                    negatives.setdefault(name, {}).update(dict.fromkeys(against))
-        words = tuple(dict.fromkeys(split_words(background.replace("\n", ","))))
+                    phrasings.setdefault(name or phrase, {})[phrase] = None
+                    negatives.setdefault(name or phrase, {}).update(dict.fromkeys(against))
         own = tuple(tuple(n) for n in negatives.values()) if any(negatives.values()) else ()
-        return cls(tuple(phrasings), tuple(tuple(p) for p in phrasings.values()), words, own_negatives=own)
+        vocabulary = cls(
+            tuple(phrasings),
+            tuple(tuple(p) for p in phrasings.values()),
+            _distinct_words(background),
+            own_negatives=own,
+        )
+        return vocabulary._checked()
 
     @classmethod
-    def from_file(cls, path: str | Path, background: str = "") -> Vocabulary:
-        """`parse` of a UTF-8 text file.
+    def from_file(cls, path: str | Path, background: str | Iterable[str] = ()) -> Vocabulary:
+        """`parse` of a text file, in the encodings and archives of `read_text`.
 
         Raises:
-            UsageError: the file cannot be read.
+            UsageError: the file cannot be read, or see `parse`.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the classes file {path}: {error}") from error
-        return cls.parse(text, background)
+        return cls.parse(read_text(path), background)
 
-    def with_negatives(self, words: Iterable[str]) -> Vocabulary:
+    def with_negatives(self, words: str | Iterable[str]) -> Vocabulary:
         """The same words with these negatives."""
-        return replace(self, negatives=tuple(words))
+        return replace(self, negatives=as_words(words))
+
+    def _checked(self) -> Vocabulary:
+        """This vocabulary, if no two things in it differ only in case. Phrasings of a class may: some tokenizers
+        tell case apart.
+        """
+        self.merged(lambda phrases: [*map(folded, phrases)], "differ only in case")
+        return self
+
+    def merged(self, keys: Callable[[Sequence[str]], Sequence[Hashable]], reason: str) -> Vocabulary:
+        """The same words for a reader that takes some phrases for one: only the first of them stays in a class.
+
+        Args:
+            keys: P phrases to what the reader makes of each; those with the same key are one to it.
+            reason: what an error says about two phrases, such as "differ only in case".
+
+        Returns:
+            This vocabulary without the further phrases of a class, background words and negatives of a class that
+            have a key again.
+
+        Raises:
+            UsageError: phrases with the same key stand for two classes, or for a class and for what is none.
+        """
+        key = dict(zip(self.phrases, keys(self.phrases), strict=True))
+        owners: _Owners = {}
+        phrasings = tuple(
+            _first_ones(phrases, f"class {name!r}", key, owners, reason)
+            for name, phrases in zip(self.classes, self.phrasings, strict=True)
+        )
+        of_classes = dict(owners)
+        background = _first_ones(self.background, "the background", key, owners, reason)
+        for word in self.negatives:  # among themselves they stay as they were chosen
+            _first_ones([word], "a negative word", key, dict(of_classes), reason)
+        own = []
+        for phrases, against in zip(phrasings, self.own_negatives, strict=False):
+            of_class = {key[phrase]: of_classes[key[phrase]] for phrase in phrases}
+            own.append(_first_ones(against, "what competes with it", key, of_class, reason))
+        return replace(self, phrasings=phrasings, background=background, own_negatives=tuple(own))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON in manifest.json: the attributes as lists."""
@@ -182,22 +231,82 @@ class Vocabulary:
         """(K,) index of the class that each of the last K phrases competes with."""
         return np.repeat(np.arange(len(self.own_negatives)), [len(p) for p in self.own_negatives])
 
-    def allowed(self, words: Iterable[str]) -> NDArray[np.bool_]:
-        """(C,) which classes the given class names or phrasings stand for.
+    def allowed(self, words: str | Iterable[str]) -> NDArray[np.bool_]:
+        """(C,) which classes the given class names or phrasings stand for; case and spaces do not matter.
 
         Raises:
             UsageError: a word that the vocabulary does not have.
         """
         chosen = np.zeros(len(self.classes), bool)
-        for word in words:
-            if word not in self._index:
+        for word in as_words(words):
+            number = next(
+                (self._index[form] for form in (word, tidy(word), folded(word)) if form in self._index), None
+            )
+            if number is None:
                 raise UsageError(
                     f"{word!r} is not among the classes: add it to them or take it out of the table"
                 )
-            chosen[self._index[word]] = True
+            chosen[number] = True
         return chosen
 
     @cached_property
     def _index(self) -> dict[str, int]:
         index = {phrase: c for c, phrases in enumerate(self.phrasings) for phrase in phrases}
-        return index | {name: c for c, name in enumerate(self.classes)}
+        index |= {name: c for c, name in enumerate(self.classes)}
+        return {form(word): c for form in (folded, tidy) for word, c in index.items()} | index
+
+
+_Owners = dict[Hashable, tuple[str, str]]
+"""For each key the first phrase that has it, and what that phrase stands for."""
+
+
+def _first_ones(
+    phrases: Iterable[str], owner: str, key: Mapping[str, Hashable], owners: _Owners, reason: str
+) -> tuple[str, ...]:
+    """The phrases whose key none before them has; adds them to `owners`.
+
+    Raises:
+        UsageError: one before them has the key and stands for something else.
+    """
+    kept = []
+    for phrase in phrases:
+        first, holder = owners.setdefault(key[phrase], (phrase, owner))
+        if holder != owner:
+            pair = [shorten(text, LONGEST_IN_ERRORS) for text in (first, phrase, holder, owner)]
+            raise UsageError(
+                f"{pair[0]!r} and {pair[1]!r} {reason} but stand for {pair[2]} and {pair[3]}: keep one of them"
+            )
+        if first == phrase:
+            kept.append(phrase)
+    return tuple(kept)
+
+
+def _distinct_words(words: str | Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(clean_word, as_words(words))))
+
+
+def _read_entry(entry: str) -> tuple[list[str], str | None, list[str]]:
+    """The phrases of an entry, the class that they all stand for or None, and the phrases that compete with it.
+
+    Raises:
+        UsageError: it has another form than `phrase, phrase => class ! phrase, phrase`.
+    """
+    parts = split_entry(entry)
+
+    def wrong(form: str) -> UsageError:
+        return UsageError(f"cannot read {shorten(entry.strip(), LONGEST_IN_ERRORS)!r}: {form}")
+
+    signs = parts[1::2]
+    if signs not in ([], ["=>"], ["!"], ["=>", "!"]):
+        raise wrong("an entry has one '=>' and, behind it, one '!'; between entries stands ';' or a new line")
+    arrow, mark = "=>" in signs, "!" in signs
+    left, right, unwanted = parts[0], parts[2] if arrow else "", parts[-1] if mark else ""
+    phrases, names, against = split_words(left), split_words(right), split_words(unwanted)
+    if arrow and not (phrases and names):
+        raise wrong("write 'phrasing, phrasing => class'")
+    if len(names) > 1:
+        raise wrong("one class stands behind '=>', in double quotes where its name has a comma")
+    if mark and not (phrases and against):
+        raise wrong("write 'class ! phrase, phrase'")
+    name = clean_word(names[0]) if names else None
+    return [*map(clean_word, phrases)], name, [*map(clean_word, against)]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
 from gem_label.listing import Photo
+from gem_label.phrases import as_words
+from gem_label.text_files import open_text
 from gem_label.vocabulary import Vocabulary
 
 
@@ -23,22 +25,23 @@ class WordsPerImage:
     tried in this order.
 
     Args:
-        words: words of each photo; no words: nothing in this photo gets a label.
+        words: words of each photo, or text in which they stand between commas; no words: nothing in this photo gets
+            a label.
     """
 
-    def __init__(self, words: Mapping[str, Iterable[str]]) -> None:
-        self.words: dict[str, tuple[str, ...]] = {name: tuple(w) for name, w in words.items()}
+    def __init__(self, words: Mapping[str, str | Iterable[str]]) -> None:
+        self.words: dict[str, tuple[str, ...]] = {name: as_words(w) for name, w in words.items()}
 
     @classmethod
     def from_csv(cls, path: str | Path) -> WordsPerImage:
-        """Read columns `image` and `words`: words separated by ";", or one row each.
+        """Read columns `image` and `words`: words separated by ";", or one row each. See `open_text` for files.
 
         Raises:
             UsageError: the file cannot be read or lacks a column.
         """
         words: dict[str, dict[str, None]] = {}
         try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
+            with open_text(path, newline="") as file:
                 rows = csv.DictReader(file)
                 if not {"image", "words"} <= set(rows.fieldnames or ()):
                     raise UsageError(f"{path} needs a first line with the columns image,words")
@@ -49,7 +52,7 @@ class WordsPerImage:
                     entry.update(
                         (word.strip(), None) for word in (row["words"] or "").split(";") if word.strip()
                     )
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+        except csv.Error as error:
             raise UsageError(f"cannot read the words per image {path}: {error}") from error
         return cls(words)
 

@@ -35,7 +35,7 @@ def label_folder(settings: dict[str, Any]) -> Path:
     out = Path(settings["out"])
 
     # the words, the models, and how masks are proposed
-    vocabulary = Vocabulary.parse(settings["classes"], ",".join(settings["background"]))
+    vocabulary = Vocabulary.parse(settings["classes"], settings["background"])
     clip = load_clip(settings["clip"], settings["device"], settings["precision"])
     sam = load_sam(settings["sam"], settings["device"], settings["precision"])
     labeler = Labeler(clip, sam, FastSettings(**settings["proposals"]))

@@ -28,6 +28,7 @@ from gem_label.cli import options, run
 from gem_label.clip.models import DEFAULT_CLIP
 from gem_label.doctor import Check, State, check_sam, explain_import_error, report
 from gem_label.runs import open_run
+from gem_label.tables import columns
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
@@ -232,6 +233,36 @@ def test_label_refuses_a_run_of_other_settings(
     line = one_line(capsys)
     assert "horse" in line
     assert "gem-label relabel" in line
+
+
+def test_words_are_compared_as_the_text_encoder_sees_them(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["relabel", str(labelled), "--negatives", "none", "--out", str(tmp_path / "again"), "--classes"]
+    assert run([*again, 'fish & chips, "fish &amp; chips"']) == 2
+    assert "'fish & chips' and 'fish &amp; chips' have the same tokens" in one_line(capsys)
+    assert run([*again, "cat, " + "very " * 80 + "old dog"]) == 2
+    assert "has 89 tokens in the prompt" in one_line(capsys)
+    assert run([*again, "bear, Bear"]) == 2
+    assert "'bear' and 'Bear' differ only in case" in one_line(capsys)
+    assert not (tmp_path / "again").exists()
+
+    assert run([*again, "cat, 猫, red собака", "--background", "empty 猫"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("note: the text encoder cannot know 猫, собака: its tokenizer has only") == 1
+    assert captured.err.count("\n") == 1
+
+
+def test_a_long_name_does_not_break_the_counts(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = " ".join(["very"] * 40)
+    words = ["--classes", f"cat, 猫, {long}", "--negatives", "none"]
+    assert run(["relabel", str(labelled), *words, "--out", str(tmp_path / "again")]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len({columns(line) for line in lines}) == 1
+    assert columns(lines[0]) < 80
+    assert long in open_run(tmp_path / "again").manifest["counts"]["kept_by_class"]
 
 
 @pytest.mark.slow

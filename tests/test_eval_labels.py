@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import sys
@@ -25,6 +26,7 @@ from scipy.optimize import linear_sum_assignment
 
 from gem_label.cli import run as cli
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.evaluation.label_files import parse_coco, read_coco
 from gem_label.evaluation.label_sources import join_photos, open_labels
 from gem_label.evaluation.labels import LabelReport, PhotoLabels, evaluate_labels
 from gem_label.evaluation.labels.curves import curve, short_threshold
@@ -670,6 +672,13 @@ def test_bad_files_are_one_clear_line(
     assert line.startswith("gem-label: ")
     assert message in line
     assert "Traceback" not in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+def test_coco_files_in_any_encoding_and_packed(tmp_path: Path, encoding: str) -> None:
+    truth, _ = coco_files(WORKED)
+    (tmp_path / "truth.json").write_bytes(gzip.compress(json.dumps(truth).encode(encoding)))
+    assert read_coco(tmp_path / "truth.json") == parse_coco(tmp_path / "truth.json", truth)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import doctest
+import gzip
 import json
 import runpy
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,6 +138,43 @@ def test_a_file_of_many_blocks_is_read_like_one(tmp_path: Path, monkeypatch: pyt
     assert parts.image_ids == whole.image_ids
     for name in ("starts", "class_code", "x", "y", "positive"):
         assert (getattr(parts, name) == getattr(whole, name)).all(), name
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252"])
+def test_points_and_names_in_any_encoding_and_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setattr(openimages, "BLOCK_BYTES", 4096)  # several blocks
+    rows: list[Row] = [(f"é{i % 7:04x}", i % 10 / 10, 0.5, f"/m/{i % 5}", "yes") for i in range(500)]
+    plain = write_points(tmp_path / "plain.csv", rows)
+    expected = read_points(plain)
+    data = plain.read_text().encode(encoding)
+    (tmp_path / "points.csv").write_bytes(data)
+    (tmp_path / "points.csv.gz").write_bytes(gzip.compress(data))
+    with zipfile.ZipFile(tmp_path / "points.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("points.csv", data)
+    for name in ("points.csv", "points.csv.gz", "points.zip"):
+        table = read_points(tmp_path / name)
+        assert table.image_ids == expected.image_ids
+        np.testing.assert_array_equal(table.x, expected.x)
+    (tmp_path / "names.csv").write_bytes("LabelName,DisplayName\r\n/m/0,Café\r\n".encode(encoding))
+    assert read_class_names(tmp_path / "names.csv") == {"/m/0": "Café"}
+
+
+def test_empty_lines_and_comments_in_class_names_are_no_classes(tmp_path: Path) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text("# of version 7\n\nLabelName,DisplayName\n/m/1,Cat\n\n , \n# the end\n /m/2 , Dog \n\n")
+    assert read_class_names(path) == {"/m/1": "Cat", "/m/2": "Dog"}
+    path.write_text("/m/1,Cat\n\n/m/2,\n")
+    with pytest.raises(UsageError, match="line 3: expected a label and a name"):
+        read_class_names(path)
+
+
+def test_a_photo_is_no_points_file(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "points.png")
+    for read in (read_points, read_class_names):
+        with pytest.raises(UsageError, match="is no text file"):
+            read(tmp_path / "points.png")
 
 
 def test_a_row_without_a_label_is_of_its_text_label(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from gem_label.labeling.negatives import (
     plural,
     spread,
 )
-from gem_label.vocabulary import Vocabulary, split_words
+from gem_label.phrases import split_words
+from gem_label.vocabulary import Vocabulary
 
 CLASS_TABLES = Path(__file__).parent.parent / "gem_label/evaluation/classes"
 

@@ -390,3 +390,21 @@ def test_the_benchmark_recipe(tmp_path: Path, clip: Path, capsys: pytest.Capture
     assert len(times) == 4
     assert main(settings) == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == times
+
+
+def test_empty_lines_and_comments_shift_no_class(tmp_path: Path) -> None:
+    make_context_mat(tmp_path)
+    names = (tmp_path / "labels.txt").read_text().splitlines()
+    plain = open_dataset("context59", tmp_path)
+    (tmp_path / "labels.txt").write_bytes(
+        "\r\n".join(["# 459 classes", "", *names, "", " "]).encode("utf-16")
+    )
+    (tmp_path / "VOCdevkit/VOC2010/ImageSets/Main/val.txt").write_text(
+        "\n# two\n2008_000002\n\n2008_000003\n"
+    )
+    again = open_dataset("context59", tmp_path)
+    np.testing.assert_array_equal(again.lookup, plain.lookup)
+    assert again.samples == plain.samples
+    (tmp_path / "labels.txt").write_text("1: wall\nfloor\n")
+    with pytest.raises(UsageError, match=r"labels\.txt: expected 'number: name', not 'floor'"):
+        open_dataset("context59", tmp_path)

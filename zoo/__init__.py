@@ -34,7 +34,7 @@ def load_model(
     model_name: str,
     model_path: str,
     classes: Any = None,
-    background: Sequence[str] = (),
+    background: str | Sequence[str] = (),
     min_score: Any = None,
     negatives: Any = "auto",
     max_prompts: int = 192,
@@ -46,7 +46,7 @@ def load_model(
         model_name: one of `CLIPS`.
         model_path: what `download_model` wrote.
         classes: words, or text as `Vocabulary.parse` reads it.
-        background: words that compete with the classes and are never a label.
+        background: words that compete with the classes and are never a label, or text as --background takes.
         min_score: score in [0, 1] below which a mask is left out: a number, "0.5, cat=0.4", or numbers by class;
             None: the default.
         negatives: words that compete besides and are never a label: "auto", "none", how many, or the words.

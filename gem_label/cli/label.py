@@ -121,6 +121,7 @@ def label(
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)
     labeler = build(where)
     job = labeler.job(vocabulary, label_settings, words, keep_patches, wanted)
+    options.note_unknown_words(labeler.text, vocabulary.phrases)
     options.note_negatives(job.vocabulary, wanted)
     try:
         with labeler.start_run(out, job) as writer:

@@ -13,6 +13,9 @@ from gem_label.errors import UsageError
 from gem_label.precision import Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gem_label.clip.text import TextEncoder
     from gem_label.labeling.negatives import Wanted
     from gem_label.labeling.settings import Thresholds
     from gem_label.runs import Run
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CLIP = "ViT-B-16/openai"
 DEFAULT_SAM = "mobile_sam"
+SHOWN_WORDS = 10  # in a note
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 Classes = Annotated[
@@ -142,11 +146,14 @@ def read_negatives(text: str) -> Wanted:
         if int(text) < 0:
             raise UsageError(f"--negatives {text}: a number of words is not negative")
         return int(text)
+    from gem_label.phrases import clean_word
+    from gem_label.text_files import read_text
+
     try:
-        lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--negatives takes auto, none, a number or a text file; {text}: {error}") from error
-    words = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        lines = read_text(text).splitlines()
+    except UsageError as error:
+        raise UsageError(f"--negatives takes auto, none, a number or a text file: {error}") from error
+    words = [clean_word(line) for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not words:
         raise UsageError(f"{text} has no words: put one on each line, or use --negatives none")
     return words
@@ -157,6 +164,20 @@ def note_negatives(vocabulary: Vocabulary, wanted: Wanted) -> None:
     if wanted == "auto" and not vocabulary.negatives:
         print(
             "note: no negative words take part: the classes cover the scene, or all that the model knows",
+            file=sys.stderr,
+        )
+
+
+def note_unknown_words(encoder: TextEncoder, phrases: Sequence[str]) -> None:
+    """Say on stderr, once for all of them, which words the text encoder cannot know: those of other scripts."""
+    from gem_label.tables import first_names
+
+    unknown = encoder.unknown_words(phrases)
+    if unknown:
+        count = f"{len(unknown)} words, such as " if len(unknown) > SHOWN_WORDS else ""
+        print(
+            f"note: the text encoder cannot know {count}{first_names(unknown, SHOWN_WORDS)}: its tokenizer has only "
+            "single letters or bytes for them; use English words, or a multilingual CLIP",
             file=sys.stderr,
         )
 
@@ -256,6 +277,8 @@ def resolve_device(device: Device) -> str:
 
 def print_counts(run: Run) -> None:
     """The result of `label` and `relabel`: totals, then the kept masks per class."""
+    from gem_label.tables import columns, shorten
+
     counts = run.manifest["counts"]
     print(f"{run.path}")
     rows = {
@@ -264,7 +287,7 @@ def print_counts(run: Run) -> None:
         "masks": counts["masks"],
         "kept": counts["kept"],
     }
-    per_class = {f"  {name}": kept for name, kept in counts["kept_by_class"].items()}
-    width = max(map(len, rows | per_class))
-    for name, count in (rows | per_class).items():
-        print(f"{name:{width}} {count:>8}")
+    lines = [*rows.items(), *((f"  {shorten(name)}", kept) for name, kept in counts["kept_by_class"].items())]
+    width = max(columns(name) for name, _ in lines)
+    for name, count in lines:
+        print(f"{name}{' ' * (width - columns(name))} {count:>8}")

@@ -40,7 +40,6 @@ def relabel(
     from dataclasses import replace
 
     from gem_label.labeler import text_encoder_of
-    from gem_label.labeling import add_negatives
     from gem_label.runs import open_run, relabel_run
     from gem_label.words import WordsPerImage
 
@@ -60,7 +59,8 @@ def relabel(
     if image_top_k is not None:
         settings = replace(settings, image_top_k=image_top_k or None)
     encoder = text_encoder_of(old)
-    vocabulary = add_negatives(vocabulary, encoder.encode, wanted, encoder.known_words)
+    options.note_unknown_words(encoder, vocabulary.phrases)
+    vocabulary = encoder.prepare(vocabulary, wanted)
     options.note_negatives(vocabulary, wanted)
     if not old.has_surrounds:
         print(
@@ -90,7 +90,9 @@ def search(
     from gem_label.runs import open_run, search_run
 
     opened = open_run(run)
-    embedding = text_encoder_of(opened).encode([text])
+    encoder = text_encoder_of(opened)
+    options.note_unknown_words(encoder, [text])
+    embedding = encoder.encode([text])
     print("similarity\tmask_id\tlabel\tbbox\timage")
     for hit in search_run(opened, embedding, top):
         box = ",".join(f"{side:g}" for side in hit.bbox)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,19 +22,38 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
+class BlipTokenizer:
+    """List of C strings -> (C, n) token ids, padded to the longest of them.
+
+    Attributes:
+        tokenizer: that of transformers.
+        context_length: most tokens of a text; further ones are cut.
+    """
+
+    tokenizer: Any
+    context_length: int
+
+    def __call__(self, prompts: list[str]) -> Tensor:
+        """Token ids."""
+        return self.tokenizer(
+            prompts, padding=True, truncation=True, max_length=self.context_length, return_tensors="pt"
+        ).input_ids
+
+
+@dataclass(frozen=True)
 class Blip:
     """A BLIP model with what its images and texts need.
 
     Attributes:
         model: in the likeness of an open_clip model.
-        tokenizer: list of C strings -> (C, n) token ids, padded at the end.
+        tokenizer: of its texts.
         mean: of the RGB channels in [0, 1].
         std: of the RGB channels.
         weights: the weight file.
     """
 
     model: BlipClip
-    tokenizer: Callable[[list[str]], Tensor]
+    tokenizer: BlipTokenizer
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights: Path
@@ -82,13 +100,10 @@ def load_blip(name: str) -> Blip:
         )
     limit = model.config.text_config.max_position_embeddings
 
-    def tokenize(prompts: list[str]) -> Tensor:
-        return words(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt").input_ids
-
     pixels = _read_json(directory / "preprocessor_config.json")
     return Blip(
         model=BlipClip(model.float()),
-        tokenizer=tokenize,
+        tokenizer=BlipTokenizer(words, limit),
         mean=tuple(pixels.get("image_mean", open_clip.OPENAI_DATASET_MEAN)),
         std=tuple(pixels.get("image_std", open_clip.OPENAI_DATASET_STD)),
         weights=weights,

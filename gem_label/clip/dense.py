@@ -146,12 +146,12 @@ class DenseEncoder:
         with torch.no_grad(), computing_in(self.clip.precision, self.clip.device):
             return torch.stack([self._features(dense, grid) for dense, _ in self._streams(images)])
 
-    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+    def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
         """Cosine of each patch with each text.
 
         Args:
             images: as in `encode`.
-            texts: C phrases, which go through the text encoder's templates.
+            texts: C phrases, which go through the text encoder's templates, or text as `TextEncoder.encode` takes it.
 
         Returns:
             (B, C, h, w) float32 in [-1, 1].

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,11 +19,16 @@ from tqdm import tqdm
 
 from gem_label.clip.templates import GEM_TEMPLATES
 from gem_label.clip.text_cache import TextCache
+from gem_label.clip.tokens import token_lengths, unknown_words
 from gem_label.errors import UsageError
+from gem_label.labeling.negatives import Wanted, add_negatives
+from gem_label.phrases import as_words
+from gem_label.tables import shorten
 
 if TYPE_CHECKING:
     from gem_label.clip.adapters.blip import BlipClip
     from gem_label.clip.models import Clip
+    from gem_label.vocabulary import Vocabulary
 
     TextModel: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP | BlipClip
 
@@ -45,12 +51,13 @@ class TextEncoder:
         UsageError: for a template without `{}`, or none at all.
     """
 
-    def __init__(self, clip: Clip, templates: Sequence[str] = GEM_TEMPLATES) -> None:
+    def __init__(self, clip: Clip, templates: str | Sequence[str] = GEM_TEMPLATES) -> None:
+        templates = (templates,) if isinstance(templates, str) else tuple(templates)
         wrong = [template for template in templates if template.count("{}") != 1]
         if wrong or not templates:
             raise UsageError(f"a prompt template needs one {{}}, like 'a photo of a {{}}.', unlike {wrong}")
         self.clip = clip
-        self.templates = tuple(templates)
+        self.templates = templates
         self._cache: dict[str, NDArray[np.float32]] = {}
 
     @property
@@ -62,15 +69,78 @@ class TextEncoder:
 
         return tuple(demo_words())
 
-    def encode(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+    def prepare(self, vocabulary: Vocabulary, negatives: Wanted = "auto") -> Vocabulary:
+        """A vocabulary as a run can use it: words that this encoder can tell apart, and negative words.
+
+        Args:
+            vocabulary: the classes and background words.
+            negatives: see `add_negatives`; a vocabulary that has negatives keeps them.
+
+        Returns:
+            The vocabulary with negatives, without phrases of a class that have the same tokens as another of it.
+
+        Raises:
+            UsageError: two phrases have the same tokens but stand for different things, so that they would share one
+                score; or a phrase is too long.
+        """
+        self.check_lengths(vocabulary.phrases)
+        distinct = vocabulary.merged(
+            lambda phrases: [tokens.tobytes() for tokens in self.token_ids(phrases).numpy()],
+            "have the same tokens for this text encoder",
+        )
+        return add_negatives(distinct, self.encode, negatives, self.known_words)
+
+    def token_ids(self, phrases: str | Sequence[str]) -> Tensor:
+        """The tokens of C phrases in the T prompts, (C, T, n) int64, padded and cut as the network gets them."""
+        phrases = as_words(phrases)
+        prompts = [template.replace("{}", phrase) for phrase in phrases for template in self.templates]
+        if not prompts:
+            return torch.zeros((0, len(self.templates), 0), dtype=torch.long)
+        return self.clip.tokenizer(prompts).unflatten(0, (len(phrases), len(self.templates)))
+
+    def unknown_words(self, phrases: str | Sequence[str]) -> list[str]:
+        """Words that the tokenizer takes to single letters or bytes, as those of other scripts: see
+        `gem_label.clip.tokens.unknown_words`.
+        """
+        return unknown_words(self.clip.tokenizer, as_words(phrases))
+
+    def check_lengths(self, phrases: Sequence[str]) -> None:
+        """Make sure that the network gets phrases whole.
+
+        Raises:
+            UsageError: a phrase in its longest prompt has more tokens than the network reads.
+        """
+        limit = getattr(self.clip.tokenizer, "context_length", None)
+        prompts = [self._longest_template.replace("{}", phrase) for phrase in phrases]
+        lengths = token_lengths(self.clip.tokenizer, prompts)
+        if limit is None or lengths is None:
+            return
+        for phrase, prompt, length in zip(phrases, prompts, lengths, strict=True):
+            if length > limit:
+                raise UsageError(
+                    f"{shorten(phrase)!r} has {length} tokens in the prompt {shorten(prompt)!r}, more than the "
+                    f"{limit} that this text encoder reads: give a shorter phrase"
+                )
+
+    @cached_property
+    def _longest_template(self) -> str:
+        lengths = token_lengths(self.clip.tokenizer, self.templates) or [len(each) for each in self.templates]
+        return self.templates[int(np.argmax(lengths))]
+
+    def encode(self, phrases: str | Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of phrases, computed once for each phrase.
 
         Args:
-            phrases: C phrases as they stand in the template, such as "electric scooter".
+            phrases: C phrases as they stand in the template, such as "electric scooter"; or text in which they
+                stand between commas.
 
         Returns:
             (C, d) float32 on the CPU, rows of unit length: the normalized mean over the templates.
+
+        Raises:
+            UsageError: a phrase is longer than what the network reads.
         """
+        phrases = as_words(phrases)
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._cache]
         store = self._store() if len(new) >= STORE_AT_LEAST else None
         if store is not None:
@@ -122,9 +192,9 @@ class TextEncoder:
         as many tokens as its longest prompt has, and always the same number of prompts, filled up where needed.
         """
         templates, device = len(self.templates), self.clip.device
-        prompts = [template.replace("{}", phrase) for phrase in phrases for template in self.templates]
-        tokens = self.clip.tokenizer(prompts).unflatten(0, (len(phrases), templates))
+        tokens = self.token_ids(phrases)
         lengths = token_counts(self.clip.model, tokens).amax(dim=1)
+        self.check_lengths([phrases[row] for row in (lengths == tokens.shape[-1]).nonzero()[:, 0].tolist()])
         together = max(1, PROMPTS_AT_ONCE // templates)
         out = np.empty((len(phrases), self.clip.embedding_dim), np.float32)
         for length in lengths.unique().tolist():

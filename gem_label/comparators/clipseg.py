@@ -40,12 +40,12 @@ class ClipSeg:
         return squeezed(image, (INPUT_SIDE, INPUT_SIDE), self.processor)
 
     @torch.no_grad()
-    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+    def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
         """(B, C, S, S) logits of "here is this text"."""
         model, images = self.model, images.to(self.model.device)
         tokens = self.tokenizer(prompts(texts), padding="max_length", truncation=True, return_tensors="pt")
         inputs = {k: tokens[k].to(model.device) for k in ("input_ids", "attention_mask")}
-        conditions = model.get_conditional_embeddings(batch_size=len(texts), **inputs)
+        conditions = model.get_conditional_embeddings(batch_size=len(tokens["input_ids"]), **inputs)
         seen = model.clip.get_image_features(images, output_hidden_states=True, interpolate_pos_encoding=True)
         layers = [seen.hidden_states[i + 1] for i in model.extract_layers]
         maps = []

@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, GroundingDinoForObje
 
 from gem_label.comparators.hub import weights_sha256
 from gem_label.evaluation.interfaces import ClassMasks
+from gem_label.phrases import as_words
 from gem_label.sam.boxes import mask_boxes
 from gem_label.sam.models import Sam
 
@@ -40,7 +41,7 @@ class GroundingSam:
         self.processor = AutoImageProcessor.from_pretrained(source)
         self.tokenizer = AutoTokenizer.from_pretrained(source)
 
-    def label(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ClassMasks:
+    def label(self, image: NDArray[np.uint8], texts: str | Sequence[str]) -> ClassMasks:
         """A mask for every box whose best phrase reaches the threshold."""
         boxes, scores = self.detect(image, texts)
         masks = mask_boxes(self.sam, image, boxes)
@@ -48,12 +49,13 @@ class GroundingSam:
 
     @torch.no_grad()
     def detect(
-        self, image: NDArray[np.uint8], texts: Sequence[str]
+        self, image: NDArray[np.uint8], texts: str | Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Boxes (N, 4) as x0, y0, x1, y1 in pixels, and the score (N, C) in [0, 1] of each with each phrase.
 
         Phrases that do not fit into one text are asked in several passes.
         """
+        texts = as_words(texts)
         height, width = image.shape[:2]
         inputs = self.processor(images=image, return_tensors="pt").to(self.model.device)
         found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -73,7 +75,7 @@ class GroundingSam:
             found.append(((corners * torch.tensor([width, height, width, height])).numpy(), scores))
         return np.concatenate([boxes for boxes, _ in found]), np.concatenate([scores for _, scores in found])
 
-    def _chunks(self, texts: Sequence[str]) -> Iterator[list[int]]:
+    def _chunks(self, texts: str | Sequence[str]) -> Iterator[list[int]]:
         """Which phrases go into one text together."""
         room = self.model.config.max_text_len - SPECIAL_TOKENS
         chunk: list[int] = []
@@ -88,7 +90,7 @@ class GroundingSam:
         if chunk:
             yield chunk
 
-    def _encode(self, texts: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+    def _encode(self, texts: str | Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
         """Tokens of "cat. dog.", and for each token the number of its phrase, -1 for dots and the two ends."""
         whole = " ".join(phrase(text) for text in texts)
         tokens = self.tokenizer(whole, return_tensors="pt", return_offsets_mapping=True)

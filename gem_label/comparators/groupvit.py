@@ -38,7 +38,7 @@ class GroupVit:
         return squeezed(image, (side, side), self.processor)
 
     @torch.no_grad()
-    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+    def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
         """(B, C, S, S) cosines, each group's weighted by how much of a place belongs to it."""
         tokens = self.tokenizer(prompts(texts), padding="max_length", truncation=True, return_tensors="pt")
         inputs = {k: tokens[k].to(self.model.device) for k in ("input_ids", "attention_mask")}

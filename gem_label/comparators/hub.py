@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gem_label.errors import GemLabelError
+from gem_label.phrases import as_words
 from gem_label.weights import file_sha256
 
 PROMPT = "a photo of a {}."
@@ -62,6 +63,6 @@ def squeezed(image: NDArray[np.uint8], size: tuple[int, int], processor: Any) ->
     return (pixels - mean) / std
 
 
-def prompts(texts: Sequence[str]) -> list[str]:
+def prompts(texts: str | Sequence[str]) -> list[str]:
     """The phrases in the prompt of the GEM paper."""
-    return [PROMPT.format(text) for text in texts]
+    return [PROMPT.format(text) for text in as_words(texts)]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.tables import shorten
 from gem_label.text_files import read_text
 
 IGNORE = 255
@@ -150,8 +151,7 @@ def _context(root: Path, split: Split, classes: ClassList) -> tuple[Samples, Seq
         labels = base / "SegmentationClassContext"
         return [(base / "JPEGImages" / f"{i}.jpg", labels / f"{i}.png") for i in ids], classes.values
     labels = _folder(root, base.relative_to(root).as_posix(), needs="trainval") / "trainval"
-    rows = (line.split(":", 1) for line in _lines(labels.parent / "labels.txt"))
-    numbers = {label.strip(): int(number) for number, label in rows}
+    numbers = _numbered_names(labels.parent / "labels.txt")
     missing = sorted(set(classes.names) - numbers.keys())
     if missing:
         raise UsageError(f"{labels.parent / 'labels.txt'} has no class {missing[0]}")
@@ -208,7 +208,20 @@ def _folder(root: Path, *below: str, needs: str) -> Path:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    """The lines of a list, without empty ones and comments."""
+    lines = (line.strip() for line in read_text(path).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _numbered_names(path: Path) -> dict[str, int]:
+    """Names and numbers of a file whose lines are "number: name"."""
+    numbers = {}
+    for line in _lines(path):
+        number, _, name = line.partition(":")
+        if not number.strip().isdecimal() or not name.strip():
+            raise UsageError(f"{path}: expected 'number: name', not {shorten(line)!r}")
+        numbers[name.strip()] = int(number)
+    return numbers
 
 
 def _read_png(path: Path) -> NDArray[np.integer]:

@@ -19,6 +19,7 @@ from gem_label.clip.dense import DenseEncoder
 from gem_label.evaluation.points import assign_masks, min_max
 from gem_label.labeler import MAX_PATCHES
 from gem_label.masks import MaskSet, patch_weights, pool_patches
+from gem_label.phrases import as_words
 from gem_label.sam.models import Sam
 from gem_label.sam.proposals import ProposalSettings, propose_masks
 
@@ -100,7 +101,7 @@ class EncoderModel:
             side = max(clip.patch_size, int(side * math.sqrt(MAX_PATCHES / (rows * columns))))
         return clip.preprocess(image, side)
 
-    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+    def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
         """(B, C, h, w) cosines."""
         return self.dense.similarity(images, texts)
 
@@ -121,10 +122,12 @@ class EncoderModel:
         }
 
 
-def similarity_of(model: DenseModel, image: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float32]:
-    """(C, h, w) similarity of one (H, W, 3) uint8 image with C phrases."""
+def similarity_of(
+    model: DenseModel, image: NDArray[np.uint8], texts: str | Sequence[str]
+) -> NDArray[np.float32]:
+    """(C, h, w) similarity of one (H, W, 3) uint8 image with C phrases, or with those of a text: see `as_words`."""
     with torch.no_grad():
-        return model.similarity(model.preprocess(image)[None], texts)[0].float().cpu().numpy()
+        return model.similarity(model.preprocess(image)[None], as_words(texts))[0].float().cpu().numpy()
 
 
 def mask_belief(masks: MaskSet, similarity: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -165,7 +168,7 @@ class GemSam:
         self.proposals = proposals or ProposalSettings()
         self.name = f"{dense.name}-sam {rule}"
 
-    def label(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ClassMasks:
+    def label(self, image: NDArray[np.uint8], texts: str | Sequence[str]) -> ClassMasks:
         """All proposals, with their pooled scaled similarity as score."""
         masks = propose_masks(self.sam, image, self.proposals)
         scores = mask_belief(masks, similarity_of(self.dense, image, texts))

@@ -24,6 +24,7 @@ from gem_label.evaluation.label_files import (
 )
 from gem_label.evaluation.labels.matching import PhotoLabels
 from gem_label.runs import Run, open_run
+from gem_label.tables import first_names
 
 SHOWN_NAMES = 5
 """Names in a note before it says "..."."""
@@ -222,7 +223,7 @@ def _class_notes(
     )
     notes = []
     if unasked:
-        names = _some([name for name, _ in unasked.most_common()])
+        names = first_names([name for name, _ in unasked.most_common()], SHOWN_NAMES)
         notes.append(
             f"{unasked.total()} annotations of {len(unasked)} classes that were not asked for are left out: {names}"
         )
@@ -231,7 +232,7 @@ def _class_notes(
     if unknown:
         notes.append(
             f"{len(unknown)} of {len(classes)} classes are no category of {truth.path}, so that each of their labels "
-            f"counts as wrong: {_some(unknown)}"
+            f"counts as wrong: {first_names(unknown, SHOWN_NAMES)}"
         )
     return notes
 
@@ -302,7 +303,3 @@ def join_photos(labeled: Mapping[Any, str], annotated: Mapping[Hashable, str]) -
 
 def _parts(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")

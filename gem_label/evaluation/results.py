@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gem_label.runs.files import write_json
+from gem_label.tables import columns, shorten
 
 PACKAGES = ("gem-label", "torch", "open_clip_torch", "numpy")
 
@@ -29,7 +30,7 @@ def percent(share: float | None) -> str:
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text; the first is aligned left, the others right.
+    """Columns of text; the first is aligned left, the others right. Long cells are shortened in the middle.
 
     Example:
         >>> print(text_table(["class", "IoU"], [["cat", "46.2"], ["traffic light", "7.0"]]))
@@ -37,12 +38,14 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cat            46.2
         traffic light   7.0
     """
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    cells = [[*map(shorten, row)] for row in [header, *rows]]
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     lines = []
-    for row in [header, *rows]:
-        cells = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
-        ]
-        lines.append("  ".join(cells).rstrip())
+    for row in cells:
+        (first, *others), spaces = (
+            row,
+            [width - columns(cell) for width, cell in zip(widths, row, strict=True)],
+        )
+        aligned = [f"{' ' * space}{cell}" for space, cell in zip(spaces[1:], others, strict=True)]
+        lines.append("  ".join([first + " " * spaces[0], *aligned]).rstrip())
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gem_label.labeling.lexicon import Lexicon, Relation, load_lexicon
 from gem_label.labeling.nouns import normalized
 from gem_label.labeling.scoring import ScoreModel
+from gem_label.phrases import as_words, clean_word
 from gem_label.vocabulary import Vocabulary
 
 SCENE = (
@@ -40,6 +41,8 @@ SCENE_SHARE = 0.5
 """A vocabulary that names at least this share of `SCENE` covers most of what photos show."""
 NEIGHBOR_QUANTILE = 0.95
 """One word in twenty of a lexicon has a neighbor that is closer, though it means another thing."""
+SAME_COSINE = 1 - 1e-5
+"""Up to rounding, the text encoder gets the same tokens for both words, and one can never win over the other."""
 FORMS = 64
 """How many classes and their plurals tell how close two forms of one word are."""
 
@@ -47,7 +50,7 @@ FORMS = 64
 NEGATIVES = ScoreModel.negatives
 """How many negative words compete by default: as many as a score is made for."""
 
-Wanted = Literal["auto", "none"] | int | Sequence[str]
+Wanted = Literal["auto", "none"] | int | str | Sequence[str]
 """Which negative words to use, see `add_negatives`."""
 
 
@@ -78,8 +81,8 @@ def add_negatives(
         vocabulary: classes and background.
         encode: n phrases to their (n, d) unit-length text embeddings.
         wanted: "auto": `NEGATIVES` words of the lexicon, none where the classes cover the scene themselves
-            (`covers_scene`); "none"; how many words of the lexicon; or the words to choose from, all of which are
-            used that are not related to a class.
+            (`covers_scene`); "none"; how many words of the lexicon; or the words to choose from, a list or text with
+            commas between, all of which are used that are not related to a class.
         known_words: the words to choose from in place of the lexicon, for a model that knows no others.
     """
     if vocabulary.negatives or wanted == "none" or wanted == 0:
@@ -88,8 +91,12 @@ def add_negatives(
         if covers_scene(vocabulary):
             return vocabulary
         wanted = NEGATIVES
-    words, count = (known_words, wanted) if isinstance(wanted, int) else (wanted, None)
+    words, count = (known_words, wanted) if isinstance(wanted, int) else (_given(wanted), None)
     return vocabulary.with_negatives(choose_negatives(vocabulary, encode, words, count).words)
+
+
+def _given(words: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(clean_word, as_words(words)))
 
 
 def choose_negatives(
@@ -132,6 +139,7 @@ def choose_negatives(
     cosines = embeddings @ wanted.T
     if max_cosine is None:
         max_cosine = max(form_cosine(vocabulary, encode), neighbor_cosine(embeddings))
+    max_cosine = min(max_cosine, SAME_COSINE)
     nearest = cosines.argmax(axis=1)
     closest = cosines.max(axis=1)
     for row in np.flatnonzero(closest > max_cosine):

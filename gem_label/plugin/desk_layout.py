@@ -14,6 +14,7 @@ from gem_label.plugin import charts
 from gem_label.review.statistics.review import ReviewStatistics, least_certain, review_statistics
 from gem_label.review.storage.fields import has_less_likely, label_fields, less_likely_field, run_of
 from gem_label.review.storage.selection import STATES
+from gem_label.tables import markdown_cell
 
 TABS = {
     "classes": "Classes",
@@ -25,6 +26,7 @@ TABS = {
 ALL = "all classes"
 CLASSES_PER_PAGE = 6
 QUEUE = 60
+WORDS_WIDTH = 400  # of a cell with several words
 CLOSE = 0.2
 LABEL = {"operator": "label"}
 
@@ -236,7 +238,10 @@ def _queue(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistic
     label = chosen_class(ctx)
     masks = least_certain(ctx.dataset, shown_field(ctx), 8, None if label is None else [label])
     lines = ["| label | second best | margin |", "|---|---|---:|"]
-    lines += [f"| {mask.label} | {mask.runner_up or ''} | {mask.margin:.3f} |" for mask in masks]
+    lines += [
+        f"| {markdown_cell(mask.label)} | {markdown_cell(mask.runner_up or '')} | {mask.margin:.3f} |"
+        for mask in masks
+    ]
     panel.md("\n".join(lines) if masks else "No undecided masks are left.", name="queue_table")
 
 
@@ -285,7 +290,7 @@ def run_text(path: Path, manifest: dict[str, Any]) -> str:
     proposals = settings.get("proposals") or {}
     words, negatives = vocabulary["classes"], vocabulary.get("negatives", [])
     rows = {
-        "folder": f"`{path}`",
+        "folder": str(path),
         "CLIP": settings.get("clip", ""),
         "SAM": settings.get("sam", ""),
         "prompts per side": proposals.get("points_per_side", ""),
@@ -299,7 +304,13 @@ def run_text(path: Path, manifest: dict[str, Any]) -> str:
         "kept": manifest["counts"]["kept"],
         "last changed": manifest["updated"],
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    return "\n".join(
+        [
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {markdown_cell(str(value), WORDS_WIDTH)} |" for name, value in rows.items()),
+        ]
+    )
 
 
 def _first_few(words: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ from gem_label.review.storage.internals import is_patches
 from gem_label.review.storage.selection import STATES, Selection
 from gem_label.review.tasks.labeling import dataset_words, word_fields, words_of_field
 from gem_label.vocabulary import Vocabulary, split_words
+from gem_label.phrases import as_words
+from gem_label.text_files import decode_text
 from gem_label.words import WordsPerImage
 
 TARGETS = {
@@ -173,13 +175,14 @@ def read_words(ctx: Any) -> Vocabulary:
     background = ctx.params.get("background") or ""
     if _from(ctx) == "dataset":
         words = dataset_words(ctx.dataset, ctx.params.get("field"))
-        return Vocabulary.from_words(words, Vocabulary.parse("-", background).background)
+        return Vocabulary.from_words(words, background)
     if _from(ctx) == "file":
         content = (ctx.params.get("words_file") or {}).get("content") or ""
-        text = base64.b64decode(content.rpartition(",")[2]).decode("utf-8-sig", errors="replace")
-        return Vocabulary.parse(text, background)
+        data = base64.b64decode(content.rpartition(",")[2])
+        return Vocabulary.parse(decode_text(data, "the file of words"), background)
     typed = ctx.params.get("words") or ""
-    return Vocabulary.parse(typed if isinstance(typed, str) else "\n".join(typed), background)
+    return Vocabulary.parse(typed if isinstance(typed, str) else "
+".join(typed), background)
 
 
 def read_words_per_photo(ctx: Any, vocabulary: Vocabulary) -> WordsPerImage | None:
@@ -260,7 +263,7 @@ def read_negatives(ctx: Any, default: str = "auto") -> Wanted:
         return int(ctx.params.get("negative_count", DEFAULT_NEGATIVES))
     if given != "words":
         return "none" if given == "none" else "auto"
-    words = split_words((ctx.params.get("negative_words") or "").replace("\n", ","))
+    words = list(as_words(ctx.params.get("negative_words") or ""))
     if not words:
         raise UsageError("give negative words, or choose none")
     return words

@@ -12,8 +12,9 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError
-from gem_label.labeling import Thresholds, add_negatives
+from gem_label.labeling import Thresholds
 from gem_label.labeling.negatives import Wanted
+from gem_label.phrases import quoted
 from gem_label.plugin.base import Result, SteppedOperator
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.encoders import text_encoder
@@ -35,6 +36,7 @@ from gem_label.progress import Progress
 from gem_label.review.storage.fields import run_of
 from gem_label.review.tasks.relabeling import LabelChange, field_thresholds, preview_labels, relabel_dataset
 from gem_label.runs import Run
+from gem_label.tables import markdown_cell
 from gem_label.vocabulary import Vocabulary
 
 PREVIEW_PHOTOS = 20
@@ -146,11 +148,9 @@ class Relabel(SteppedOperator):
 def default_negatives(run: Run) -> str:
     """What the form begins with, so that it gives the words that the run has: "auto", "none" or "words"."""
     try:
-        encoder = text_encoder(run)
+        chosen = text_encoder(run).prepare(replace(run.vocabulary, negatives=()))
     except GemLabelError:  # the preview says so
         return "auto"
-    plain = replace(run.vocabulary, negatives=())
-    chosen = add_negatives(plain, encoder.encode, "auto", encoder.known_words)
     if chosen.negatives == run.vocabulary.negatives:
         return "auto"
     return "words" if run.vocabulary.negatives else "none"
@@ -161,7 +161,7 @@ def words_as_text(vocabulary: Vocabulary) -> str:
     plain, lines = [], []
     entries = zip_longest(vocabulary.classes, vocabulary.phrasings, vocabulary.own_negatives, fillvalue=())
     for name, phrases, against in entries:
-        words = _listed(phrases) if phrases == (name,) else f"{_listed(phrases)} => {name}"
+        words = _listed(phrases) if phrases == (name,) else f"{_listed(phrases)} => {quoted(name)}"
         if phrases == (name,) and not against:
             plain.append(words)
         else:
@@ -170,7 +170,7 @@ def words_as_text(vocabulary: Vocabulary) -> str:
 
 
 def _listed(words: Sequence[str]) -> str:
-    return ", ".join(f'"{word}"' if "," in word else word for word in words)
+    return ", ".join(map(quoted, words))
 
 
 def preview_text(changes: list[LabelChange]) -> str:
@@ -185,7 +185,7 @@ def preview_text(changes: list[LabelChange]) -> str:
     if moves:
         lines += ["", "| now | then | masks |", "|---|---|---:|"]
         lines += [
-            f"| {old or '(not kept)'} | {new or '(not kept)'} | {n} |"
+            f"| {markdown_cell(old or '(not kept)')} | {markdown_cell(new or '(not kept)')} | {n} |"
             for (old, new), n in moves.most_common(12)
         ]
         if len(moves) > 12:

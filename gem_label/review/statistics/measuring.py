@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from gem_label.review.storage.fields import (
     pushed_fields,
 )
 from gem_label.review.storage.internals import is_patches, samples_of
+from gem_label.tables import first_names
 
 _SAMPLES_AT_ONCE = 200
 _SHOWN_NAMES = 5
@@ -158,7 +159,7 @@ class _Collector:
         if self.without_truth:
             notes.append(f"{self.without_truth} photos have no ground truth and are left out")
         if self.other_words:
-            names = _some([name for name, _ in self.other_words.most_common()])
+            names = first_names([name for name, _ in self.other_words.most_common()], _SHOWN_NAMES)
             notes.append(f"{self.other_words.total()} annotations of other words are left out: {names}")
         if self.boxes:
             notes.append(f"{self.boxes} annotations have no mask: they count as filled boxes")
@@ -185,7 +186,3 @@ def _truth_rle(annotation: Document, width: int, height: int) -> dict[str, Any] 
         if len(shape) > 2
     ]
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")

@@ -158,7 +158,7 @@ class UncertainMask:
 
 
 def least_certain(
-    dataset: Any, field: str, limit: int = 100, labels: Sequence[str] | None = None
+    dataset: Any, field: str, limit: int = 100, labels: str | Sequence[str] | None = None
 ) -> list[UncertainMask]:
     """The undecided masks with the smallest margin between their two best words, smallest first.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gem_label.errors import UsageError
+from gem_label.phrases import as_words
 from gem_label.review.storage.detections import Document
 from gem_label.review.storage.internals import aggregate_view, is_patches, samples_name, samples_of
 
@@ -35,6 +36,8 @@ STATE: Expression = {
 class Selection:
     """Which masks of a field are meant: those that meet every condition that is given.
 
+    A str in place of a list is text with commas between, see `as_words`.
+
     Attributes:
         view: only masks that this FiftyOne view shows (a view of samples, or of patches of the field).
         ids: only detections with these ids.
@@ -49,12 +52,12 @@ class Selection:
     """
 
     view: Any = None
-    ids: Sequence[str] | None = None
-    labels: Sequence[str] | None = None
+    ids: str | Sequence[str] | None = None
+    labels: str | Sequence[str] | None = None
     min_score: float | None = None
     below_score: float | None = None
-    states: Sequence[str] | None = None
-    runner_ups: Sequence[str] | None = None
+    states: str | Sequence[str] | None = None
+    runner_ups: str | Sequence[str] | None = None
     max_margin: float | None = None
     reaching: Mapping[str, float] | None = None
     falling: Mapping[str, float] | None = None
@@ -67,10 +70,10 @@ class Selection:
         score = {"$ifNull": ["$$mask.confidence", 0.0]}
         parts: list[Expression] = []
         if self.ids is not None:
-            parts.append({"$in": ["$$mask._id", [ObjectId(each) for each in self.ids]]})
+            parts.append({"$in": ["$$mask._id", [ObjectId(each) for each in as_words(self.ids)]]})
         for attribute, words in (("label", self.labels), ("runner_up", self.runner_ups)):
             if words is not None:
-                parts.append({"$in": [f"$$mask.{attribute}", {"$literal": list(words)}]})
+                parts.append({"$in": [f"$$mask.{attribute}", {"$literal": list(as_words(words))}]})
         if self.max_margin is not None:
             parts += [{"$lte": ["$$mask.margin", self.max_margin]}, {"$gt": ["$$mask.margin", None]}]
         if self.min_score is not None:
@@ -78,7 +81,7 @@ class Selection:
         if self.below_score is not None:
             parts.append({"$lt": [score, self.below_score]})
         if self.states is not None:
-            parts.append({"$in": [STATE, list(self.states)]})
+            parts.append({"$in": [STATE, list(as_words(self.states))]})
         for operator, thresholds in (("$gte", self.reaching), ("$lt", self.falling)):
             if thresholds is not None:
                 sides = [
@@ -119,7 +122,7 @@ def aggregate_masks(
     if selection.ids is not None:
         from bson import ObjectId
 
-        ids = [ObjectId(each) for each in selection.ids]
+        ids = [ObjectId(each) for each in as_words(selection.ids)]
         pipeline.insert(0, {"$match": {f"{field}.detections._id": {"$in": ids}}})
     return samples_of(dataset).aggregate(pipeline, allowDiskUse=True)
 

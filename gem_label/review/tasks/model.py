@@ -31,7 +31,7 @@ class GemSamModel(fo.SamplesMixin, fo.Model):
     Args:
         labeler: the models.
         classes: words, text as `Vocabulary.parse` reads it, or a vocabulary, which has its own background.
-        background: words that compete with the classes and are never a label.
+        background: words that compete with the classes and are never a label, or text as --background takes.
         min_score: score in [0, 1] below which a mask is left out, see `Thresholds.of`; None: the default.
         negatives: words that compete besides and are never a label, see `add_negatives`.
     """
@@ -43,7 +43,7 @@ class GemSamModel(fo.SamplesMixin, fo.Model):
         self,
         labeler: Labeler,
         classes: Vocabulary | Sequence[str] | str,
-        background: Sequence[str] = (),
+        background: str | Sequence[str] = (),
         min_score: float | str | Mapping[str, float] | Thresholds | None = None,
         negatives: Wanted = "auto",
     ) -> None:

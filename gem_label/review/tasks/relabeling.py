@@ -6,7 +6,7 @@ from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gem_label.labeling import LabelSettings, Thresholds, Vocabulary, add_negatives, label_maskset
+from gem_label.labeling import LabelSettings, Thresholds, Vocabulary, label_maskset
 from gem_label.labeling.negatives import Wanted
 from gem_label.progress import Progress
 from gem_label.review.pushing.push_run import PushReport, push_run
@@ -91,7 +91,7 @@ def preview_labels(
     field = main_field(dataset, field)
     run = run_of(dataset, field)
     settings = _settings(dataset, field, run, vocabulary, min_score)
-    vocabulary = add_negatives(vocabulary, encoder.encode, negatives, encoder.known_words)
+    vocabulary = encoder.prepare(vocabulary, negatives)
     text = encoder.encode(vocabulary.phrases)
     present: dict[str, dict[str, Document]] = {}
     wanted = {"filepath": {"$in": list(photos)}}
@@ -177,7 +177,7 @@ def relabel_dataset(
     run = run_of(dataset, field)
     settings = _settings(dataset, field, run, vocabulary, min_score)
     yield Progress(0, 3, "encoding the words")
-    vocabulary = add_negatives(vocabulary, encoder.encode, negatives, encoder.known_words)
+    vocabulary = encoder.prepare(vocabulary, negatives)
     text = encoder.encode(vocabulary.phrases)
     yield Progress(1, 3, "labeling the masks of the run")
     run = relabel_run(run, vocabulary, text, label_settings=settings, words=words)
