@@ -30,7 +30,7 @@ from gem_label.evaluation.points import (
 from gem_label.images import Photo, read_image
 from gem_label.masks import MaskSet
 from gem_label.runs import Run, RunPhoto
-from gem_label.runs.files import append_jsonl, read_jsonl, write_jsonl
+from gem_label.runs.jsonl import append_jsonl, read_jsonl, write_jsonl
 
 Rule = Literal["threshold", "argmax"]
 RULES: tuple[Rule, ...] = ("threshold", "argmax")
