@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from gem_label.checks import COUNT, check_number
 from gem_label.clip.adapters import make_tower
 from gem_label.clip.blip import BLIP_PREFIX, is_blip_directory, load_blip
 from gem_label.clip.sources import (
@@ -71,6 +72,9 @@ class Clip:
     weights_sha256: str | None = None
     known_tokens: frozenset[int] | None = None
     precision: Precision = Precision.float32
+
+    def __post_init__(self) -> None:
+        check_number("short_side", self.short_side, COUNT)
 
     @property
     def native_size(self) -> int:
@@ -159,6 +163,7 @@ def load_clip(
         GemLabelError: when the hub does not answer, the weights cannot be read or do not fit, or the model
             needs transformers (BLIP; SigLIP's tokenizer) and it is not installed.
     """
+    precision = Precision(precision)
     if name.startswith(BLIP_PREFIX) or is_blip_directory(name):
         blip = load_blip(name)
         clip = as_clip(
@@ -167,7 +172,7 @@ def load_clip(
             tokenizer=blip.tokenizer,
             preprocess_cfg={"mean": blip.mean, "std": blip.std},
         )
-        loaded = replace(clip, weights_sha256=file_sha256(blip.weights), precision=Precision(precision))
+        loaded = replace(clip, weights_sha256=file_sha256(blip.weights), precision=precision)
         return loaded.to(device)
     source = find_source(name)
     model = build_model(source.model_cfg)
@@ -184,7 +189,7 @@ def load_clip(
         dense_depth=min(source.dense_cfg.get("depth", clip.dense_depth), clip.tower.num_blocks),
         weights_sha256=file_sha256(path),
         known_tokens=known_tokens,
-        precision=Precision(precision),
+        precision=precision,
     ).to(device)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from gem_label.checks import check_phrase
 from gem_label.clip.templates import GEM_TEMPLATES
 from gem_label.clip.text_cache import TextCache
 from gem_label.errors import UsageError
@@ -70,7 +71,12 @@ class TextEncoder:
 
         Returns:
             (C, d) float32 on the CPU, rows of unit length: the normalized mean over the templates.
+
+        Raises:
+            UsageError: a phrase is empty.
         """
+        for phrase in phrases:
+            check_phrase(phrase)
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._cache]
         store = self._store() if len(new) >= STORE_AT_LEAST else None
         if store is not None:

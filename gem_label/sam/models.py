@@ -66,6 +66,7 @@ def load_sam(
         UsageError: neither a known name nor a file.
         GemLabelError: the weights are not on this machine, or the file is no SAM checkpoint.
     """
+    precision = Precision(precision)
     path = find_weights(name)
     weights = _read_checkpoint(path)
     kind = checkpoint_kind(weights)
@@ -87,7 +88,7 @@ def load_sam(
         model.image_encoder = encoder.to(memory_format=torch.channels_last)
     published = WEIGHTS.get(os.fspath(name))
     sha256 = published.sha256 if published is not None else file_sha256(path)
-    return Sam(kind, model.to(device), sha256, Precision(precision))
+    return Sam(kind, model.to(device), sha256, precision)
 
 
 def checkpoint_kind(weights: Mapping[str, Tensor]) -> str | None:
