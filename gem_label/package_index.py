@@ -19,7 +19,7 @@ from html.parser import HTMLParser
 from http.client import HTTPException
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
 from urllib.request import (
@@ -167,8 +167,11 @@ class PackageIndex:
             raise GemLabelError(f"{_host(page)} gave no page of the simple API") from error
 
     @contextmanager
-    def open(self, url: str, accept: str = "*/*") -> Iterator[IO[bytes]]:
+    def open(self, url: str, accept: str = "*/*") -> Iterator[Any]:
         """Open an address, with the user name and password of the index on the same host.
+
+        Yields:
+            The answer, as urllib gives it.
 
         Raises:
             GemLabelError: no answer; the message names the host alone.

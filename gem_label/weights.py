@@ -153,6 +153,10 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
     source = WEIGHTS.get(name)
     if source is None:
         path = Path(name).expanduser()
+        if path.is_dir():
+            raise UsageError(
+                f"{name} is a folder: give the checkpoint file in it, or one of {', '.join(WEIGHTS)}"
+            )
         if not path.is_file():
             raise UsageError(f"{name}: neither a file nor one of {', '.join(WEIGHTS)}")
         return path

@@ -151,6 +151,8 @@ def load_clip(
         name: one of
             "ARCH/PRETRAINED", open_clip's names, such as "ViT-B-16/openai" (fetched from the model hub);
             "ARCH/FILE" with a weight file of that architecture (.safetensors, .pt, .bin);
+            "torchscript:ARCH/FILE" with a TorchScript archive, as OpenAI gives its files: it holds code, so its
+            origin has to be trusted;
             "blip/REPOSITORY", a retrieval BLIP on the hub, such as "blip/Salesforce/blip-itm-base-coco";
             a directory with open_clip_config.json and open_clip_model.safetensors, as on the hub, or with a
             retrieval BLIP as transformers saves it;
@@ -179,7 +181,7 @@ def load_clip(
     make_tower(model.visual)  # refuses before anything is downloaded
     tokenizer = make_tokenizer(source)
     path = source.path or download(source)
-    state = read_state(path)
+    state = read_state(path, source.torchscript)
     known_tokens = frozenset(state["token_ids"].tolist()) if "token_ids" in state else None
     load_state(model, state, path)
     clip = as_clip(model, name=name, tokenizer=tokenizer, preprocess_cfg=source.preprocess_cfg)

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from segment_anything import SamPredictor
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, GroundingDinoForObjectDetection
+from transformers import GroundingDinoForObjectDetection
 
-from gem_label.comparators.hub import weights_sha256
+from gem_label.comparators.hub import load_pretrained, load_processors, weights_sha256
 from gem_label.evaluation.interfaces import ClassMasks
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.sam.models import Sam
@@ -37,10 +37,9 @@ class GroundingSam:
 
     def __init__(self, source: str, sam: Sam, device: torch.device | str = "cpu") -> None:
         self.source, self.sam = source, sam
-        self.model = GroundingDinoForObjectDetection.from_pretrained(source).eval()
+        self.model = load_pretrained(GroundingDinoForObjectDetection, source)
         self.model.to(device)
-        self.processor = AutoImageProcessor.from_pretrained(source)
-        self.tokenizer = AutoTokenizer.from_pretrained(source)
+        self.processor, self.tokenizer = load_processors(source)
 
     def label(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ClassMasks:
         """A mask for every box whose best phrase reaches the threshold."""
