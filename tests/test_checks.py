@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from random_run import ANIMALS, open_writer, text_of, write_run
 
+from gem_label.clip.methods import DenseMethod
+from gem_label.clip.windows import Window
 from gem_label.engines import LabelJob
 from gem_label.engines.cluster import RayEngine
 from gem_label.engines.local import LocalEngine
@@ -50,6 +52,12 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: LocalEngine(threads=-1), "threads must be"),
     (lambda: RayEngine(lambda device: None, processes=0), "processes must be"),  # type: ignore[arg-type,return-value]
     (lambda: Precision("float16"), "precision must be float32 or bfloat16, not 'float16'"),
+    (lambda: DenseMethod(temperature=math.nan), "temperature must be"),
+    (lambda: DenseMethod(temperature_multiple=math.inf), "temperature_multiple must be"),
+    (lambda: DenseMethod(iterations=1.5), "iterations must be"),  # type: ignore[arg-type]
+    (lambda: DenseMethod(clusters=0), "clusters must be"),
+    (lambda: Window(crop=0, stride=0), "a window's crop must be"),
+    (lambda: Window(crop=32, stride=33), "a window's stride must be"),
     (lambda: job(logit_scale=0), "logit_scale must be a number above 0, not 0"),
     (lambda: job(logit_scale=math.inf), "logit_scale must be"),
     (lambda: job(text=text_of(ANIMALS)[1:]), "for 5 phrases: give one for each"),

@@ -92,7 +92,7 @@ def find_source(name: str) -> Source:
             f"{path} is a TorchScript archive, which holds code: if you trust its origin, ask for it by name as "
             f"{TORCHSCRIPT}{name}"
         )
-    if torchscript:  # only OpenAI's own files come as such archives, all of them with QuickGELU
+    if is_torchscript(path):  # only OpenAI's own files come as such archives, all of them with QuickGELU
         model_cfg["quick_gelu"] = True
     return Source(name, model_cfg, _usual_normalisation(arch), {}, path, torchscript=torchscript)
 
