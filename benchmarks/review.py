@@ -159,7 +159,8 @@ def make_run(folder: Path, photos: int) -> Any:
     from gem_label.labeling import LabelSettings, label_maskset
     from gem_label.masks import MaskSet, encode_mask
     from gem_label.runs import PhotoRecord, RunPhoto, RunWriter, open_run
-    from gem_label.runs.files import MASKS, write_jsonl
+    from gem_label.runs.files import MASKS
+    from gem_label.runs.jsonl import write_jsonl
     from gem_label.runs.schema import ShardWriter, photo_table
     from gem_label.vocabulary import Vocabulary
 

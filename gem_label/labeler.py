@@ -19,7 +19,7 @@ from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.models import Clip, as_clip, load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.engines import EmbeddedPhoto, LabelJob
-from gem_label.errors import UsageError
+from gem_label.errors import GemLabelError, UsageError
 from gem_label.images import read_image, to_rgb
 from gem_label.labeling import LabelSettings, MaskLabels, Thresholds, Vocabulary, label_maskset
 from gem_label.labeling.negatives import Wanted
@@ -301,7 +301,9 @@ def load_labeler(
         GemLabelError: weights that cannot be loaded.
     """
     loaded = load_clip(clip, device, precision)
-    dense = DenseEncoder(replace(loaded, short_side=short_side or loaded.short_side), method)
+    if short_side is not None:
+        loaded = replace(loaded, short_side=short_side)
+    dense = DenseEncoder(loaded, method)
     return Labeler(dense.clip, load_sam(sam, device, precision), proposals, dense)
 
 
@@ -362,11 +364,21 @@ def text_encoder_of(run: Run, device: torch.device | str = "cpu") -> TextEncoder
         GemLabelError: it cannot be loaded.
     """
     settings = run.manifest["settings"]
-    clip = load_clip(settings["clip"], device, settings.get("precision", {}).get("clip", Precision.float32))
-    stored = run.manifest["weights"]["clip"]["sha256"]
+    try:
+        name, templates, stored = (
+            settings["clip"],
+            settings["templates"],
+            run.manifest["weights"]["clip"]["sha256"],
+        )
+        precision = settings.get("precision", {}).get("clip", Precision.float32)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise GemLabelError(
+            f"the manifest of {run.path} does not say which CLIP model made the run"
+        ) from error
+    clip = load_clip(name, device, precision)
     if clip.weights_sha256 != stored:
         raise UsageError(
             f"{run.path} was made with other weights of {clip.name} (sha256 {str(stored)[:12]}, not "
             f"{str(clip.weights_sha256)[:12]}): bring those weights, or label the photos again"
         )
-    return TextEncoder(clip, settings["templates"])
+    return TextEncoder(clip, templates)

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from gem_label.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -18,6 +20,10 @@ class Precision(StrEnum):
 
     float32 = "float32"
     bfloat16 = "bfloat16"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Precision:
+        raise UsageError(f"precision must be {' or '.join(cls)}, not {value!r}")
 
 
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

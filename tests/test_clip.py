@@ -230,7 +230,13 @@ def test_openais_own_archive_gets_quickgelu(tmp_path: Path, vit_b_32: dict[str, 
             owner = owner._modules[parent]
         owner.register_buffer(leaf, value)
     torch.jit.script(archive).save(tmp_path / "ViT-B-32.pt")
-    clip = load_clip(f"ViT-B-32/{tmp_path / 'ViT-B-32.pt'}")
+    name = f"ViT-B-32/{tmp_path / 'ViT-B-32.pt'}"
+    with pytest.raises(
+        GemLabelError, match=f"TorchScript archive, .* ask for it by name as torchscript:{name}"
+    ):
+        load_clip(name)
+    clip = load_clip(f"torchscript:{name}")
+    assert clip.name == f"torchscript:{name}"
     assert type(clip.model.visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
 
 
@@ -283,7 +289,7 @@ def test_broken_directories_say_what_is_wrong(tmp_path: Path, half_directory: Pa
     one_line(caught.value)
 
     (folder / "open_clip_model.safetensors").write_bytes(b"half a download")
-    with pytest.raises(GemLabelError, match="cannot be read as CLIP weights") as caught:
+    with pytest.raises(GemLabelError, match="is no checkpoint: it is a text file") as caught:
         load_clip(str(folder))
     one_line(caught.value)
 

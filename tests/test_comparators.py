@@ -269,7 +269,7 @@ def test_every_evaluation_runs_on_them(
 def test_what_cannot_be_loaded_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="choose one of groupvit"):
         load_comparator("segnet")
-    with pytest.raises(GemLabelError, match="cannot load clipseg") as error:
+    with pytest.raises(GemLabelError, match="cannot be read as CLIPSeg") as error:
         load_comparator("clipseg", str(tmp_path))
     assert "\n" not in str(error.value)
     with pytest.raises(GemLabelError, match="no answer from the model hub for nobody/nothing"):

@@ -29,7 +29,8 @@ from gem_label.labeling import LabelSettings, Thresholds, label_maskset
 from gem_label.listing import Photo
 from gem_label.overlaps import find_overlaps
 from gem_label.runs import RunPhoto, open_run, relabel_run, search_run
-from gem_label.runs.files import MANIFEST, MASKS, read_jsonl
+from gem_label.runs.files import MANIFEST, MASKS
+from gem_label.runs.jsonl import read_jsonl
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

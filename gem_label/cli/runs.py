@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,16 @@ import typer
 
 from gem_label.cli import options
 from gem_label.cli.options import RunFolder
+
+
+class HitFormat(StrEnum):
+    """How `search` prints what it finds."""
+
+    tsv = "tsv"
+    jsonl = "jsonl"
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def relabel(
@@ -77,23 +89,36 @@ def search(
     run: RunFolder,
     text: Annotated[str, typer.Argument(help="A word or phrase.")],
     top: Annotated[int, typer.Option(min=1, help="How many masks.")] = 50,
+    format: Annotated[
+        HitFormat, typer.Option(help="Lines of values with tabs between, or of JSON.")
+    ] = HitFormat.tsv,
 ) -> None:
     """Rank all masks of a run by a phrase.
 
     A mask ranks by how much more it is like the phrase than what is around it. Prints similarity, mask id, label, box
-    (x,y,width,height) and photo, with tabs between.
+    (x,y,width,height) and photo, with tabs between. Tabs, line breaks and backslashes in names are written \\t, \\n,
+    \\r and \\\\. With --format jsonl, each line is a JSON object with all that is known about the mask.
 
     \b
     Example: gem-label search RUN "broken window" --top 20
     """
+    from dataclasses import asdict
+
+    from gem_label.checks import check_phrase
     from gem_label.labeler import text_encoder_of
     from gem_label.runs import open_run, search_run
 
+    check_phrase(text)
     opened = open_run(run)
     encoder = text_encoder_of(opened)
     options.note_unknown_words(encoder, [text])
-    embedding = encoder.encode([text])
+    hits = search_run(opened, encoder.encode([text]), top)
+    if format is HitFormat.jsonl:
+        for hit in hits:
+            print(json.dumps(asdict(hit), ensure_ascii=False))
+        return
     print("similarity\tmask_id\tlabel\tbbox\timage")
-    for hit in search_run(opened, embedding, top):
+    for hit in hits:
         box = ",".join(f"{side:g}" for side in hit.bbox)
-        print(f"{hit.similarity:.4f}\t{hit.mask_id}\t{hit.label or '-'}\t{box}\t{hit.image}")
+        names = (hit.mask_id, hit.label or "-", box, hit.image)
+        print("\t".join([f"{hit.similarity:.4f}", *(name.translate(_ESCAPES) for name in names)]))

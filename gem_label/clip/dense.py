@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gem_label.checks import Numbers
 from gem_label.clip.methods import DenseMethod, named
 from gem_label.clip.models import Clip, as_clip
 from gem_label.clip.text import TextEncoder
@@ -78,14 +79,14 @@ class DenseEncoder:
         self.text = text or TextEncoder(self.clip)
         self.window = window
         self.scales = tuple(scales)
-        if not 1 <= self.depth <= self.tower.num_blocks:
+        if not Numbers(1, self.tower.num_blocks, whole=True).allow(self.depth):
             raise UsageError(
                 f"depth {self.depth} is not 1 to {self.tower.num_blocks}, the blocks of {self.clip.name}"
             )
         patch = self.tower.patch_size
         if window is not None and (window.crop % patch or window.stride % patch):
             raise UsageError(f"a window's crop and stride must be multiples of {patch} px, not {window}")
-        if not self.scales or min(self.scales) <= 0:
+        if not self.scales or not all(Numbers(0, above=True).allow(scale) for scale in self.scales):
             raise UsageError(f"scales must be numbers above 0, not {self.scales}")
 
     @property

@@ -19,11 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gem_label.checks import COUNT, Numbers
 from gem_label.clip.attention import adaptive_inv_temp, gem_attention
 from gem_label.clip.kmeans import cluster_mean, kmeans
 from gem_label.errors import UsageError
 
 Attention = Literal["qk", "self", "identity", "kmeans", "multihead_kmeans"]
+
+
+_ABOVE_0 = Numbers(0, above=True)
 
 
 @dataclass(frozen=True)
@@ -72,17 +76,15 @@ class DenseMethod:
         for setting, allowed in _CHOICES.items():
             if getattr(self, setting) not in allowed:
                 raise UsageError(f"{setting} must be one of {', '.join(allowed)}: {getattr(self, setting)!r}")
-        if self.temperature not in ("adaptive", "trained") and (
-            isinstance(self.temperature, str) or self.temperature <= 0
-        ):
+        if self.temperature not in ("adaptive", "trained") and not _ABOVE_0.allow(self.temperature):
             raise UsageError(
                 f"temperature must be adaptive, trained or a number above 0, not {self.temperature!r}"
             )
-        if self.iterations < 0:
+        if not Numbers(0, whole=True).allow(self.iterations):
             raise UsageError(f"iterations must be 0 or more, not {self.iterations}")
-        if self.clusters < 1:
+        if not COUNT.allow(self.clusters):
             raise UsageError(f"clusters must be 1 or more, not {self.clusters}")
-        if self.temperature_multiple <= 0 or (
+        if not _ABOVE_0.allow(self.temperature_multiple) or (
             self.temperature_multiple != 1 and self.temperature != "adaptive"
         ):
             raise UsageError("temperature_multiple must be above 0, and is of the adaptive temperature alone")

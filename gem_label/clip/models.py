@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from gem_label.checks import COUNT, check_number
 from gem_label.clip.adapters import make_tower
 from gem_label.clip.blip import BLIP_PREFIX, is_blip_directory, load_blip
 from gem_label.clip.sources import (
@@ -71,6 +72,9 @@ class Clip:
     weights_sha256: str | None = None
     known_tokens: frozenset[int] | None = None
     precision: Precision = Precision.float32
+
+    def __post_init__(self) -> None:
+        check_number("short_side", self.short_side, COUNT)
 
     @property
     def native_size(self) -> int:
@@ -147,6 +151,8 @@ def load_clip(
         name: one of
             "ARCH/PRETRAINED", open_clip's names, such as "ViT-B-16/openai" (fetched from the model hub);
             "ARCH/FILE" with a weight file of that architecture (.safetensors, .pt, .bin);
+            "torchscript:ARCH/FILE" with a TorchScript archive, as OpenAI gives its files: it holds code, so its
+            origin has to be trusted;
             "blip/REPOSITORY", a retrieval BLIP on the hub, such as "blip/Salesforce/blip-itm-base-coco";
             a directory with open_clip_config.json and open_clip_model.safetensors, as on the hub, or with a
             retrieval BLIP as transformers saves it;
@@ -159,6 +165,7 @@ def load_clip(
         GemLabelError: when the hub does not answer, the weights cannot be read or do not fit, or the model
             needs transformers (BLIP; SigLIP's tokenizer) and it is not installed.
     """
+    precision = Precision(precision)
     if name.startswith(BLIP_PREFIX) or is_blip_directory(name):
         blip = load_blip(name)
         clip = as_clip(
@@ -167,14 +174,14 @@ def load_clip(
             tokenizer=blip.tokenizer,
             preprocess_cfg={"mean": blip.mean, "std": blip.std},
         )
-        loaded = replace(clip, weights_sha256=file_sha256(blip.weights), precision=Precision(precision))
+        loaded = replace(clip, weights_sha256=file_sha256(blip.weights), precision=precision)
         return loaded.to(device)
     source = find_source(name)
     model = build_model(source.model_cfg)
     make_tower(model.visual)  # refuses before anything is downloaded
     tokenizer = make_tokenizer(source)
     path = source.path or download(source)
-    state = read_state(path)
+    state = read_state(path, source.torchscript)
     known_tokens = frozenset(state["token_ids"].tolist()) if "token_ids" in state else None
     load_state(model, state, path)
     clip = as_clip(model, name=name, tokenizer=tokenizer, preprocess_cfg=source.preprocess_cfg)
@@ -184,7 +191,7 @@ def load_clip(
         dense_depth=min(source.dense_cfg.get("depth", clip.dense_depth), clip.tower.num_blocks),
         weights_sha256=file_sha256(path),
         known_tokens=known_tokens,
-        precision=Precision(precision),
+        precision=precision,
     ).to(device)
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.tokenizer import HFTokenizer
-from safetensors.torch import load_file
 from torch import Tensor
 
+from gem_label.checkpoints import TORCHSCRIPT, is_torchscript, read_tensors
 from gem_label.errors import GemLabelError, UsageError
 
 DEFAULT_CLIP = "ViT-B-16/openai"
@@ -40,6 +38,7 @@ class Source:
         preprocess_cfg: "mean" and "std" of the pixels, and where the weights are on the hub.
         dense_cfg: a model's own "short_side" and "depth" for dense features.
         path: the weight file, None while it is on the hub only.
+        torchscript: whether the file may be a TorchScript archive, which holds code.
         tokenizer_directory: where the tokenizer's files are, None for the hub.
     """
 
@@ -49,6 +48,7 @@ class Source:
     dense_cfg: dict[str, Any]
     path: Path | None = None
     tokenizer_directory: Path | None = None
+    torchscript: bool = False
 
 
 def find_source(name: str) -> Source:
@@ -56,13 +56,15 @@ def find_source(name: str) -> Source:
 
     Raises:
         UsageError: for a name that means nothing.
-        GemLabelError: for a directory without the files that it should have.
+        GemLabelError: for a directory without the files that it should have, or a TorchScript archive that was not
+            asked for by name.
     """
     if name == "demo":
         return _directory_source(name, DEMO_DIRECTORY)
     if Path(name).expanduser().is_dir():
         return _directory_source(name, Path(name).expanduser())
-    arch, _, weights = name.partition("/")
+    torchscript = name.startswith(TORCHSCRIPT)
+    arch, _, weights = name.removeprefix(TORCHSCRIPT).partition("/")
     model_cfg = open_clip.get_model_config(arch) if arch in open_clip.list_models() else None
     if model_cfg is None or not weights:
         raise UsageError(
@@ -71,19 +73,28 @@ def find_source(name: str) -> Source:
         )
     tag = open_clip.get_pretrained_cfg(arch, weights)
     path = Path(weights).expanduser()
-    if tag:
+    if tag and not torchscript:
         # the plain architectures name no activation; weights trained with QuickGELU are wrong without it
         if tag.get("quick_gelu") or weights == "openai":
             model_cfg["quick_gelu"] = True
         return Source(name, model_cfg, tag, {})
+    if path.is_dir():
+        raise UsageError(
+            f"{weights!r} is a folder: give the weight file in it, or a folder with {CONFIG_FILE}"
+        )
     if not path.is_file():
         known = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
         raise UsageError(
             f"{weights!r} is no file and no pretrained weights of {arch}; open_clip knows: {known}"
         )
-    if _is_torchscript(path):  # only OpenAI's own files come as such archives, all of them with QuickGELU
+    if is_torchscript(path) and not torchscript:
+        raise GemLabelError(
+            f"{path} is a TorchScript archive, which holds code: if you trust its origin, ask for it by name as "
+            f"{TORCHSCRIPT}{name}"
+        )
+    if is_torchscript(path):  # only OpenAI's own files come as such archives, all of them with QuickGELU
         model_cfg["quick_gelu"] = True
-    return Source(name, model_cfg, _usual_normalisation(arch), {}, path)
+    return Source(name, model_cfg, _usual_normalisation(arch), {}, path, torchscript=torchscript)
 
 
 def _usual_normalisation(arch: str) -> dict[str, Any]:
@@ -112,15 +123,26 @@ def _directory_source(name: str, directory: Path) -> Source:
 
 
 def build_model(model_cfg: dict[str, Any]) -> open_clip.CLIP:
-    """The architecture with random weights, as open_clip's own factory builds it."""
-    model_cfg = {**model_cfg, "text_cfg": {**model_cfg["text_cfg"]}}
-    if "multimodal_cfg" in model_cfg:
-        raise UsageError("dense features need a plain ViT such as ViT-B-16, not a CoCa model")
-    custom_text = model_cfg.pop("custom_text", False)
-    if "hf_model_name" in model_cfg["text_cfg"]:
-        custom_text = True
-        model_cfg["text_cfg"]["hf_model_pretrained"] = False
-    return (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**model_cfg)
+    """The architecture with random weights, as open_clip's own factory builds it.
+
+    Raises:
+        UsageError: for a model without a plain ViT.
+        GemLabelError: for a configuration that describes no model.
+    """
+    try:
+        if "multimodal_cfg" in model_cfg:
+            raise UsageError("dense features need a plain ViT such as ViT-B-16, not a CoCa model")
+        model_cfg = {**model_cfg, "text_cfg": {**model_cfg["text_cfg"]}}
+        custom_text = model_cfg.pop("custom_text", False)
+        if "hf_model_name" in model_cfg["text_cfg"]:
+            custom_text = True
+            model_cfg["text_cfg"]["hf_model_pretrained"] = False
+        return (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**model_cfg)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise GemLabelError(
+            f"the configuration of this CLIP describes no model ({type(error).__name__}: {reason})"
+        ) from error
 
 
 def make_tokenizer(source: Source) -> Callable[[list[str]], Tensor]:
@@ -174,45 +196,39 @@ def download(source: Source) -> Path:
         ) from error
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(member.endswith("/constants.pkl") for member in archive.namelist())
+def read_state(path: Path, torchscript: bool = False) -> dict[str, Tensor]:
+    """The weights in a file by their names, on the CPU.
 
+    Args:
+        path: the file.
+        torchscript: load a TorchScript archive, which holds code.
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The weights in a file by their names, on the CPU."""
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        elif _is_torchscript(path):
-            state = torch.jit.load(path, map_location="cpu").state_dict()
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state)  # some are whole training checkpoints
-    except Exception as error:  # each reader has its own; all mean the same to the user
-        reason = str(error).partition("\n")[0]
-        raise GemLabelError(f"{path} cannot be read as CLIP weights: {reason}") from error
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    Raises:
+        GemLabelError: the file is no checkpoint; the message says what it is.
+    """
+    return {key.removeprefix("module."): value for key, value in read_tensors(path, torchscript).items()}
 
 
 def load_state(model: open_clip.CLIP, state: dict[str, Tensor], path: Path) -> None:
-    """Copy `state` into `model`; half precision becomes float32."""
+    """Copy `state` into `model`; half precision becomes float32.
+
+    Raises:
+        GemLabelError: the weights are of another model.
+    """
     for leftover in ("input_resolution", "context_length", "vocab_size"):  # in OpenAI's archives
         state.pop(leftover, None)
-    if "token_ids" in state:
-        state["token_embedding.weight"] = spread_token_table(
-            state["token_embedding.weight"], state.pop("token_ids"), model.vocab_size
-        )
-    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)
-    for name in ("logit_scale", "logit_bias"):  # a scalar in some files, one element in others
-        if name in state and getattr(model, name) is not None:
-            state[name] = state[name].reshape(getattr(model, name).shape)
     try:
+        if "token_ids" in state:
+            state["token_embedding.weight"] = spread_token_table(
+                state["token_embedding.weight"], state.pop("token_ids"), model.vocab_size
+            )
+        if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+            state = convert_to_custom_text_state_dict(state)
+        for name in ("logit_scale", "logit_bias"):  # a scalar in some files, one element in others
+            if name in state and getattr(model, name, None) is not None:
+                state[name] = state[name].reshape(getattr(model, name).shape)
         model.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())[:300]
         raise GemLabelError(f"the weights in {path} do not fit this CLIP's architecture: {reason}") from error
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from gem_label.checks import check_phrase
 from gem_label.clip.templates import GEM_TEMPLATES
 from gem_label.clip.text_cache import TextCache
 from gem_label.clip.tokens import token_lengths, unknown_words
@@ -138,9 +139,11 @@ class TextEncoder:
             (C, d) float32 on the CPU, rows of unit length: the normalized mean over the templates.
 
         Raises:
-            UsageError: a phrase is longer than what the network reads.
+            UsageError: a phrase is empty, or longer than what the network reads.
         """
         phrases = as_words(phrases)
+        for phrase in phrases:
+            check_phrase(phrase)
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._cache]
         store = self._store() if len(new) >= STORE_AT_LEAST else None
         if store is not None:

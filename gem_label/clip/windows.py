@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import UsageError
 
 Encode = Callable[[Tensor], Tensor]
@@ -33,7 +34,8 @@ class Window:
 
     def __post_init__(self) -> None:
         """Refuse gaps between windows."""
-        if not 0 < self.stride <= self.crop:
+        check_number("a window's crop", self.crop, COUNT)
+        if not Numbers(1, self.crop, whole=True).allow(self.stride):
             raise UsageError(f"a window's stride must be 1 to its crop of {self.crop} px, not {self.stride}")
 
     def starts(self, length: int) -> list[int]:

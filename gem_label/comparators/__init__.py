@@ -47,19 +47,15 @@ def load_comparator(
 
     source = weights or COMPARATORS[name]
     check_source(source)
-    try:
-        if name == "groupvit":
-            from gem_label.comparators.groupvit import GroupVit
+    if name == "groupvit":
+        from gem_label.comparators.groupvit import GroupVit
 
-            return GroupVit(source, device)
-        if name == "clipseg":
-            from gem_label.comparators.clipseg import ClipSeg
+        return GroupVit(source, device)
+    if name == "clipseg":
+        from gem_label.comparators.clipseg import ClipSeg
 
-            return ClipSeg(source, device)
-        from gem_label.comparators.grounding_sam import GroundingSam
-        from gem_label.sam.models import load_sam
+        return ClipSeg(source, device)
+    from gem_label.comparators.grounding_sam import GroundingSam
+    from gem_label.sam.models import load_sam
 
-        return GroundingSam(source, load_sam(sam, device), device)
-    except (OSError, ValueError) as error:  # what transformers raises for absent or broken weights
-        reason = " ".join(str(error).split())[:200]
-        raise GemLabelError(f"cannot load {name} from {source}: {reason}") from error
+    return GroundingSam(source, load_sam(sam, device), device)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, CLIPSegForImageSegmentation
+from transformers import CLIPSegForImageSegmentation
 
-from gem_label.comparators.hub import prompts, squeezed, weights_sha256
+from gem_label.comparators.hub import load_pretrained, load_processors, prompts, squeezed, weights_sha256
 
 INPUT_SIDE = 352  # what the decoder was trained at
 TEXTS_AT_A_TIME = 32
@@ -30,10 +30,9 @@ class ClipSeg:
 
     def __init__(self, source: str, device: torch.device | str = "cpu") -> None:
         self.source = source
-        self.model = CLIPSegForImageSegmentation.from_pretrained(source).eval()
+        self.model = load_pretrained(CLIPSegForImageSegmentation, source)
         self.model.to(device)
-        self.processor = AutoImageProcessor.from_pretrained(source)
-        self.tokenizer = AutoTokenizer.from_pretrained(source)
+        self.processor, self.tokenizer = load_processors(source)
 
     def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
         """(3, 352, 352), the photo squeezed into the square that the decoder needs."""

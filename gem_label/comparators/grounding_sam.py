@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, GroundingDinoForObjectDetection
+from transformers import GroundingDinoForObjectDetection
 
-from gem_label.comparators.hub import weights_sha256
+from gem_label.comparators.hub import load_pretrained, load_processors, weights_sha256
 from gem_label.evaluation.interfaces import ClassMasks
 from gem_label.phrases import as_words
 from gem_label.sam.boxes import mask_boxes
@@ -36,10 +36,9 @@ class GroundingSam:
 
     def __init__(self, source: str, sam: Sam, device: torch.device | str = "cpu") -> None:
         self.source, self.sam = source, sam
-        self.model = GroundingDinoForObjectDetection.from_pretrained(source).eval()
+        self.model = load_pretrained(GroundingDinoForObjectDetection, source)
         self.model.to(device)
-        self.processor = AutoImageProcessor.from_pretrained(source)
-        self.tokenizer = AutoTokenizer.from_pretrained(source)
+        self.processor, self.tokenizer = load_processors(source)
 
     def label(self, image: NDArray[np.uint8], texts: str | Sequence[str]) -> ClassMasks:
         """A mask for every box whose best phrase reaches the threshold."""

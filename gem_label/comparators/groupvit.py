@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, GroupViTModel
+from transformers import GroupViTModel
 
-from gem_label.comparators.hub import prompts, squeezed, weights_sha256
+from gem_label.comparators.hub import load_pretrained, load_processors, prompts, squeezed, weights_sha256
 
 
 class GroupVit:
@@ -26,10 +26,9 @@ class GroupVit:
 
     def __init__(self, source: str, device: torch.device | str = "cpu") -> None:
         self.source = source
-        self.model = GroupViTModel.from_pretrained(source).eval()
+        self.model = load_pretrained(GroupViTModel, source)
         self.model.to(device)
-        self.processor = AutoImageProcessor.from_pretrained(source)
-        self.tokenizer = AutoTokenizer.from_pretrained(source)
+        self.processor, self.tokenizer = load_processors(source)
         self.logit_scale = self.model.logit_scale.exp().item()
 
     def preprocess(self, image: NDArray[np.uint8]) -> Tensor:

@@ -12,7 +12,9 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from transformers import AutoImageProcessor, AutoTokenizer
 
+from gem_label.checkpoints import describe_file
 from gem_label.errors import GemLabelError
 from gem_label.phrases import as_words
 from gem_label.weights import file_sha256
@@ -35,6 +37,45 @@ def check_source(source: str) -> None:
         raise GemLabelError(
             f"no answer from the model hub for {source}: bring its folder by hand and pass --weights FOLDER"
         ) from error
+
+
+def load_pretrained(kind: Any, source: str) -> Any:
+    """A model of transformers with the weights of a folder or a name on the hub, in evaluation mode.
+
+    Args:
+        kind: the model's class.
+        source: a folder, or a name on the hub.
+
+    Raises:
+        GemLabelError: the files cannot be read, or are of another model.
+    """
+    for name in WEIGHT_FILES:
+        file = Path(source) / name
+        if file.is_file() and (found := describe_file(file)) is not None:
+            raise GemLabelError(f"{file} is no checkpoint: it is {found}")
+    try:
+        model, info = kind.from_pretrained(source, output_loading_info=True)
+    except Exception as error:  # transformers and its readers raise anything
+        reason = " ".join(str(error).split())[:300]
+        raise GemLabelError(f"{source} cannot be read as {kind.__name__}: {reason}") from error
+    missing = info["missing_keys"]
+    # transformers fills what is missing with random numbers, and only warns
+    if 2 * len(missing) > len(model.state_dict()):
+        raise GemLabelError(f"{source} is of another model than {kind.__name__}: it lacks {min(missing)}")
+    return model.eval()
+
+
+def load_processors(source: str) -> tuple[Any, Any]:
+    """The image processor and the tokenizer of a model of transformers.
+
+    Raises:
+        GemLabelError: a file is missing or cannot be read.
+    """
+    try:
+        return AutoImageProcessor.from_pretrained(source), AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # as above
+        reason = " ".join(str(error).split())[:300]
+        raise GemLabelError(f"{source} lacks an image processor or tokenizer: {reason}") from error
 
 
 def weights_sha256(source: str) -> str | None:

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.errors import GemLabelError, ImageError
+from gem_label.checks import Numbers, check_number
+from gem_label.errors import GemLabelError, ImageError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_maskset
 from gem_label.masks import MaskSet
 from gem_label.runs import RunPhoto, RunWriter
@@ -58,6 +59,9 @@ class LabelJob:
         settings: thresholds.
         words: words per photo; None: every photo may have every class.
         keep_patches: keep each photo's patch features in RUN/patches.
+
+    Raises:
+        UsageError: the embeddings do not fit the words, or are not finite; a scale that is not above 0.
     """
 
     vocabulary: Vocabulary
@@ -66,6 +70,16 @@ class LabelJob:
     settings: LabelSettings
     words: WordsPerImage | None = None
     keep_patches: bool = False
+
+    def __post_init__(self) -> None:
+        check_number("logit_scale", self.logit_scale, Numbers(0, above=True))
+        if self.text.ndim != 2 or len(self.text) != len(self.vocabulary.phrases):
+            raise UsageError(
+                f"text embeddings of shape {self.text.shape} for {len(self.vocabulary.phrases)} phrases: "
+                "give one for each"
+            )
+        if not np.isfinite(self.text).all():
+            raise UsageError("text embeddings must be finite numbers: the CLIP model gave others")
 
 
 @dataclass(frozen=True)

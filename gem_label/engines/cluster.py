@@ -13,9 +13,10 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from gem_label.checks import COUNT, check_numbers
 from gem_label.engines import LabelJob, LabelReport, PhotoError, PhotoModels, PhotoResult, failure_reason
 from gem_label.engines.photos import label_photos, workers_for
 from gem_label.engines.writing import write_results
@@ -62,6 +63,9 @@ class RayEngine:
     workers: int | None = None
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        check_numbers(self, dict.fromkeys(("processes", "workers"), replace(COUNT, optional=True)))
+
     def run(
         self, photos: Sequence[RunPhoto], models: NamedModels, job: LabelJob, writer: RunWriter
     ) -> LabelReport:
@@ -78,6 +82,8 @@ class RayEngine:
             GemLabelError: the processes cannot make the models, or make others; the run cannot be written, or
                 the models fail on every photo.
         """
+        if job.words is not None:
+            job.words.check_names(photos)
         with _cluster() as ray, closing(self._results(ray, photos, models, job)) as results:
             return write_results(results, len(photos), writer, self.progress)
 

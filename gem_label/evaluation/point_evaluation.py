@@ -31,7 +31,7 @@ from gem_label.images import read_image
 from gem_label.listing import Photo
 from gem_label.masks import MaskSet
 from gem_label.runs import Run, RunPhoto
-from gem_label.runs.files import append_jsonl, read_jsonl, write_jsonl
+from gem_label.runs.jsonl import append_jsonl, read_jsonl, write_jsonl
 
 Rule = Literal["threshold", "argmax"]
 RULES: tuple[Rule, ...] = ("threshold", "argmax")

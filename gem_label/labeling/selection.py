@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gem_label.checks import SHARE, check_numbers
 from gem_label.masks import Overlaps
 from gem_label.overlaps import STEPS
 
@@ -34,6 +35,9 @@ class SelectionRule:
     whole: float = 0.5
     inside: float = 0.6
     own: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_numbers(self, dict.fromkeys(("duplicate", "part", "whole", "inside", "own"), SHARE))
 
 
 def select_masks(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gem_label.checks import COUNT, SHARE, check_number
 from gem_label.errors import UsageError
 
 DEFAULT_MIN_SCORE = 0.4
@@ -38,9 +39,13 @@ class Thresholds:
     classes: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in {"min_score": self.default, **self.classes}.items():
-            if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-                raise UsageError(f"{name}: a score is between 0 and 1, not {value}")
+        check_number("min_score", self.default, SHARE)
+        if not isinstance(self.classes, Mapping):
+            raise UsageError(
+                f"thresholds of classes must be a mapping of names to scores, not {self.classes!r}"
+            )
+        for name, value in self.classes.items():
+            check_number(f"min_score of {name!r}", value, SHARE)
 
     @classmethod
     def parse(cls, text: str, default: float = DEFAULT_MIN_SCORE) -> Self:
@@ -74,9 +79,7 @@ class Thresholds:
             return value
         if isinstance(value, str):
             return cls.parse(value)
-        if isinstance(value, Mapping):
-            return cls(classes=dict(value))
-        return cls(float(value))
+        return cls(classes=dict(value)) if isinstance(value, Mapping) else cls(value)
 
     def by_class(self, classes: Sequence[str]) -> NDArray[np.float32]:
         """(C,) the threshold of each class.
@@ -99,8 +102,16 @@ class Thresholds:
 
     @classmethod
     def from_json(cls, data: float | Mapping[str, Any]) -> Thresholds:
-        """The inverse of `to_json`."""
-        return cls(**data) if isinstance(data, Mapping) else cls(data)
+        """The inverse of `to_json`.
+
+        Raises:
+            UsageError: for anything else.
+        """
+        if not isinstance(data, Mapping):
+            return cls(data)
+        if unknown := set(data) - {"default", "classes"}:
+            raise UsageError(f"min_score has {sorted(unknown)[0]!r}, which is neither default nor classes")
+        return cls(**data)
 
     def __str__(self) -> str:
         """As `parse` reads it."""
@@ -127,8 +138,10 @@ class LabelSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "min_score", Thresholds.of(self.min_score))
-        if self.top_k < 1 or (self.image_top_k is not None and self.image_top_k < 1):
-            raise UsageError("top_k and image_top_k are at least 1")
+        check_number("top_k", self.top_k, COUNT)
+        check_number("image_top_k", self.image_top_k, replace(COUNT, optional=True))
+        if not isinstance(self.overlaps, bool):
+            raise UsageError(f"overlaps must be True or False, not {self.overlaps!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON in manifest.json."""
@@ -136,6 +149,12 @@ class LabelSettings:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; reads manifests of older formats too."""
+        """The inverse of `to_dict`; reads manifests of older formats too.
+
+        Raises:
+            UsageError: a setting is missing or out of range.
+        """
+        if "min_score" not in data:
+            raise UsageError("no min_score")
         values = {name: data[name] for name in ("top_k", "overlaps", "image_top_k") if name in data}
         return cls(Thresholds.from_json(data["min_score"]), **values)

@@ -13,13 +13,13 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import Thresholds
 from gem_label.labeling.negatives import NEGATIVES as DEFAULT_NEGATIVES
 from gem_label.labeling.negatives import Wanted
+from gem_label.phrases import as_words
 from gem_label.review.storage.fields import mask_fields
 from gem_label.review.storage.internals import is_patches
 from gem_label.review.storage.selection import STATES, Selection
 from gem_label.review.tasks.labeling import dataset_words, word_fields, words_of_field
-from gem_label.vocabulary import Vocabulary, split_words
-from gem_label.phrases import as_words
 from gem_label.text_files import decode_text
+from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
 
 TARGETS = {
@@ -181,8 +181,7 @@ def read_words(ctx: Any) -> Vocabulary:
         data = base64.b64decode(content.rpartition(",")[2])
         return Vocabulary.parse(decode_text(data, "the file of words"), background)
     typed = ctx.params.get("words") or ""
-    return Vocabulary.parse(typed if isinstance(typed, str) else "
-".join(typed), background)
+    return Vocabulary.parse(typed if isinstance(typed, str) else "\n".join(typed), background)
 
 
 def read_words_per_photo(ctx: Any, vocabulary: Vocabulary) -> WordsPerImage | None:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from gem_label.atomic import sync_directory, write_atomic
@@ -29,6 +30,7 @@ MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES = (
 FORMAT = 2
 """Of runs that are written; format 1 has float16 embeddings, no surrounds and no overlaps, and is still read."""
 RELABEL_READY, REPLACED = "relabel.ready", "masks.replaced"
+_SHARD = re.compile(r"shard-[0-9]{6,}\.parquet")
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -38,55 +40,61 @@ def write_json(path: Path, data: Any) -> None:
     )
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write a JSON-lines file atomically, a row at a time."""
-    write_atomic(path, lambda file: file.writelines(json_line(row) for row in rows))
-
-
-def json_line(row: dict[str, Any]) -> bytes:
-    """One line of a JSON-lines file, in UTF-8; file names that are not UTF-8 are escaped and come back."""
-    try:
-        return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8")
-    except UnicodeEncodeError:
-        return (json.dumps(row) + "\n").encode("ascii")
-
-
-def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Append one line in one write, so that a kill leaves it whole or absent."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        os.write(descriptor, json_line(row))
-    finally:
-        os.close(descriptor)
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON-lines file, none when it does not exist; a last line that was cut is left out."""
-    if not path.exists():
-        return
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
-
-
 def read_manifest(path: Path) -> dict[str, Any]:
     """RUN/manifest.json.
 
     Raises:
         GemLabelError: there is none, or it cannot be read.
     """
+    file = path / MANIFEST
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise GemLabelError(
             f"{path} is not a run: no {MANIFEST} there; make one with `gem-label label`"
         ) from None
-    except (OSError, ValueError) as error:
-        raise GemLabelError(f"cannot read {path / MANIFEST}: {error}") from error
+    except OSError as error:
+        raise GemLabelError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        content = "is empty" if not file.stat().st_size else f"is damaged ({error})"
+        raise damaged_manifest(path, content) from error
     if not isinstance(manifest, dict) or manifest.get("format") not in (1, FORMAT):
-        raise GemLabelError(f"{path / MANIFEST} is of another version of gem-label: use that version")
+        raise GemLabelError(f"{file} is of another version of gem-label: use that version")
+    for names, kind in _MANIFEST_FIELDS.items():
+        value: Any = manifest
+        for name in names:
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise damaged_manifest(path, f"has no {'.'.join(names)} that can be read")
     return manifest
+
+
+_MANIFEST_FIELDS: Mapping[tuple[str, ...], type | tuple[type, ...]] = MappingProxyType(
+    {
+        ("settings",): dict,
+        ("weights",): dict,
+        ("vocabulary", "classes"): list,
+        ("vocabulary", "phrasings"): list,
+        ("vocabulary", "background"): list,
+        ("labeling", "settings"): dict,
+        ("labeling", "logit_scale"): (int, float),
+        ("embedding_dim",): int,
+        ("counts", "kept_by_class"): dict,
+        **{("counts", name): int for name in ("photos", "failed", "masks", "kept")},
+    }
+)
+
+
+def damaged_manifest(run: Path, content: str) -> GemLabelError:
+    """The error for a manifest that cannot be used.
+
+    Args:
+        run: the run directory.
+        content: what is wrong with it, such as "is empty".
+    """
+    return GemLabelError(
+        f"{run / MANIFEST} {content}: restore it from a copy, or label the photos into another --out"
+    )
 
 
 def pending_number(path: Path) -> int:
@@ -94,9 +102,21 @@ def pending_number(path: Path) -> int:
     return int(path.stem)
 
 
+def pending_paths(masks: Path) -> list[Path]:
+    """The files of finished photos that are in no shard yet, in the order of the photos' numbers."""
+    paths = (masks / PENDING).glob("[0-9]*.parquet")
+    # not "7 (copy).parquet", and no digits of other scripts
+    return sorted((p for p in paths if p.stem.isascii() and p.stem.isdecimal()), key=pending_number)
+
+
 def shard_paths(masks: Path) -> list[Path]:
     """The shards in order."""
-    return sorted(masks.glob("shard-*.parquet"))
+    return sorted((p for p in masks.glob("shard-*.parquet") if _SHARD.fullmatch(p.name)), key=shard_number)
+
+
+def shard_number(path: Path) -> int:
+    """The number in a shard's name."""
+    return int(path.stem.removeprefix("shard-"))
 
 
 class RunLock:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,14 +22,17 @@ from gem_label.runs.files import (
     IMAGES,
     MASKS,
     PATCHES,
-    PENDING,
+    damaged_manifest,
     pending_number,
-    read_jsonl,
+    pending_paths,
     read_manifest,
     recover,
     shard_paths,
 )
+from gem_label.runs.jsonl import read_jsonl
 from gem_label.runs.schema import PhotoRecord, ShardFile, table_labels, table_masks
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,11 @@ class Failure:
     error: str
 
 
+FAILURE_FIELDS = MappingProxyType({"image": str, "image_id": str, "stage": str, "error": str})
+LISTING_REMEDY = "restore the file, or delete it: the same `gem-label label` writes it again"
+_LISTING_FIELDS = MappingProxyType({"number": int, "image": str, "image_id": str})
+
+
 class Run:
     """A run directory open for reading; made by `open_run`. May be read while another process writes it.
 
@@ -65,12 +74,21 @@ class Run:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The words that the masks are labelled with."""
-        return Vocabulary.from_dict(self.manifest["vocabulary"])
+        return self._read("vocabulary", lambda: Vocabulary.from_dict(self.manifest["vocabulary"]))
 
     @cached_property
     def label_settings(self) -> LabelSettings:
         """The thresholds that the masks are labelled with."""
-        return LabelSettings.from_dict(self.manifest["labeling"]["settings"])
+        settings = self.manifest["labeling"]["settings"]
+        return self._read("labeling.settings", lambda: LabelSettings.from_dict(settings))
+
+    def _read(self, part: str, read: Callable[[], T]) -> T:
+        """A part of the manifest, which people may have changed by hand."""
+        try:
+            return read()
+        except (GemLabelError, KeyError, TypeError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise damaged_manifest(self.path, f"has {part} that cannot be used ({reason})") from error
 
     @property
     def logit_scale(self) -> float:
@@ -88,13 +106,27 @@ class Run:
         return int(self.manifest["format"]) > 1
 
     def listing(self) -> Iterator[RunPhoto]:
-        """Every photo that the run was asked to label, in order."""
-        for row in read_jsonl(self.path / IMAGES):
-            yield RunPhoto(row["number"], row["image"], row["image_id"])
+        """Yield every photo that the run was asked to label, in order.
+
+        Raises:
+            GemLabelError: the listing is damaged; the message names the line.
+        """
+        path, last = self.path / IMAGES, 0
+        for row in read_jsonl(path, _LISTING_FIELDS, LISTING_REMEDY):
+            if row["number"] <= last:
+                raise GemLabelError(f"{path}: photo {row['number']} follows photo {last}: {LISTING_REMEDY}")
+            last = row["number"]
+            yield RunPhoto(last, row["image"], row["image_id"])
 
     def failures(self) -> list[Failure]:
-        """The photos that failed and were not labelled since, each with its last reason."""
-        last = {row["image"]: Failure(**row) for row in read_jsonl(self.path / FAILURES)}
+        """The photos that failed and were not labeled since, each with its last reason.
+
+        Raises:
+            GemLabelError: a line before the last is damaged.
+        """
+        remedy = "the same `gem-label label` drops that line and tries its photo again"
+        rows = read_jsonl(self.path / FAILURES, FAILURE_FIELDS, remedy)
+        last = {row["image"]: Failure(*(row[name] for name in FAILURE_FIELDS)) for row in rows}
         if last:
             for photo in self.photos():
                 last.pop(photo.image, None)
@@ -110,7 +142,7 @@ class Run:
         """
         pending: dict[int, ShardFile] = {}
         try:
-            for path in sorted((self.path / MASKS / PENDING).glob("[0-9]*.parquet"), key=pending_number):
+            for path in pending_paths(self.path / MASKS):
                 try:
                     pending[pending_number(path)] = ShardFile(path)
                 except FileNotFoundError:
@@ -175,9 +207,18 @@ class Run:
                 yield photo, masks, table_labels(rows, classes, k)
 
     def patches(self, number: int) -> NDArray[np.float16] | None:
-        """(h, w, d) patch features of a photo by its number; None when the run did not keep them."""
+        """(h, w, d) patch features of a photo by its number; None when the run did not keep them.
+
+        Raises:
+            GemLabelError: the file is damaged.
+        """
         path = self.path / PATCHES / f"{number}.npy"
-        return np.load(path) if path.exists() else None
+        try:
+            return np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError) as error:
+            raise GemLabelError(f"{path} is damaged: label the photos into another --out") from error
 
 
 def open_run(path: str | Path) -> Run:

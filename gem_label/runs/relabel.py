@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gem_label.atomic import DAY, delete_leftovers, replacing_folder, write_atomic
+from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import UsageError
 from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Vocabulary, label_evidence
 from gem_label.runs.files import (
@@ -29,10 +30,11 @@ from gem_label.runs.files import (
     RELABEL_READY,
     RunLock,
     commit_relabel,
+    shard_number,
     shard_paths,
     write_json,
 )
-from gem_label.runs.reader import Run, open_run
+from gem_label.runs.reader import Run, RunPhoto, open_run
 from gem_label.runs.schema import (
     PhotoRecord,
     ShardFile,
@@ -98,7 +100,8 @@ def relabel_run(
         The relabelled run.
 
     Raises:
-        UsageError: `out` exists, or the text embeddings are of another model.
+        UsageError: `out` exists, the text embeddings are of another model, or the words name several photos by one
+            name.
         GemLabelError: another process is writing the run.
     """
     text = np.asarray(text_embeddings, np.float32)
@@ -107,10 +110,14 @@ def relabel_run(
             f"text embeddings of shape {text.shape} for {len(vocabulary.phrases)} phrases, mask embeddings "
             f"of length {run.embedding_dim}: use the CLIP model that labelled the run"
         )
+    if not np.isfinite(text).all():
+        raise UsageError("text embeddings must be finite numbers")
     scale = run.logit_scale if logit_scale is None else float(logit_scale)
+    check_number("logit_scale", scale, Numbers(0, above=True))
     job = _Relabeling(vocabulary, text, scale, label_settings or run.label_settings, words)
     if words is not None:
         words.check(vocabulary)
+        words.check_names(RunPhoto(photo.number, photo.image, photo.image_id) for photo in run.photos())
     if out is None:
         with RunLock(run.path):
             commit_relabel(run.path)
@@ -147,7 +154,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     kept: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     shards = shard_paths(run.path / MASKS)
-    following = f"shard-{int(shards[-1].stem.removeprefix('shard-')) + 1 if shards else 0:06d}.parquet"
+    following = f"shard-{shard_number(shards[-1]) + 1 if shards else 0:06d}.parquet"
 
     def rows(files: Iterator[ShardFile]) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
         for file in files:
@@ -234,8 +241,16 @@ def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list
 
     Returns:
         At most `top` hits, the most similar first.
+
+    Raises:
+        UsageError: an embedding that is empty, not finite or of another model; `top` below 1.
     """
+    check_number("top", top, COUNT)
     query = np.atleast_2d(np.asarray(embedding, np.float32))
+    if not query.size or not np.isfinite(query).all() or not query.any(axis=1).all():
+        raise UsageError(
+            "a search needs the embedding of a word or phrase, of finite numbers that are not all 0"
+        )
     if query.shape[1] != run.embedding_dim:
         raise UsageError(
             f"a text embedding of length {query.shape[1]} in a run of length {run.embedding_dim}: "

@@ -310,6 +310,10 @@ def photos_metadata(photos: Sequence[PhotoRecord]) -> dict[str, str]:
     return metadata
 
 
+# pyarrow raises OSError for what it cannot decode
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError)
+
+
 class ShardFile:
     """A shard (or a pending photo) open for reading; stays readable when the file is deleted meanwhile.
 
@@ -323,11 +327,15 @@ class ShardFile:
         try:
             self.parquet = pq.ParquetFile(self._handle)
             self.photos = self._read_photos()
-        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        except _DAMAGE as error:
             self._handle.close()
-            raise GemLabelError(
-                f"{path} is damaged ({error}): delete it, the same `gem-label label` does its photos again"
-            ) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> GemLabelError:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return GemLabelError(
+            f"{self.path} is damaged ({reason}): delete it, the same `gem-label label` labels its photos again"
+        )
 
     def _read_photos(self) -> list[PhotoRecord]:
         metadata = self.parquet.metadata.metadata or {}
@@ -342,7 +350,11 @@ class ShardFile:
         return photos
 
     def groups(self, columns: Sequence[str] | None = None) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
-        """Yield (photos, table) row group by row group; a photo's rows are never in two groups."""
+        """Yield (photos, table) row group by row group; a photo's rows are never in two groups.
+
+        Raises:
+            GemLabelError: a row group is damaged.
+        """
         position, last = 0, self.parquet.num_row_groups - 1
         for group in range(self.parquet.num_row_groups):
             rows, start = self.parquet.metadata.row_group(group).num_rows, position
@@ -351,7 +363,10 @@ class ShardFile:
             ):
                 rows -= self.photos[position].masks
                 position += 1
-            table = self.parquet.read_row_group(group, columns=None if columns is None else list(columns))
+            try:
+                table = self.parquet.read_row_group(group, columns=None if columns is None else list(columns))
+            except _DAMAGE as error:
+                raise self._damaged(error) from error
             yield self.photos[start:position], table
 
     def close(self) -> None:

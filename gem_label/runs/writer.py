@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import reprlib
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gem_label.atomic import delete_leftovers, is_leftover, write_atomic
+from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.listing import Photo, unique_image_id
@@ -36,15 +39,16 @@ from gem_label.runs.files import (
     PENDING,
     RELABEL_READY,
     RunLock,
-    append_jsonl,
     commit_relabel,
     pending_number,
+    pending_paths,
     read_manifest,
+    shard_number,
     shard_paths,
     write_json,
-    write_jsonl,
 )
-from gem_label.runs.reader import Run, RunPhoto
+from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
+from gem_label.runs.reader import FAILURE_FIELDS, LISTING_REMEDY, Run, RunPhoto
 from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, photo_table
 
 PHOTOS_PER_SHARD = 256
@@ -96,6 +100,17 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
         )
         return [f"{name}: now {' and '.join(parts)}"]
     return [f"{name}: was {reprlib.repr(old)}, is now {reprlib.repr(new)}"]
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all of a pending file can be read."""
+    try:
+        with closing(ShardFile(path)) as file:
+            for _ in file.groups():
+                pass
+    except GemLabelError:
+        return False
+    return True
 
 
 class RunWriter:
@@ -150,10 +165,13 @@ class RunWriter:
             photos_per_shard: how many finished photos are gathered into a parquet file.
 
         Raises:
-            UsageError: the run has other settings; the message names the difference.
+            UsageError: the run has other settings; the message names the difference. A number is out of range.
             GemLabelError: another process is writing the run, or the folder holds something else.
         """
         path = Path(path)
+        check_number("logit_scale", logit_scale, Numbers(0, above=True))
+        check_number("embedding_dim", embedding_dim, COUNT)
+        check_number("photos_per_shard", photos_per_shard, COUNT)
         wanted = {
             "format": FORMAT,
             "settings": dict(settings),
@@ -166,7 +184,8 @@ class RunWriter:
             },
             "embedding_dim": embedding_dim,
         }
-        wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the manifest to compare with
+        # tuples become lists and numpy's numbers plain ones, as in the manifest to compare with
+        wanted = json.loads(json.dumps(wanted, default=lambda number: number.item()))
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = RunLock(path)
@@ -202,17 +221,29 @@ class RunWriter:
         delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, RELABEL_READY])
         for folder in (self._masks, self._pending_folder, self.path / PATCHES):
             delete_leftovers(folder)
-        for path in self._pending_folder.glob("[0-9]*.parquet"):
-            try:
-                ShardFile(path).close()
-            except GemLabelError:  # a power cut: the photo is simply done again
+        for path in pending_paths(self._masks):
+            if not _is_whole(path):  # a power cut: the photo is labeled again
                 path.unlink()
+        for number in repair_jsonl(self.path / FAILURES, FAILURE_FIELDS):
+            note = f"{self.path / FAILURES}, line {number} was cut or damaged: its photo is tried again"
+            print(f"note: {note}", file=sys.stderr)
         run = Run(self.path)
         self._numbers = {photo.path: photo for photo in run.listing()}
+        listed = {photo.number: photo for photo in self._numbers.values()}
         for photos, table in run.groups(["label", "kept"]):
             self._count(photos, pc.filter(table["label"], table["kept"]).to_pylist())
+            for photo in photos:
+                listed.setdefault(photo.number, RunPhoto(photo.number, photo.image, photo.image_id))
+                if listed[photo.number].path != photo.image:
+                    raise GemLabelError(
+                        f"{self.path / IMAGES} has {listed[photo.number].path} as photo {photo.number}, whose masks "
+                        f"are of {photo.image}: {LISTING_REMEDY}"
+                    )
+        if len(listed) > len(self._numbers):  # lines were lost
+            self._numbers = {listed[number].path: listed[number] for number in sorted(listed)}
+            self._write_listing()
         self._failed = {failure.image for failure in run.failures()}
-        self._pending = {pending_number(path) for path in self._pending_folder.glob("[0-9]*.parquet")}
+        self._pending = {pending_number(path) for path in pending_paths(self._masks)}
         for path in shard_paths(self._masks) if self._pending else []:
             shard = ShardFile(path)
             shard.close()
@@ -248,9 +279,10 @@ class RunWriter:
         """
         taken = {photo.image_id for photo in self._numbers.values()}
         listed, known = [], len(self._numbers)
+        last = max((photo.number for photo in self._numbers.values()), default=0)
         for photo in photos:
             if photo.path not in self._numbers:
-                number = len(self._numbers) + 1
+                number = last = last + 1
                 suffix = Path(photo.path).suffix
                 whole = photo.image_id if photo.image_id.endswith(suffix) else photo.image_id + suffix
                 image_id = photo.image_id
@@ -260,15 +292,16 @@ class RunWriter:
                 self._numbers[photo.path] = RunPhoto(number, photo.path, image_id)
             listed.append(self._numbers[photo.path])
         if len(self._numbers) > known:
-            rows = (
-                {"number": p.number, "image": p.path, "image_id": p.image_id} for p in self._numbers.values()
-            )
-            write_jsonl(self.path / IMAGES, rows)
+            self._write_listing()
             self._write_manifest(finished=False)
         todo = [photo for photo in listed if photo.number not in self._done]
         return sorted(
             todo, key=lambda photo: photo.path in self._failed
         )  # stable: what failed before comes last
+
+    def _write_listing(self) -> None:
+        rows = ({"number": p.number, "image": p.path, "image_id": p.image_id} for p in self._numbers.values())
+        write_jsonl(self.path / IMAGES, rows)
 
     def write(
         self,
@@ -333,7 +366,7 @@ class RunWriter:
                 file.close()
 
         shards = shard_paths(self._masks)
-        number = int(shards[-1].stem.removeprefix("shard-")) + 1 if shards else 0
+        number = shard_number(shards[-1]) + 1 if shards else 0
         self._write_shard(self._masks / f"shard-{number:06d}.parquet", rows())
         for path in paths:
             path.unlink()
@@ -360,11 +393,11 @@ class RunWriter:
         try:
             self._compact()
             if (self.path / FAILURES).exists():
+                failures = Run(self.path).failures()
                 write_jsonl(
                     self.path / FAILURES,
-                    [{key: getattr(f, key) for key in ("image", "image_id", "stage", "error")}
-                     for f in Run(self.path).failures()],
-                )  # fmt: skip
+                    ({name: getattr(failure, name) for name in FAILURE_FIELDS} for failure in failures),
+                )
             self._write_manifest(finished)
         finally:
             self._lock.close()

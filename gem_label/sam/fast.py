@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from gem_label.checks import COUNT, SHARE, Numbers, check_number, check_numbers
 from gem_label.errors import UsageError
 from gem_label.masks import MaskSet
 from gem_label.sam.decoder import PointDecoder
@@ -29,6 +30,19 @@ from gem_label.sam.surprise import next_tokens, similarity_to_masks, token_cover
 
 # Prompts decoded together: what they hold fits a CPU's caches, and a GPU has enough to do.
 _POINTS_ON_CPU, _POINTS_ON_GPU = 8, 64
+
+
+_ALLOWED = {
+    "points_per_side": COUNT,
+    "max_prompts": COUNT,
+    "prompts_per_round": COUNT,
+    "min_surprise": Numbers(0, 2),
+    "explaining_iou": SHARE,
+    "pred_iou_thresh": SHARE,
+    "stability_score_thresh": SHARE,
+    "stability_score_offset": Numbers(0),
+    "mask_nms_thresh": SHARE,
+}
 
 
 @dataclass(frozen=True)
@@ -62,13 +76,16 @@ class FastSettings:
 
     @classmethod
     def with_at_most(cls, max_prompts: int) -> FastSettings:
-        """The defaults for so many prompts, with a sparser coarse grid where its own would have more."""
+        """The defaults for so many prompts, with a sparser coarse grid where its own would have more.
+
+        Raises:
+            UsageError: fewer than one.
+        """
+        check_number("max_prompts", max_prompts, COUNT)
         return cls(points_per_side=min(cls.points_per_side, math.isqrt(max_prompts)), max_prompts=max_prompts)
 
     def __post_init__(self) -> None:
-        for name in ("points_per_side", "prompts_per_round"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_numbers(self, _ALLOWED)
         if self.max_prompts < self.points_per_side**2:
             raise UsageError(
                 f"max_prompts {self.max_prompts} are fewer than the {self.points_per_side} x "

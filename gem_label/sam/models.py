@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from segment_anything import sam_model_registry
@@ -14,6 +12,7 @@ from segment_anything.modeling import Sam as SegmentAnything
 from timm.utils import reparameterize_model
 from torch import Tensor
 
+from gem_label.checkpoints import read_tensors
 from gem_label.errors import GemLabelError
 from gem_label.precision import Precision
 from gem_label.sam.mobile_sam import build_mobile_sam, rename_weights
@@ -66,11 +65,15 @@ def load_sam(
         UsageError: neither a known name nor a file.
         GemLabelError: the weights are not on this machine, or the file is no SAM checkpoint.
     """
+    precision = Precision(precision)
     path = find_weights(name)
-    weights = _read_checkpoint(path)
+    weights: Mapping[str, Tensor] = read_tensors(path)
     kind = checkpoint_kind(weights)
     if kind is None:
-        raise GemLabelError(f"{path} holds no SAM weights: give a checkpoint of {', '.join(WEIGHTS)}")
+        raise GemLabelError(
+            f"{path} holds no SAM weights but those of another model ({next(iter(weights))!r} is one of them): "
+            f"give a checkpoint of {', '.join(WEIGHTS)}"
+        )
     if kind == "mobile_sam":
         model, weights = build_mobile_sam(), rename_weights(weights)
     else:
@@ -87,7 +90,7 @@ def load_sam(
         model.image_encoder = encoder.to(memory_format=torch.channels_last)
     published = WEIGHTS.get(os.fspath(name))
     sha256 = published.sha256 if published is not None else file_sha256(path)
-    return Sam(kind, model.to(device), sha256, Precision(precision))
+    return Sam(kind, model.to(device), sha256, precision)
 
 
 def checkpoint_kind(weights: Mapping[str, Tensor]) -> str | None:
@@ -96,17 +99,3 @@ def checkpoint_kind(weights: Mapping[str, Tensor]) -> str | None:
         return "mobile_sam"
     position = weights.get("image_encoder.pos_embed")
     return _VIT_NAMES.get(position.shape[-1]) if isinstance(position, Tensor) else None
-
-
-def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    try:
-        # weights_only: a checkpoint is data, it must not be able to run code
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        # PyTorch's own text would advise to load the file with weights_only=False
-        raise GemLabelError(
-            f"cannot read {path}: it is cut, no PyTorch checkpoint, or holds more than tensors (never loaded)"
-        ) from error
-    if not isinstance(weights, Mapping):
-        raise GemLabelError(f"{path} holds no weights but a {type(weights).__name__}")
-    return weights

@@ -17,6 +17,7 @@ from segment_anything.utils.amg import batched_mask_to_box, is_box_near_crop_edg
 from torch import Tensor
 from torchvision.ops.boxes import batched_nms
 
+from gem_label.checks import COUNT, SHARE, Numbers, check_numbers
 from gem_label.errors import UsageError
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.sam.decoder import PointDecoder
@@ -28,6 +29,21 @@ from gem_label.sam.prompts import Crop, crop_prompts
 
 # A prompt's image tokens take 2 MB until its masks are drawn.
 _POINTS_ON_CPU, _POINTS_ON_GPU = 8, 64
+
+
+_ALLOWED = {
+    "points_per_side": COUNT,
+    "points_per_batch": replace(COUNT, optional=True),
+    "pred_iou_thresh": SHARE,
+    "stability_score_thresh": SHARE,
+    "stability_score_offset": Numbers(0),
+    "box_nms_thresh": SHARE,
+    "crop_n_layers": Numbers(0, whole=True),
+    "crop_nms_thresh": SHARE,
+    "crop_overlap_ratio": SHARE,
+    "crop_n_points_downscale_factor": COUNT,
+    "min_mask_region_area": Numbers(0, whole=True),
+}
 
 
 @dataclass(frozen=True)
@@ -69,13 +85,7 @@ class ProposalSettings:
             raise UsageError(
                 f"{self.mode!r} is not `exact`: `fast` proposals have settings of their own, FastSettings"
             )
-        for name in ("points_per_side", "points_per_batch", "crop_n_points_downscale_factor"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}")
-        for name in ("crop_n_layers", "min_mask_region_area"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} must not be negative, not {getattr(self, name)}")
+        check_numbers(self, _ALLOWED)
         if self.points_per_side // self.crop_n_points_downscale_factor**self.crop_n_layers < 1:
             raise UsageError(
                 f"points_per_side {self.points_per_side} leaves no point in crop layer {self.crop_n_layers}: "
