@@ -161,7 +161,7 @@ def words_as_text(vocabulary: Vocabulary) -> str:
     plain, lines = [], []
     entries = zip_longest(vocabulary.classes, vocabulary.phrasings, vocabulary.own_negatives, fillvalue=())
     for name, phrases, against in entries:
-        words = _listed(phrases) if phrases == (name,) else f"{_listed(phrases)} => {quoted(name)}"
+        words = _listed(phrases) if phrases == (name,) else f"{_listed(phrases)} => {quoted(str(name))}"
         if phrases == (name,) and not against:
             plain.append(words)
         else:
