@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gem_label.images import Photo
 from gem_label.labeling import LabelSettings, Vocabulary, label_maskset
+from gem_label.listing import Photo
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.overlaps import find_overlaps
 from gem_label.quantization import round_to_codes

@@ -1,121 +1,102 @@
-"""Photos on disk: listing folders, and reading whatever PIL can open as upright 8-bit RGB."""
+"""Reading photos: whatever PIL, pillow-heif or OpenCV can open, as upright 8-bit RGB."""
 
 from __future__ import annotations
 
+import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import PurePath
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
-from gem_label.errors import GemLabelError, ImageError, UsageError
+from gem_label import png
+from gem_label.bit_depth import has_deep_colors, read_deep_colors, scale_to_bytes, stated_maximum
+from gem_label.errors import ImageError
 
-# Formats that PIL only recognises (their pixels need another program): folders do not list them.
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+_HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
+# Formats that PIL only recognizes (their pixels need another program): folders do not list them.
 _STUB_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo to label.
-
-    Attributes:
-        path: absolute path.
-        image_id: path relative to the folder it was listed from, with "/", without suffix; unique in a run.
-    """
-
-    path: str
-    image_id: str
-
-
 def image_suffixes() -> frozenset[str]:
-    """The lower-case suffixes (with dot) of the formats whose pixels PIL can read."""
+    """The lower-case suffixes (with dot) of the formats whose pixels can be read."""
     known = Image.registered_extensions()
-    return frozenset(
-        suffix for suffix, name in known.items() if name in Image.OPEN and name not in _STUB_FORMATS
-    )
+    readable = {*Image.OPEN, "MPO"} - _STUB_FORMATS  # PIL opens MPO as a kind of JPEG
+    return _HEIF_SUFFIXES | {suffix for suffix, name in known.items() if name in readable}
 
 
-def unique_image_id(path: str, relative: str, taken: set[str]) -> str:
-    """An image_id that is not taken yet: without suffix; on a collision with it; then numbered ("a.jpg~2").
+def open_image(path: str | os.PathLike[str]) -> ImageFile:
+    """Open a photo as `PIL.Image.open` does, HEIC and HEIF too; its pixels are not decoded yet.
 
-    Args:
-        path: absolute path of the photo.
-        relative: its path relative to the listed folder.
-        taken: ids in use; the new one is added.
-    """
-    whole = PurePath(relative or path).as_posix()
-    image_id, number = PurePath(whole).with_suffix("").as_posix(), 2
-    if image_id in taken:
-        image_id = whole
-    while image_id in taken:
-        image_id, number = f"{whole}~{number}", number + 1
-    taken.add(image_id)
-    return image_id
-
-
-def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Photo]:
-    """The photos among files and folders (searched to the bottom), each once, in the order of their names.
-
-    A file named explicitly is always taken; of a folder's files those whose suffix PIL can read. Hidden files
-    and folders are left out.
+    Nothing is registered with PIL, so that other code in the process sees no difference.
 
     Raises:
-        UsageError: a path does not exist, or there is no photo at all.
+        OSError: there is no such file, it may not be read, or it is no image (`PIL.UnidentifiedImageError`).
+        PIL.Image.DecompressionBombError: more than twice `PIL.Image.MAX_IMAGE_PIXELS`.
+        Exception: whatever else the decoders of broken files raise.
     """
-    photos: list[Photo] = []
-    seen: set[str] = set()
-    taken: set[str] = set()
-    roots = [os.fspath(path) for path in paths]
-    for root in roots:
-        if not os.path.exists(root):
-            raise UsageError(f"no such file or folder: {root}")
-        absolute = os.path.abspath(root)
-        folder = os.path.isdir(absolute)
-        for path in _files_below(absolute) if folder else [absolute]:
-            if path not in seen:
-                seen.add(path)
-                relative = os.path.relpath(path, absolute) if folder else os.path.basename(path)
-                photos.append(Photo(path, unique_image_id(path, relative, taken)))
-    if not photos:
-        raise UsageError(
-            f"no photos in {', '.join(roots) or 'nothing'}: expected files such as .jpg, .png, .webp or .tif"
-        )
-    return photos
+    with open(path, "rb") as file:
+        header = file.read(64)
+    if header[4:8] == b"ftyp":  # its length, "ftyp", the major brand, a version, other brands
+        end = min(int.from_bytes(header[:4], "big"), len(header))
+        brands = {header[start : start + 4] for start in (8, *range(16, end, 4))}
+        if brands & _HEIF_BRANDS and not brands & _AVIF_BRANDS:
+            from pillow_heif import HeifImageFile
+
+            image = HeifImageFile(path)
+            if image.width * image.height > 2 * (Image.MAX_IMAGE_PIXELS or image.width * image.height):
+                image.close()
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+            return image
+    opened = Image.open(path)
+    if opened.format == "TIFF":
+        # without a name PIL does not map the file into memory, which scrambles photos that are stored on their side
+        opened.filename = ""
+    return opened
 
 
-def _files_below(root: str) -> Iterator[str]:
-    """Absolute paths of the photos under a folder, sorted in each; links to folders are followed once."""
-    suffixes = image_suffixes()
-    visited: set[tuple[int, int]] = set()
+def upright_size(image: ImageFile) -> tuple[int, int]:
+    """Width and height in pixels of an open photo as `read_image` gives it, from its header."""
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # whose size PIL turns in some versions
+        width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+    return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
 
-    def refuse(error: OSError) -> None:
-        raise GemLabelError(f"cannot list {error.filename}: {error.strerror}") from error
 
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:  # a link back to where we have been
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
-                yield os.path.join(folder, name)
+def check_header(path: str | os.PathLike[str]) -> None:
+    """Make sure that a file begins as a photo does, without decoding it.
+
+    Raises:
+        ImageError: it does not; the message is the reason.
+    """
+    with _reasons():
+        _check_file(path)
+        try:
+            open_image(path).close()
+        except (ValueError, UnidentifiedImageError):
+            if _without_text(path) is None:
+                raise
 
 
 def read_image(path: str | os.PathLike[str], admit: Callable[[int], None] | None = None) -> NDArray[np.uint8]:
     """Read a photo as people see it: upright, its first frame, 8-bit RGB.
 
-    EXIF rotation is applied, transparency goes over white, 16-bit and float pixels are scaled by their range.
+    EXIF rotation is applied, transparency goes over white, 16-bit and float pixels are scaled by their range
+    (`gem_label.bit_depth`).
 
     Args:
         path: the file.
-        admit: called with the number of pixels when the header has been read, before anything is decoded; may
-            wait (this is how decoding ahead keeps its memory bounded).
+        admit: called once with the number of pixels when the header has been read, before anything is decoded;
+            may wait (this is how decoding ahead keeps its memory bounded).
 
     Returns:
         (H, W, 3) uint8.
@@ -124,16 +105,51 @@ def read_image(path: str | os.PathLike[str], admit: Callable[[int], None] | None
         ImageError: vanished, empty, broken or enormous (more than twice `PIL.Image.MAX_IMAGE_PIXELS`, 179
             million pixels, PIL's guard against decompression bombs); the message is the reason.
     """
+    admitted = False
+
+    def admit_once(image: Image.Image) -> None:
+        nonlocal admitted
+        if admit is not None and not admitted:
+            admitted = True
+            admit(image.width * image.height)
+
+    with _reasons():
+        _check_file(path)
+        try:
+            with open_image(path) as image:
+                admit_once(image)
+                deep, maximum = has_deep_colors(image), stated_maximum(image, path)
+                if deep and (maximum is not None or "transparency" in image.info):
+                    return _deep_colors_to_rgb(image, path, maximum)
+                return to_rgb(image, maximum)
+        except (ValueError, UnidentifiedImageError):
+            smaller = _without_text(path)  # PIL refuses a PNG with much text, or with damaged text
+            if smaller is None:
+                raise
+        with Image.open(io.BytesIO(smaller)) as image:
+            admit_once(image)
+            return to_rgb(image, stated_maximum(image, path))
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not a file")
+    if status.st_size == 0:
+        raise ImageError("empty: the file has no bytes")
+
+
+def _without_text(path: str | os.PathLike[str]) -> bytes | None:
+    """See `png.without_text`."""
+    with open(path, "rb") as file:
+        return png.without_text(file)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn whatever happens to a file into an `ImageError`."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("not a file")
-        if status.st_size == 0:
-            raise ImageError("empty: the file has no bytes")
-        with Image.open(path) as image:
-            if admit is not None:
-                admit(image.width * image.height)
-            return to_rgb(image)
+        yield
     except ImageError:
         raise
     except FileNotFoundError:
@@ -146,21 +162,40 @@ def read_image(path: str | os.PathLike[str], admit: Callable[[int], None] | None
         raise ImageError("broken: not an image that PIL can read") from None
     except MemoryError:
         raise ImageError("enormous: not enough memory to decode it") from None
-    except (
-        Exception
-    ) as error:  # decoders of broken files raise almost anything: struct.error, SyntaxError, EOFError
+    except Exception as error:  # decoders of broken files raise almost anything: struct.error, EOFError
         raise ImageError(f"broken: {type(error).__name__}: {error}") from error
 
 
-def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """An open image as people see it: (H, W, 3) uint8 RGB (see `read_image`)."""
+def to_rgb(image: Image.Image, maximum: int | None = None) -> NDArray[np.uint8]:
+    """An open image as people see it: (H, W, 3) uint8 RGB (see `read_image`).
+
+    Args:
+        image: of any mode.
+        maximum: of 16-bit pixels, the value that is white; None: what a TIFF says, else 65535.
+    """
     image.load()
+    orientation = _orientation(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(
-            _scale_to_bytes(np.asarray(image))
-        )  # loses EXIF, which such files hardly have
+        pixels = _grey_to_rgb(image, maximum or stated_maximum(image))
     else:
-        image = _upright(image)
+        pixels = _colors_to_rgb(image)
+    if pixels.size == 0:
+        raise ImageError("empty: the image has no pixels")
+    return _turn(pixels, orientation)
+
+
+def _grey_to_rgb(image: Image.Image, maximum: int | None) -> NDArray[np.uint8]:
+    """Grey values of more than 8 bits, as they are stored: (H, W, 3) uint8."""
+    values = np.asarray(image)
+    grey = scale_to_bytes(values, maximum)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _colors_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Every other mode, as it is stored, over white: (H, W, 3) uint8."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         if image.mode == "La":
             image = image.convert("LA")
@@ -171,30 +206,37 @@ def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
         image = image if converted is None else converted
-    pixels = np.array(image.convert("RGB"), dtype=np.uint8)
-    if pixels.size == 0:
-        raise ImageError("empty: the image has no pixels")
-    return pixels
+    return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; a photo with unreadable EXIF stays as it is."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF must not cost the photo
-        return image
+def _deep_colors_to_rgb(
+    image: Image.Image, path: str | os.PathLike[str], maximum: int | None
+) -> NDArray[np.uint8]:
+    """A photo of 16 bits a color channel of which 8 are not enough: (H, W, 3) uint8."""
+    deep = read_deep_colors(path, maximum)
+    if deep is None:
+        return to_rgb(image)
+    pixels = _colors_to_rgb(deep)
+    return pixels if image.format == "TIFF" else _turn(pixels, _orientation(image))
 
 
-def _scale_to_bytes(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Grey values of more than 8 bits to (H, W) uint8 by their range, never clipped.
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; PIL turns TIFFs itself when it loads them, which then are upright.
 
-    16-bit: 0..65535 becomes 0..255. 32-bit integers within that range count as 16-bit; other integers, and
-    floats outside [0, 1], are stretched from their smallest to their largest value.
+    A photo with unreadable EXIF stays as it is.
     """
-    numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(numbers.min()), float(numbers.max())
-    if np.issubdtype(values.dtype, np.floating):
-        span = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-    else:
-        span = (0.0, 65535.0) if low >= 0 and high <= 65535 else (low, high)
-    return np.rint((numbers - span[0]) * (255.0 / max(span[1] - span[0], 1e-12))).astype(np.uint8)
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF must not cost the photo
+        return 1
+
+
+def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """(H, W, 3) pixels as stored, upright: turned and mirrored as the EXIF orientation says."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

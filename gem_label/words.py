@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.images import Photo
+from gem_label.listing import Photo
 from gem_label.vocabulary import Vocabulary
 
 

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import open_clip
+import pillow_heif
 import pytest
 import torch
 import yaml
@@ -111,7 +113,7 @@ def test_without_a_command_it_shows_the_commands(capsys: pytest.CaptureFixture[s
         (["label", ".", "--out", "run", "--classes", " , "], "at least one word"),
         (["label", ".", "--out", "run", "--classes-file", "not-there"], "not-there"),
         (["label", ".", "--out", "run", "--classes", "cat", "--words-per-image", "not-there"], "not-there"),
-        (["label", "not-there", "--out", "run", "--classes", "cat"], "no such file or folder"),
+        (["label", "./not-there", "--out", "run", "--classes", "cat"], "no such file or folder: ./not-there"),
         (["label", ".", "--out", "run", "--classes", "cat", "--processes", "2"], "--engine ray"),
         (["label", ".", "--out", "run", "--classes", "cat", "--points-per-side", "many"], "points-per-side"),
         (["export", "run", "--out", "f", "--format", "voc"], "coco"),
@@ -165,7 +167,11 @@ def test_label_goes_on_where_it_stopped_and_says_what_failed(
     assert run(["label", str(small_photos), *words, "--clip", clip, "--out", str(labelled), *QUICK]) == 1
     captured = capsys.readouterr()
     assert open_run(labelled).manifest["counts"] == before
-    assert f"1 of 1 photos could not be labelled: see {labelled / 'failures.jsonl'}" in captured.err
+    broken = small_photos / "broken.jpg"
+    assert (
+        f"gem-label: {broken} could not be labeled: broken: not an image that PIL can read (see "
+        in captured.err
+    )
     rows = dict(line.rsplit(maxsplit=1) for line in captured.out.splitlines()[1:])
     assert rows["photos"] == "2"
     assert rows["masks"] == str(before["masks"])
@@ -173,6 +179,48 @@ def test_label_goes_on_where_it_stopped_and_says_what_failed(
     assert {"  cup", "  person"} <= {name.rstrip() for name in rows}
     failure = json.loads((labelled / "failures.jsonl").read_text())
     assert (failure["image_id"], failure["stage"]) == ("broken", "read")
+
+
+@pytest.mark.slow
+def test_label_takes_a_zip_and_a_list_and_says_what_it_did(
+    tmp_path: Path, small_photos: Path, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Image.open(small_photos / "coffee.jpg") as image:
+        pillow_heif.from_pillow(image).save(tmp_path / "phone.heic")
+    with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
+        archive.write(tmp_path / "phone.heic", "sub/phone.heic")
+        archive.writestr("notes.txt", "notes")
+    (tmp_path / "list.txt").write_text(
+        f"gone.jpg\n{small_photos / 'coffee.jpg'}\n{small_photos / 'broken.jpg'}\n"
+    )
+    sources = [str(tmp_path / "zipped.zip"), str(tmp_path / "list.txt")]
+    command = ["label", *sources, "--classes", "cup", "--clip", clip, "--out", str(tmp_path / "run"), *QUICK]
+    assert run(command) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"{tmp_path / 'zipped.zip'}: photos unpacked into {tmp_path / 'zipped'}: 1"
+    assert said[1] == "left out: 1 .txt"
+    assert said[-1] == (
+        "gem-label: 2 of 4 photos could not be labeled: 1 vanished: the file is not there any more; 1 broken: not "
+        f"an image that PIL can read (see {tmp_path / 'run/failures.jsonl'})"
+    )
+    done = [Path(photo.image) for photo in open_run(tmp_path / "run").photos()]
+    assert done == [tmp_path / "zipped/sub/phone.heic", small_photos / "coffee.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [("a.mp4", b"", "videos are not supported"), ("a.pdf", b"%PDF", "PDFs are not supported"),
+     ("a.json", b"{}", "is no photo: expected photos"), ("a.jpg", b"text", "is not an image that PIL can read"),
+     ("a.zip", b"text", "no zip archive"), ("a.txt", b"b.jpg", "none of its 1 paths exists")],
+)  # fmt: skip
+def test_what_is_no_photo_is_told_before_models_load(
+    name: str, content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    arguments = ["--classes", "cat", "--clip", "no such model", "--sam", "no such model"]
+    assert run(["label", str(tmp_path / name), *arguments, "--out", str(tmp_path / "run")]) == 2
+    assert says in one_line(capsys)
+    assert os.listdir(tmp_path) == [name]
 
 
 @pytest.mark.slow

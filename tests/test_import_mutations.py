@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fiftyone_fixture import fiftyone_db
+from mutations import flipped, mutated_json
 from test_import_cases import CASES, FIELD, build, coco, state, written
 
 from gem_label.errors import GemLabelError
@@ -22,49 +21,7 @@ from gem_label.review.exchange.corrections import import_corrections
 __all__ = ["fiftyone_db"]
 
 FILES = sorted(path for path in CASES.iterdir() if path.suffix in (".json", ".xml"))
-ODD = [
-    None,
-    True,
-    -1,
-    0,
-    1e8,
-    -1e8,
-    1e308,
-    10**30,
-    float("nan"),
-    float("inf"),
-    "",
-    "x",
-    "1",
-    "\ud800",
-    "\x00",
-    [],
-    {},
-]
 ODD_TEXT = ["nan", "inf", "-1", "0", "1e308", "", "9" * 40, "x", "1,2", ";", "&#0;", "1e8"]
-
-
-def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """All (container, key) of a JSON value."""
-    if isinstance(value, (dict, list)):
-        for key in list(value) if isinstance(value, dict) else range(len(value)):
-            yield value, key
-            yield from places(value[key])
-
-
-def mutated_json(text: str, rng: random.Random) -> bytes:
-    content = json.loads(text)
-    for _ in range(rng.choice([1, 1, 2, 4])):
-        container, key = rng.choice(list(places(content)))
-        action = rng.random()
-        if action < 0.3:
-            del container[key]
-        elif action < 0.7:
-            container[key] = rng.choice(ODD)
-        else:
-            other, place = rng.choice(list(places(content)))
-            container[key] = json.loads(json.dumps(other[place]))
-    return json.dumps(content).encode()
 
 
 def mutated_xml(text: str, rng: random.Random) -> bytes:
@@ -77,13 +34,6 @@ def mutated_xml(text: str, rng: random.Random) -> bytes:
             value = rng.choice([*ODD_TEXT, rng.choice(found).group(1)])
             text = text[: match.start(1)] + value + text[match.end(1) :]
     return text.encode()
-
-
-def flipped(data: bytes, rng: random.Random) -> bytes:
-    changed = bytearray(data)
-    for _ in range(rng.choice([1, 2, 8])):
-        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-    return bytes(changed[: rng.randrange(len(changed))] if rng.random() < 0.1 else changed)
 
 
 def mutated(seed: int) -> tuple[str, bytes]:

@@ -23,9 +23,9 @@ import gem_label
 from gem_label.clip.models import load_clip
 from gem_label.engines.local import LocalEngine
 from gem_label.errors import UsageError
-from gem_label.images import list_images
 from gem_label.labeler import MAX_PATCHES, Labeler, text_encoder_of
 from gem_label.labeling import LabelSettings
+from gem_label.listing import list_images
 from gem_label.masks import MaskSet, encode_mask, patch_weights
 from gem_label.runs import Run, open_run, relabel_run, search_run
 from gem_label.sam.models import load_sam

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from run_factory import rectangle_masks
 
 from gem_label.errors import UsageError
-from gem_label.images import Photo
 from gem_label.labeling import (
     LabelSettings,
     MaskLabels,
@@ -24,6 +23,7 @@ from gem_label.labeling import (
     label_maskset,
     score_evidence,
 )
+from gem_label.listing import Photo
 from gem_label.masks import MaskSet
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gem_label.cli import options
+from gem_label.cli import photos as photo_arguments
 from gem_label.cli.options import Device, DeviceOption, Proposals
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.precision import Precision
@@ -31,7 +32,7 @@ class Compared(StrEnum):
 
 
 def bench(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Photos, and folders of photos.")],
+    paths: photo_arguments.Photos,
     photos: Annotated[
         int, typer.Option(min=1, help="How many to label, spread evenly over those found.")
     ] = 8,
@@ -69,9 +70,7 @@ def bench(
     \b
     Example: gem-label bench photos/ --photos 8 --estimate 200000
     """
-    from gem_label.images import list_images
-
-    found = list_images(paths)
+    found = photo_arguments.find_photos(paths)
     modes = [mode for mode in Proposals if proposals in (Compared.both, mode.value)]
     given = (points_per_side, max_prompts, crop_layers or None, pred_iou_thresh, stability_thresh)
     if len(modes) > 1 and any(value is not None for value in given):
@@ -120,8 +119,8 @@ def measure(
     """
     from gem_label.bench import Annotations
     from gem_label.bench import bench as run_bench
-    from gem_label.images import list_images
     from gem_label.labeler import load_labeler
+    from gem_label.listing import list_images
     from gem_label.vocabulary import Vocabulary
 
     truth = None if annotations is None else Annotations.read(annotations)

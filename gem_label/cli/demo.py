@@ -32,9 +32,9 @@ def demo(
     from gem_label.demo import demo_folder, demo_words, scene_paths
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.photos import workers_for
-    from gem_label.images import list_images
     from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
+    from gem_label.listing import list_images
     from gem_label.runs import open_run
     from gem_label.runs.export import export_run
     from gem_label.sam import FastSettings

@@ -85,6 +85,7 @@ def points(
     \b
     Example: gem-label eval points RUN --points labels/points.csv --json points.json
     """
+    from gem_label.cli.photos import find_photos
     from gem_label.evaluation.models import encoder_of_run
     from gem_label.evaluation.openimages import class_names as names_of
     from gem_label.evaluation.openimages import read_points
@@ -95,7 +96,6 @@ def points(
         run_predictions,
     )
     from gem_label.evaluation.results import write_result
-    from gem_label.images import list_images
     from gem_label.runs import open_run
     from gem_label.weights import file_sha256
 
@@ -122,7 +122,7 @@ def points(
         evaluation = PointEvaluation(table, settings, partial)
         predictions = run_predictions(run, table, names, model, rules, evaluation.done)
     else:
-        photos = list_images([source])
+        photos = find_photos([str(source)])
         chosen = _choose_model(method, clip, weights, short_side, device)
         _note_unknown_words(chosen, names.values())
         evaluation = PointEvaluation(table, settings | {"model": chosen.describe()}, partial)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from gem_label.cli import options
+from gem_label.cli import photos as photo_arguments
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import UsageError
 from gem_label.precision import Precision
@@ -24,7 +25,7 @@ class Engine(StrEnum):
 
 
 def label(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Photos, and folders of photos.")],
+    paths: photo_arguments.Photos,
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory; an interrupted one goes on.")],
     classes: options.Classes = None,
     classes_file: options.ClassesFile = None,
@@ -81,7 +82,6 @@ def label(
     \b
     Example: gem-label label photos/ --classes "cat, dog" --background "sofa" --out RUN
     """
-    from gem_label.images import list_images
     from gem_label.words import WordsPerImage
 
     if engine is Engine.local and processes is not None:
@@ -91,7 +91,7 @@ def label(
     min_scores = options.thresholds(min_score, purpose)
     min_scores.by_class(vocabulary.classes)
     words = None if words_per_image is None else WordsPerImage.from_csv(words_per_image)
-    photos = list_images(paths)
+    photos = photo_arguments.find_photos(paths)
     if words is not None:
         words.check(vocabulary)
         words.check_photos(photos)
@@ -133,8 +133,11 @@ def label(
     except KeyboardInterrupt:
         print("gem-label: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise typer.Exit(options.INTERRUPTED) from None
-    options.print_counts(open_run(out))
+    run = open_run(out)
+    options.print_counts(run)
     if report.failed:
-        failed = f"{report.failed} of {report.failed + report.photos} photos"
-        print(f"gem-label: {failed} could not be labelled: see {out / 'failures.jsonl'}", file=sys.stderr)
+        tried = {photo.path for photo in todo}
+        failures = [(each.image, each.error) for each in run.failures() if each.image in tried]
+        said = photo_arguments.describe_failures(failures, len(todo), out / "failures.jsonl")
+        print(f"gem-label: {said}", file=sys.stderr)
         raise typer.Exit(1)

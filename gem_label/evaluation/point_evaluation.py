@@ -27,7 +27,8 @@ from gem_label.evaluation.points import (
     similarity_prediction,
     union_prediction,
 )
-from gem_label.images import Photo, read_image
+from gem_label.images import read_image
+from gem_label.listing import Photo
 from gem_label.masks import MaskSet
 from gem_label.runs import Run, RunPhoto
 from gem_label.runs.files import append_jsonl, read_jsonl, write_jsonl

@@ -93,6 +93,7 @@ class Annotations:
         count: how many photos there are, None where that is only known at the end.
         folder: the innermost folder that holds all photos, "" where that is not known.
         info: "description", "version" and "date_created", those that are known.
+        left_out: what the file has beside these photos and masks, a line each.
     """
 
     photos: Iterable[AnnotatedPhoto]
@@ -101,6 +102,7 @@ class Annotations:
     count: int | None = None
     folder: str = ""
     info: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -204,5 +206,8 @@ def is_text(value: Any) -> bool:
 
 def brief(value: Any) -> str:
     """A value of a file, for a message of one line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} of many levels"
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -7,6 +7,8 @@ both sides.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,20 +26,20 @@ class Borders:
     """Closed borders, one after the other.
 
     Attributes:
-        points: (N, 2) int64 x, y of corners in pixels, 0 <= x <= width and 0 <= y <= height.
+        points: (N, 2) x, y of corners in pixels, int64 where exact, 0 <= x <= width and 0 <= y <= height.
         starts: (L + 1,) int64; border i is points[starts[i]:starts[i + 1]].
     """
 
-    points: NDArray[np.int64]
+    points: NDArray[Any]
     starts: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def split(self) -> list[NDArray[np.int64]]:
+    def split(self) -> list[NDArray[Any]]:
         """The borders as L arrays of shape (k, 2)."""
         ends = self.starts.tolist()
-        return [self.points[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [self.points[a:b] for a, b in pairwise(ends)]
 
 
 def count_corners(mask: NDArray[np.bool_]) -> int:
@@ -112,14 +114,14 @@ def trace_borders(mask: NDArray[np.bool_], cuts: NDArray[np.bool_] | None = None
     return Borders(np.stack((x[chosen], y[chosen]), axis=1), before[starts])
 
 
-def _around(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _around(padded: NDArray[np.bool_]) -> NDArray[np.integer]:
     """The four pixels around each point between the pixels, as bits: (h, w) -> (h - 1, w - 1)."""
     pixels = padded.view(np.uint8)
     return pixels[:-1, :-1] | pixels[:-1, 1:] << 1 | pixels[1:, :-1] << 2 | pixels[1:, 1:] << 3
 
 
 def _corners(
-    bits: NDArray[np.uint8], up: NDArray[np.bool_], down: NDArray[np.bool_]
+    bits: NDArray[np.integer], up: NDArray[np.bool_], down: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """The corners of borders at points.
 
@@ -187,7 +189,7 @@ def hole_cuts(mask: NDArray[np.bool_], through: bool) -> NDArray[np.bool_] | Non
     return cuts
 
 
-def _cuts_up(mask: NDArray[np.bool_], labels: NDArray[np.int32], top: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _cuts_up(mask: NDArray[np.bool_], labels: NDArray[Any], top: NDArray[Any]) -> NDArray[np.bool_]:
     """Cuts up from the highest pixels of holes.
 
     Args:

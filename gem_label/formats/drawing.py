@@ -120,12 +120,13 @@ def polygons_of(drawn: DrawnMask, tolerance: float | None, report: WriteReport) 
         tolerance: None: polygons that cover exactly the mask; a number: `outline` with that tolerance.
         report: counts the outline and what it keeps.
     """
-    from gem_label.formats import polygons  # OpenCV only where polygons are asked for
+    # OpenCV only where polygons are asked for
+    from gem_label.formats.polygons import mask_polygons, outline
 
     corner = np.array(drawn.box[:2])
     if tolerance is None:
-        parts = polygons.mask_polygons(drawn.crop)
+        parts = mask_polygons(drawn.crop)
         return [(part + corner).ravel().tolist() for part in parts]
-    found = polygons.outline(drawn.crop, tolerance)
+    found = outline(drawn.crop, tolerance)
     report.add_outline(found.iou)
     return [np.round(part + corner, 2).ravel().tolist() for part in found.polygons]

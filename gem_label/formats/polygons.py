@@ -19,10 +19,10 @@ from gem_label.errors import UsageError
 from gem_label.formats.borders import Borders, count_corners, hole_cuts, signed_areas, trace_borders
 from gem_label.formats.simplification import simplify_borders
 
-Polygon = NDArray[np.int64]
+Polygon = NDArray[np.float64]
 
-CORNERS = 2_000_000
-"""`outline` halves the resolution of a mask whose borders have more corners than this."""
+CORNERS = 1_000_000
+"""`outline` simplifies a mask whose borders have more corners than this at half its resolution."""
 
 PARTS = 200
 """`single_outline` joins so many parts of a mask, the largest ones."""
@@ -36,7 +36,7 @@ class Outline:
     """Polygons in place of a mask, and what they keep of it.
 
     Attributes:
-        polygons: (k, 2) arrays of x, y corners in pixels, all of them corners of pixels.
+        polygons: (k, 2) float64 arrays of x, y in pixels, all of them whole or half ones; k >= 3.
         iou: intersection over union in [0, 1] of the mask with what pycocotools draws from the polygons.
         dropped: how many parts of the mask have no polygon.
         block: side in pixels of the blocks that the outline follows; 1 unless the mask had too many corners.
@@ -48,7 +48,7 @@ class Outline:
     block: int = 1
 
 
-def mask_polygons(mask: NDArray[np.bool_]) -> list[Polygon]:
+def mask_polygons(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     """Simple polygons without holes that together cover exactly the mask.
 
     COCO's polygons know no holes, and bridges of no width, the usual way out, are not valid polygons. So a part with
@@ -65,14 +65,12 @@ def mask_polygons(mask: NDArray[np.bool_]) -> list[Polygon]:
     return Borders(borders.points + corner, borders.starts).split()
 
 
-def outline(
-    mask: NDArray[np.bool_], tolerance: float, holes: Literal["bridge", "cut"] = "bridge"
-) -> Outline:
+def outline(mask: NDArray[np.bool_], tolerance: float, holes: Literal["bridge", "cut"] = "bridge") -> Outline:
     """Polygons with few corners, close to the borders of a mask.
 
     Corners are left out where the border stays within the tolerance of the line in their place. Lines do not cross,
-    and parts and holes that would lose all of their area stay exact. A mask whose borders have more than `CORNERS`
-    corners is read at half the resolution, as often as it takes.
+    and parts and holes that would lose all of their area keep their corners. A mask whose borders have more than
+    `CORNERS` corners is halved in resolution first, as often as it takes; with a tolerance of 0 it never is.
 
     Args:
         mask: (height, width) booleans.
@@ -98,7 +96,7 @@ def outline(
         raise UsageError(f'holes are "bridge" or "cut", not {holes!r}')
     inside, corner = _crop(mask)
     small, block = inside, 1
-    while count_corners(small) > CORNERS:
+    while tolerance > 0 and count_corners(small) > CORNERS:
         block *= 2
         small = _reduce(inside, block)
     borders = trace_borders(small, hole_cuts(small, through=holes == "cut"))
@@ -137,7 +135,7 @@ def single_outline(mask: NDArray[np.bool_], tolerance: float) -> Outline:
     return Outline([joined], iou, len(polygons) - len(largest), parts.block)
 
 
-def drawn_iou(polygons: Sequence[NDArray[np.int64]], mask: NDArray[np.bool_]) -> float:
+def drawn_iou(polygons: Sequence[NDArray[np.number]], mask: NDArray[np.bool_]) -> float:
     """Intersection over union in [0, 1] of a mask with what pycocotools draws from polygons.
 
     Args:
@@ -172,8 +170,8 @@ def _reduce(mask: NDArray[np.bool_], block: int) -> NDArray[np.bool_]:
 
 def _join(polygons: list[Polygon]) -> Polygon:
     """One polygon of several: the first, and bridges from what is joined already to the part nearest to it."""
-    samples = [polygon[:: -(-len(polygon) // _NEAREST_AMONG)] for polygon in polygons]
     strides = [-(-len(polygon) // _NEAREST_AMONG) for polygon in polygons]
+    samples = [polygon[::stride] for polygon, stride in zip(polygons, strides, strict=True)]
     waiting = list(range(1, len(polygons)))
     nearest = dict.fromkeys(waiting, (np.inf, 0, 0, 0))  # distance; part and corner there; corner here
     children: list[list[tuple[int, int, int]]] = [[] for _ in polygons]  # corner, child, its corner
@@ -205,7 +203,9 @@ def _walk(
     polygon, pieces, done = polygons[part], [], 0
     size = len(polygon)
     turned = np.roll(polygon, -begin, axis=0)
-    for place, child, own in sorted(((corner - begin) % size, child, own) for corner, child, own in children[part]):
+    for place, child, own in sorted(
+        ((corner - begin) % size, child, own) for corner, child, own in children[part]
+    ):
         pieces.append(turned[done : place + 1])
         around = _walk(polygons, children, child, own)
         pieces += [*around, around[0][:1], turned[place : place + 1]]

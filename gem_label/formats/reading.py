@@ -14,7 +14,7 @@ from gem_label.errors import UsageError
 from gem_label.formats.annotations import Annotations, brief
 from gem_label.formats.coco import read_coco
 from gem_label.formats.cvat_reading import read_cvat
-from gem_label.formats.label_studio import is_label_studio, read_label_studio
+from gem_label.formats.label_studio import CONFIG_SUFFIX, is_label_studio, read_label_studio
 from gem_label.formats.table_reading import read_csv, read_parquet
 from gem_label.formats.yolo_reading import is_yolo_folder, read_yolo
 from gem_label.text_files import decode_text
@@ -67,10 +67,15 @@ def _read_folder(path: Path, named: Path) -> Annotations:
     """
     if is_yolo_folder(path):
         return read_yolo(path)
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+    found = sorted(file for file in path.iterdir() if _has_annotations(file.name))
     if len(found) != 1:
         raise UsageError(f"{named} holds {len(found)} annotation files and no data.yaml: give one file")
     return _read_content(named, found[0].name, found[0].read_bytes())
+
+
+def _has_annotations(name: str) -> bool:
+    """Whether a file's name is one of annotations, not of the configuration beside those of Label Studio."""
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES and not name.endswith(CONFIG_SUFFIX)
 
 
 def _read_archive(path: Path, data: bytes) -> Annotations:
@@ -83,7 +88,7 @@ def _read_archive(path: Path, data: bytes) -> Annotations:
             names = [each.filename for each in members if "__MACOSX" not in each.filename]
             if any(PurePosixPath(name).name in ("data.yaml", "data.yml") for name in names):
                 return _read_yolo_archive(archive, names)
-            found = [name for name in names if PurePosixPath(name).suffix.lower() in _SUFFIXES]
+            found = [name for name in names if _has_annotations(name)]
             found = [name for name in found if PurePosixPath(name).name == "annotations.xml"] or found
             if len(found) != 1:
                 raise UsageError(f"{path} holds {len(found)} annotation files: unpack it and give one")

@@ -1,7 +1,7 @@
 """Borders with fewer corners, within a tolerance and without crossings (pure numpy).
 
-cv2.approxPolyDP is not used: it exceeds its tolerance in a last pass, cannot hold points in place, and knows nothing of
-other borders.
+cv2.approxPolyDP is not used: it exceeds its tolerance in a last pass, cannot hold points in place, and knows nothing
+of other borders.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ STEP = 0.125**0.5
 """Distance in pixels of a corner from the line between the middles of two unit edges that meet there."""
 
 
-def simplify_borders(
-    borders: Borders, tolerance: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def simplify_borders(borders: Borders, tolerance: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Leave out corners as Douglas and Peucker do, for all borders of a mask at once.
 
     Where the border runs in stairs of one pixel, lines follow the middles of the steps; that alone reduces the error,
@@ -143,7 +141,7 @@ class _Lines:
     def ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The indices of the points where each of the M lines begins and ends."""
         first = np.flatnonzero(self.kept)
-        last = np.r_[first[1:], len(self.kept)]
+        last = np.append(first[1:], len(self.kept))
         closing = np.flatnonzero(self._begins[last])
         last[closing] = self.starts[:-1]  # each border has one closing line
         return first, last
@@ -160,21 +158,16 @@ class _Lines:
         """
         first, last = self.ends()
         line = self.line_of_point()[inner]
-        distance = _squared_distances(
-            self.points[inner], self.points[first[line]], self.points[last[line]]
-        )
-        groups = np.flatnonzero(np.r_[True, line[1:] != line[:-1]])
-        sizes = np.diff(np.r_[groups, len(line)])
+        distance = _squared_distances(self.points[inner], self.points[first[line]], self.points[last[line]])
+        groups, sizes = _group(line)
         greatest = np.maximum.reduceat(distance, groups)
         limit = tolerance**2 if tolerance >= 0 else -1.0
         over = greatest > limit + 1e-9
         group = np.repeat(np.arange(len(groups)), sizes)
         farthest = np.flatnonzero((distance >= greatest[group]) & over[group])
         # the middle one of equals, so that the teeth of a comb do not come off one by one
-        of = group[farthest]
-        begin = np.flatnonzero(np.r_[True, of[1:] != of[:-1]]) if len(of) else of
-        middle = begin + np.diff(np.r_[begin, len(of)]) // 2
-        self.kept[inner[farthest[middle]]] = True
+        begin, equals = _group(group[farthest])
+        self.kept[inner[farthest[begin + equals // 2]]] = True
         rest = inner[over[group]]
         return rest[~self.kept[rest]]
 
@@ -264,11 +257,10 @@ def _near_pairs(
     for x in (low[:, 0], high[:, 0]):
         keys += [(y * wide + x) * len(a) + line for y in (low[:, 1], high[:, 1])]
     cells, members = np.divmod(_distinct(np.concatenate(keys)), len(a))
-    groups = np.flatnonzero(np.r_[True, cells[1:] != cells[:-1]])
-    busy = np.repeat(np.maximum.reduceat(inexact[members], groups), np.diff(np.r_[groups, len(cells)]))
+    groups, sizes = _group(cells)
+    busy = np.repeat(np.maximum.reduceat(inexact[members], groups), sizes)
     cells, members = cells[busy], members[busy]
-    groups = np.flatnonzero(np.r_[True, cells[1:] != cells[:-1]])
-    sizes = np.diff(np.r_[groups, len(cells)])
+    groups, sizes = _group(cells)
     later = np.repeat(groups + sizes, sizes) - np.arange(len(cells)) - 1  # members of the cell that follow
     one = np.repeat(np.arange(len(cells)), later)
     other = np.arange(len(one)) - np.repeat(np.cumsum(later) - later, later) + one + 1
@@ -277,7 +269,17 @@ def _near_pairs(
     return one[useful], other[useful]
 
 
+def _group(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each group of equal neighbors begins, and how many there are."""
+    begins = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    first = np.flatnonzero(begins)
+    sizes = np.full(len(first), len(values))
+    sizes[:-1] = first[1:]
+    return first, sizes - first
+
+
 def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Sorted values without repeats; np.unique takes twenty times as long for millions (numpy 2.3)."""
     values = np.sort(values)
-    return values[np.r_[True, values[1:] != values[:-1]]] if len(values) else values
+    return values[_group(values)[0]]

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.images import open_image, upright_size
 from gem_label.review.storage.detections import Document
 from gem_label.review.storage.internals import deserialize_array, samples_of, serialize_array
 from gem_label.rle import Box, crop_mask, encode_crop
@@ -65,11 +66,10 @@ def _read_metadata(path: str) -> Document | None:
     from fiftyone import ImageMetadata
 
     try:
-        with Image.open(path) as image:
-            width, height, channels = *image.size, len(image.getbands())
-            if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):  # stored on its side
-                width, height = height, width
-            mime = Image.MIME.get(image.format or "")
+        with open_image(path) as image:
+            width, height = upright_size(image)
+            channels = len(image.getbands())
+            mime = image.get_format_mimetype()
         size = os.path.getsize(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

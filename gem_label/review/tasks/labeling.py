@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from gem_label.engines.local import LocalEngine
 from gem_label.engines.photos import workers_for
 from gem_label.errors import UsageError
-from gem_label.images import Photo, unique_image_id
 from gem_label.labeling import LabelSettings, Vocabulary
 from gem_label.labeling.negatives import Wanted
+from gem_label.listing import Photo, unique_image_id
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
 from gem_label.review.pushing.push_run import PushReport, push_run
+from gem_label.review.storage.dataset_paths import photo_paths
 from gem_label.review.storage.fields import check_field_name, mask_fields, pushed_fields
 from gem_label.review.storage.internals import dataset_of
 from gem_label.runs import open_run
@@ -113,13 +114,11 @@ def dataset_photos(samples: Any) -> list[Photo]:
         UsageError: there is none, or they are not images.
     """
     dataset = dataset_of(samples)
-    if dataset.media_type not in (None, "image"):
-        raise UsageError(f"dataset {dataset.name!r} holds {dataset.media_type}s: only images can be labeled")
+    # ids come from all photos, so that they do not depend on which are labeled first
+    paths = photo_paths(dataset)
     chosen = set(samples.distinct("filepath"))
     if not chosen:
         raise UsageError("there is no photo to label: widen the view or the selection")
-    # ids come from all photos, so that they do not depend on which are labeled first
-    paths = sorted(dataset.distinct("filepath"))
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
     taken: set[str] = set()
     photos = [Photo(path, unique_image_id(path, os.path.relpath(path, folder), taken)) for path in paths]

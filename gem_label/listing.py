@@ -1,0 +1,254 @@
+"""Which photos there are: files, folders, lists of paths, zips, and datasets, to the photos in them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from gem_label.errors import GemLabelError, ImageError, UsageError
+from gem_label.images import check_header, image_suffixes
+from gem_label.photo_archives import unpack_photos
+from gem_label.photo_sources import (
+    ARCHIVE_SUFFIX,
+    LIST_SUFFIX,
+    describe_left_out,
+    is_passed_over,
+    read_photo_list,
+    refusal,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo to label.
+
+    Attributes:
+        path: absolute path.
+        image_id: path relative to the folder it was listed from, with "/", without suffix; unique in a run.
+    """
+
+    path: str
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The photos that were found, and what is to be said about them.
+
+    Attributes:
+        photos: each once.
+        left_out: how many files of folders and archives are no photos, by lower-case suffix ("" for none).
+        runs: folders that were passed over because they are runs of gem-label.
+        done: what was done to get at the photos, one line each: archives unpacked, datasets looked up.
+    """
+
+    photos: list[Photo]
+    left_out: Counter[str] = field(default_factory=Counter)
+    runs: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Lines for the person at the terminal: what was done, then what is left out, in one line."""
+        left_out = describe_left_out(self.left_out, len(self.runs))
+        return [*self.done, *([f"left out: {left_out}"] if left_out else [])]
+
+
+def unique_image_id(path: str, relative: str, taken: set[str]) -> str:
+    """An image_id that is not taken yet: without suffix; on a collision with it; then numbered ("a.jpg~2").
+
+    Args:
+        path: absolute path of the photo.
+        relative: its path relative to the listed folder, normalized.
+        taken: ids in use; the new one is added.
+    """
+    whole = relative or path
+    dot = whole.rfind(".")
+    named = (
+        dot > whole.rfind("/") + 1 and dot < len(whole) - 1
+    )  # text, as a path object takes ten times as long
+    image_id, number = whole[:dot] if named else whole, 2
+    if image_id in taken:
+        image_id = whole
+    while image_id in taken:
+        image_id, number = f"{whole}~{number}", number + 1
+    taken.add(image_id)
+    return image_id
+
+
+def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Photo]:
+    """The photos of `find_photos`, without what else it says."""
+    return find_photos(paths).photos
+
+
+def find_photos(paths: Iterable[str | os.PathLike[str]]) -> Listing:
+    """The photos among what is given, each once.
+
+    - a folder is searched to the bottom, in the order of names, for files whose suffix is a photo's. Hidden files
+      and folders, folders that cameras' and servers' software makes (`@eaDir`, `__MACOSX`), and runs of gem-label
+      are passed over;
+    - a `.txt` file is a list of paths, see `read_photo_list`;
+    - a `.zip` is unpacked into a folder beside it, see `unpack_photos`;
+    - any other file is taken for a photo;
+    - a name without a "/" under which there is no file is that of a FiftyOne dataset.
+
+    Raises:
+        UsageError: a path does not exist, is a video, a document or a run, there is no photo at all, or the only
+            one is a file that does not begin as a photo.
+        GemLabelError: a folder cannot be read or an archive not be unpacked.
+
+    Example:
+        find_photos(["photos/", "more.zip", "list.txt"]).photos
+    """
+    finder = _Finder()
+    roots = [os.fspath(path) for path in paths]
+    for root in roots:
+        finder.add(root)
+    found = finder.listing
+    if not found.photos:
+        there = describe_left_out(found.left_out, len(found.runs))
+        raise UsageError(
+            f"no photos in {', '.join(roots) or 'nothing'}: expected files such as .jpg, .png, .heic or .tif"
+            + (f" (there: {there})" if there else "")
+        )
+    if len(roots) == len(found.photos) == 1 and os.path.abspath(roots[0]) == found.photos[0].path:
+        _check_only_photo(roots[0])
+    return found
+
+
+def _check_only_photo(path: str) -> None:
+    """Tell at once that the only photo is none, before models are loaded for it."""
+    try:
+        check_header(path)
+    except ImageError as error:
+        reason = str(error)
+        if "not an image" in reason:
+            raise UsageError(f"{path} is not an image that PIL can read") from None
+        raise UsageError(f"{path} cannot be labeled: {reason}") from None
+
+
+class _Finder:
+    """Adds up what the paths of one request are."""
+
+    def __init__(self) -> None:
+        self.listing = Listing([])
+        self._suffixes = image_suffixes()
+        self._seen: set[str] = set()
+        self._taken: set[str] = set()
+        self._counted: set[str] = set()  # folders whose files are in the counts
+
+    def add(self, root: str) -> None:
+        """Add what one argument stands for; raises as `find_photos` does."""
+        if not root:
+            raise UsageError("a path is empty: give a file, a folder or the name of a dataset")
+        absolute = os.path.abspath(root)
+        suffix = os.path.splitext(root)[1].lower()
+        if os.path.isdir(absolute):
+            if _is_run(absolute):
+                raise UsageError(f"{root} is a run of gem-label: give its photos, or `relabel` the run")
+            self._add_below(absolute, self._files_below(absolute))
+        elif os.path.exists(absolute):
+            if suffix == LIST_SUFFIX:
+                paths = read_photo_list(absolute)
+                self._add_below(_folder_of(os.path.dirname(absolute), paths), paths)
+            elif suffix == ARCHIVE_SUFFIX:
+                unpacked = unpack_photos(absolute)
+                self.listing.left_out.update(unpacked.left_out)
+                self.listing.done.append(unpacked.note)
+                self._add_below(unpacked.folder, unpacked.paths)
+            elif reason := refusal(root, suffix, self._suffixes):
+                raise UsageError(reason)
+            else:
+                self._add_below(os.path.dirname(absolute), [absolute])
+        else:
+            self._add_dataset(root, suffix)
+
+    def _add_dataset(self, name: str, suffix: str) -> None:
+        if os.sep in name or suffix in self._suffixes:
+            raise UsageError(f"no such file or folder: {name}")
+        if find_spec("fiftyone") is None:
+            raise UsageError(f"no such file or folder: {name} (nor a dataset: FiftyOne is not installed)")
+        from gem_label.review.storage.dataset_paths import dataset_paths
+
+        try:
+            paths = dataset_paths(name)
+        except UsageError:
+            raise
+        except GemLabelError as error:
+            raise UsageError(
+                f"no such file or folder: {name} (nor can datasets be looked up: {error})"
+            ) from error
+        if paths is None:
+            raise UsageError(f"no such file, folder or dataset: {name}")
+        self.listing.done.append(f"{name}: {len(paths)} photos of the FiftyOne dataset of that name")
+        self._add_below(_folder_of(None, paths), paths)
+
+    def _add_below(self, folder: str, paths: Iterable[str]) -> None:
+        """Add absolute paths with ids relative to a folder that holds them all."""
+        start = len(os.path.join(folder, ""))
+        for path in paths:
+            if path not in self._seen:
+                self._seen.add(path)
+                photo = Photo(path, unique_image_id(path, path[start:], self._taken))
+                self.listing.photos.append(photo)
+
+    def _files_below(self, root: str) -> Iterator[str]:
+        """Yield absolute paths of the photos under a folder, sorted in each; links to folders are followed once."""
+        visited: set[tuple[int, int]] = set()
+
+        def refuse(error: OSError) -> None:
+            raise GemLabelError(f"cannot list {error.filename}: {error.strerror}") from error
+
+        for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in visited:  # a link back to where we have been
+                subfolders.clear()
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            if "manifest.json" in names and _is_run(folder):
+                subfolders.clear()
+                if folder not in self._counted:
+                    self._counted.add(folder)
+                    self.listing.runs.append(folder)
+                continue
+            subfolders[:] = sorted(name for name in subfolders if not is_passed_over(name))
+            left_out = self.listing.left_out if folder not in self._counted else Counter()
+            self._counted.add(folder)
+            for name in sorted(names):
+                if name.startswith("."):
+                    continue
+                suffix = os.path.splitext(name)[1].lower()
+                if suffix in self._suffixes:
+                    yield os.path.join(folder, name)
+                else:
+                    left_out[suffix] += 1
+
+
+def _is_run(folder: str) -> bool:
+    """Whether a folder is a run directory: by its manifest, as data sets have files of that name, too."""
+    path = os.path.join(folder, "manifest.json")
+    if not os.path.exists(path):
+        return False
+    if not any(os.path.exists(os.path.join(folder, name)) for name in ("masks", "images.jsonl")):
+        return False
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"format", "settings", "vocabulary"} <= manifest.keys()
+
+
+def _folder_of(preferred: str | None, paths: list[str]) -> str:
+    """The folder that ids are relative to: the preferred one where it holds all paths, else the innermost."""
+    # all paths begin with what the first and the last in their order have in common
+    folders = [os.path.join(os.path.dirname(path), "") for path in (min(paths), max(paths))]
+    common = os.path.commonpath(folders)
+    return preferred if preferred is not None and _is_below(common, preferred) else common
+
+
+def _is_below(folder: str, above: str) -> bool:
+    return os.path.join(folder, "").startswith(os.path.join(above, ""))
