@@ -83,7 +83,7 @@ def write_yolo(
                         polygon = _polygon(drawn, settings.tolerance, report)
                         report.masks += 1
                         numbers = " ".join(
-                            f"{value:.7f}".rstrip("0").rstrip(".") for value in polygon.ravel()
+                            f"{value:.6f}".rstrip("0").rstrip(".") for value in polygon.ravel()
                         )
                         file.write(f"{index[drawn.mask.label]} {numbers}\n")
                         rows.append((drawn, polygon))
@@ -154,7 +154,7 @@ def _polygon(drawn: DrawnMask, tolerance: float | None, report: WriteReport) -> 
         report.altered["masks that are no crowds any more"] += 1
     height, width = drawn.rle["size"]
     polygon: NDArray[np.float64] = (found.polygons[0] + np.array(drawn.box[:2])) / (width, height)
-    return polygon.round(7)
+    return polygon.round(6)
 
 
 class _Places:
