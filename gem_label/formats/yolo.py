@@ -150,6 +150,8 @@ def _polygon(drawn: DrawnMask, tolerance: float | None, report: WriteReport) -> 
     report.add_outline(found.iou)
     if found.dropped:
         report.altered["masks whose smallest parts were dropped"] += 1
+    if found.block > 1:
+        report.altered["masks whose outlines have a lower resolution"] += 1
     if drawn.mask.crowd:
         report.altered["masks that are no crowds any more"] += 1
     height, width = drawn.rle["size"]
