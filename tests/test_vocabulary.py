@@ -8,7 +8,6 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from gem_label.review.selection import Selection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from gem_label.cli.options import read_negatives
 from gem_label.errors import UsageError
 from gem_label.labeler import as_vocabulary
 from gem_label.phrases import as_words, clean_word, quoted, split_words
+from gem_label.review.storage.selection import Selection
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
 
