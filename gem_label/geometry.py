@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from gem_label.rle import run_lengths
+from gem_label.rle import crop_mask, run_lengths
 
 MAX_OUTLINE = 5_000_000
 """Pixels along a polygon; pycocotools holds about 100 bytes for each."""
@@ -184,6 +184,36 @@ def resize_rle(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
     return dict(coco_mask.encode(np.asfortranarray(mask[np.ix_(rows, columns)])))
+
+
+def are_near(rle: dict[str, Any], other: dict[str, Any], tolerance: float) -> bool:
+    """Whether the borders of two masks of one photo stay within so many pixels of each other.
+
+    Each mask must lie in the other one grown by the tolerance and half a pixel, and so must what is around them.
+    Holes and parts that are thinner than that count for nothing.
+
+    Args:
+        rle: {"size": [height, width], "counts": bytes}, compressed COCO run lengths.
+        other: the same of the other mask.
+        tolerance: in pixels.
+    """
+    boxes = np.array([coco_mask.toBbox(each) for each in (rle, other)])
+    reach = math.ceil(tolerance + 0.5) + 1
+    x, y = (int(side) for side in boxes[:, :2].min(0))
+    right, bottom = (int(side) for side in (boxes[:, :2] + boxes[:, 2:]).max(0))
+    box = (x, y, right - x, bottom - y)
+    masks = [np.pad(crop_mask(each["counts"], each["size"][0], box), reach) for each in (rle, other)]
+    return all(
+        (_distance_to(a) <= tolerance + 0.5)[b].all() and (_distance_to(~a) <= tolerance + 0.5)[~b].all()
+        for a, b in (masks, masks[::-1])
+    )
+
+
+def _distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """How far each pixel is from the nearest pixel of a mask, 0 inside of it."""
+    import cv2  # only where masks are compared with a tolerance
+
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)  # type: ignore[return-value]
 
 
 def is_whole(value: Any) -> bool:

@@ -175,6 +175,14 @@ def import_annotations(
         str, typer.Option(help="With --boxes sam: mobile_sam, vit_b, vit_l, vit_h or a checkpoint file.")
     ] = options.DEFAULT_SAM,
     device: DeviceOption = Device.auto,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="PX",
+            help="Masks within so many pixels of the old border count as unchanged: for files of outlines.",
+        ),
+    ] = None,
     resize: Annotated[
         bool, typer.Option("--resize", help="Take masks of another resolution of a photo, too.")
     ] = False,
@@ -202,7 +210,16 @@ def import_annotations(
 
         draw_boxes = load_box_drawer(options.absolute_sam(sam), options.resolve_device(device))
     work = import_corrections(
-        opened, field, file, missing.value, accept_unchanged, boxes.value, resize, dry_run, draw_boxes
+        opened,
+        field,
+        file,
+        missing.value,
+        accept_unchanged,
+        boxes.value,
+        resize,
+        dry_run,
+        draw_boxes,
+        tolerance,
     )
     report = _with_bar(work, None, "import")
     for line in report.problems[:SHOWN_PROBLEMS]:

@@ -93,6 +93,8 @@ class Annotations:
         count: how many photos there are, None where that is only known at the end.
         folder: the innermost folder that holds all photos, "" where that is not known.
         info: "description", "version" and "date_created", those that are known.
+        tolerance: pixels that outlines in the file may depart from the masks that they were made of; 0 where masks
+            are exact or nobody says.
         left_out: what the file has beside these photos and masks, a line each.
     """
 
@@ -102,6 +104,7 @@ class Annotations:
     count: int | None = None
     folder: str = ""
     info: Mapping[str, str] = field(default_factory=dict)
+    tolerance: float = 0.0
     left_out: tuple[str, ...] = ()
 
 

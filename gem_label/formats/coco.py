@@ -74,7 +74,10 @@ def _write(
     category = {name: i for i, name in enumerate(annotations.classes, 1)}
     instances: Counter[str] = Counter()
     shown: Counter[str] = Counter()
-    info = {"description": "Masks with labels", **annotations.info, "photo_folder": annotations.folder}
+    info: dict[str, Any] = {"description": "Masks with labels", **annotations.info}
+    info["photo_folder"] = annotations.folder
+    if settings.segmentation == "polygon" and settings.tolerance:
+        info["outline_tolerance"] = settings.tolerance
     # annotations wait in a second file: one pass over the photos gives a file that fits together
     with replacing(out) as file, tempfile.TemporaryFile(dir=out.parent) as waiting:
         file.write(b'{"info": ' + to_json(info) + b',\n"licenses": [],\n"images": [')
@@ -188,6 +191,7 @@ def read_coco(path: Path, data: Any) -> Annotations:
         len(photos),
         folder if isinstance(folder, str) else "",
         {key: info[key] for key in ("description", "version", "date_created") if is_text(info.get(key))},
+        _tolerance(info.get("outline_tolerance")),
     )
 
 
@@ -215,6 +219,11 @@ def read_coco_results(path: Path, rows: Sequence[Any], truth: Annotations) -> An
         AnnotatedPhoto(each.name, each.size, masks[str(_key(each.id))], each.id) for each in truth.photos
     ]
     return Annotations(photos, truth.classes, truth.category_ids, len(photos), truth.folder)
+
+
+def _tolerance(value: Any) -> float:
+    """What `write_coco` notes of outlines with a tolerance."""
+    return float(value) if is_number(value) and 0 <= value <= 1000 else 0.0
 
 
 def _categories(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int | str, str]]:

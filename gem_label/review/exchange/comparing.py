@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from gem_label.geometry import are_near
 from gem_label.review.editing.changes import MaskChanges
 from gem_label.review.exchange.file_masks import FileMask, FileMasks
 from gem_label.review.exchange.report import CorrectionReport
@@ -29,6 +30,7 @@ def compare_masks(
     missing: Missing,
     accept_unchanged: bool,
     report: CorrectionReport,
+    tolerance: float = 0.0,
 ) -> MaskChanges:
     """What changes in one photo; it is counted.
 
@@ -39,6 +41,7 @@ def compare_masks(
         missing: what becomes of detections that the file does not have.
         accept_unchanged: accept the detections that are as they were, too.
         report: what is counted.
+        tolerance: pixels; a mask whose border stays within so many pixels of a detection's does not change it.
     """
     changes, masks = MaskChanges(), of_file.masks
     refused = set(of_file.refused)
@@ -53,7 +56,7 @@ def compare_masks(
             report.added += 1
             continue
         old = existing[pairs[i]]
-        redrawn = not _is_same(mask, rles[pairs[i]])
+        redrawn = not _is_same(mask, rles[pairs[i]], tolerance)
         relabeled = mask.label != old.get("label")
         report.redrawn += redrawn
         report.relabeled += relabeled
@@ -135,14 +138,15 @@ def _pair_by_overlap(
     return pairs
 
 
-def _is_same(mask: FileMask, rle: dict[str, Any]) -> bool:
-    """Whether a mask of a file is a mask of the photo, or its box."""
+def _is_same(mask: FileMask, rle: dict[str, Any], tolerance: float) -> bool:
+    """Whether a mask of a file is a mask of the photo, up to the tolerance, or its box."""
     if mask.box is not None:
         x, y, w, h = np.array([coco_mask.toBbox(rle), mask.box]).T
         sides = np.array([x, y, x + w, y + h])
         if np.abs(sides[:, 0] - sides[:, 1]).max() <= SAME_BOX:
             return True
-    return bool(coco_mask.iou([mask.rle], [rle], [0])[0, 0] >= 1.0)
+    iou = float(coco_mask.iou([mask.rle], [rle], [0])[0, 0])
+    return iou >= 1.0 or (tolerance > 0 and iou > 0 and are_near(mask.rle, rle, tolerance))
 
 
 def _own_id(mask_id: str | None, taken: set[Any]) -> str | None:

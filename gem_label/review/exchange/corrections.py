@@ -42,6 +42,7 @@ def import_corrections(
     resize: bool = False,
     dry_run: bool = False,
     draw_boxes: BoxDrawer | None = None,
+    tolerance: float | None = None,
 ) -> Generator[Progress, None, CorrectionReport]:
     """Take in an annotation file that was exported from a dataset and corrected elsewhere.
 
@@ -59,6 +60,8 @@ def import_corrections(
             "sam": it becomes what `draw_boxes` sees in it; "leave": it is left out and reported.
         resize: take masks of another resolution of a photo, too; otherwise they are reported.
         dry_run: change nothing, only say what would change.
+        tolerance: a mask whose border stays within so many pixels of the old one's is as it was, for files that hold
+            outlines; None: what the file says that it was written with, and otherwise 0.
         draw_boxes: for "sam", such as `gem_label.review.exchange.box_masks.load_box_drawer()`.
 
     Yields:
@@ -77,6 +80,7 @@ def import_corrections(
     check_field_name_or_masks(dataset, field)
     report = CorrectionReport()
     annotations = read_annotations(path)
+    near = annotations.tolerance if tolerance is None else tolerance
     photos, report.unknown = _match(dataset, list(annotations.photos))
     if not photos:
         raise UsageError(
@@ -103,7 +107,7 @@ def import_corrections(
         rles = []
         if of_file.masks and size is not None:
             rles = [detection_rle(detection, size[1], size[0]) for detection in existing]
-        change = compare_masks(existing, rles, of_file, missing, accept_unchanged, report)
+        change = compare_masks(existing, rles, of_file, missing, accept_unchanged, report, near)
         changes[document["_id"]] = change
         moving += [old["_id"] for old, _ in change.replaced if old["_id"] in less_likely]
         report.photos += 1
