@@ -264,8 +264,11 @@ def test_the_file_is_what_label_studio_imports(tmp_path: Path) -> None:
     ((decided,), (suggested,)) = row["annotations"], row["predictions"]
     assert suggested["model_version"].startswith("gem-label ")
     assert suggested["score"] == 0.5
-    assert [each["score"] for each in suggested["result"]] == [0.25, 0.75]
+    assert [each.get("score") for each in suggested["result"]] == [0.25, 0.75, None]
     (found,) = decided["result"]
+    # an annotation that somebody makes of the prediction has all masks
+    assert found == suggested["result"][2]
+    assert decided["ground_truth"] is False
     config = ElementTree.parse(tmp_path / "tasks.config.xml").getroot()
     image, labels = config
     assert (found["from_name"], found["to_name"]) == (labels.get("name"), image.get("name"))
@@ -457,7 +460,7 @@ def test_the_annotation_that_counts() -> None:
     old = labeled("old")
     new = labeled("new", updated_at="2024-05-02T10:00:00.000000Z")
     skipped = labeled("skipped", was_cancelled=True, updated_at="2024-05-03T10:00:00.000000Z")
-    truth = labeled("truth", ground_truth=True)
+    imported = labeled("imported", ground_truth=True)  # as everything is that Label Studio imports
     suggested = {"id": 1, "model_version": "x", "result": labeled("suggested")["result"]}
 
     def read_labels(found: Annotations) -> list[tuple[str, str | None]]:
@@ -466,7 +469,7 @@ def test_the_annotation_that_counts() -> None:
     found = read([task(new, old, skipped, predictions=[suggested])])
     assert read_labels(found) == [("new", "accepted")]
     assert found.left_out == ("1 annotations beside the ones that count",)
-    assert read_labels(read([task(old, truth, new)])) == [("truth", "accepted")]
+    assert read_labels(read([task(old, imported, new)])) == [("new", "accepted")]
     found = read([task(skipped, predictions=[5, suggested])])
     assert read_labels(found) == [("suggested", "undecided")]
     # nobody has looked at this photo: it is not one without masks
@@ -500,6 +503,8 @@ def test_json_min() -> None:
     assert (cat.label, dog.label) == ("cat", "dog")
     assert cat.draw(HEIGHT, WIDTH) == polygons([[6, 8, 36, 8, 36, 18]], HEIGHT, WIDTH)
     assert (drawn(dog) == blob(1)).all()
+    nobody = {"image": "b.jpg", "id": 9, "annotator": None, "annotation_id": None, "updated_at": None}
+    assert read([nobody]).left_out == ("1 tasks that nobody annotated",)
     found = read([later, entry])
     assert [[mask.label for mask in photo.masks] for photo in found.photos] == [["dog"]]
     assert found.left_out == ("1 annotations beside the ones that count",)
