@@ -31,6 +31,7 @@ from gem_label.formats.label_studio_reading import photo_name
 from gem_label.geometry import Shape, ellipse, polygons, rectangle
 
 Mask = NDArray[np.bool_]
+FIXTURES = Path(__file__).parent / "fixtures"
 HEIGHT, WIDTH = 40, 60
 
 # encode_rle of label-studio-sdk 2.1.2
@@ -311,6 +312,27 @@ def test_mask_ids_survive_an_edit_and_copies_have_none(tmp_path: Path) -> None:
     assert [mask.mask_id for mask in photo.masks] == ["a#0", "a#1", None, None]
     assert [mask.label for mask in photo.masks] == ["cat", "dog", "cat", "cat"]
     assert {mask.state for mask in photo.masks} == {"accepted"}
+
+
+def test_an_export_of_label_studio() -> None:
+    # an export of Label Studio 1.23.2: somebody opened our prediction, drew into the first region, gave the third
+    # another label, copied it, and submitted
+    path = FIXTURES / "label_studio_export.json"
+    content = json.loads(path.read_text())
+    assert is_label_studio(content)
+    (photo,) = read_label_studio(path, content).photos
+    assert (photo.name, photo.size) == ("data/upload/6/cb0618f6-a.png", (30, 50))
+    assert [
+        (mask.mask_id, mask.label, mask.score, mask.margin, mask.state, drawn(mask, 30, 50).sum())
+        for mask in photo.masks
+    ] == [
+        ("a b/ü#1.jpg#0", "cat", 0.4, 0.1, "accepted", 613),
+        ("a b/ü#1.jpg#1", "dog\ufffd", 1.0, None, "renamed", 603),
+        ("dup", "dog\ufffd", None, None, "accepted", 603),
+        ("dup", "cat", None, None, "accepted", 603),
+        (None, "cat", None, None, "accepted", 603),
+        (None, "dog\ufffd", None, None, "accepted", 603),
+    ]
 
 
 def test_a_prefix_for_addresses(tmp_path: Path) -> None:
