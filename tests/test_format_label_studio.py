@@ -31,6 +31,7 @@ from gem_label.formats.label_studio_reading import photo_name
 from gem_label.geometry import Shape, ellipse, polygons, rectangle
 
 Mask = NDArray[np.bool_]
+FIXTURES = Path(__file__).parent / "fixtures"
 HEIGHT, WIDTH = 40, 60
 
 # encode_rle of label-studio-sdk 2.1.2
@@ -264,8 +265,11 @@ def test_the_file_is_what_label_studio_imports(tmp_path: Path) -> None:
     ((decided,), (suggested,)) = row["annotations"], row["predictions"]
     assert suggested["model_version"].startswith("gem-label ")
     assert suggested["score"] == 0.5
-    assert [each["score"] for each in suggested["result"]] == [0.25, 0.75]
+    assert [each.get("score") for each in suggested["result"]] == [0.25, 0.75, None]
     (found,) = decided["result"]
+    # an annotation that somebody makes of the prediction has all masks
+    assert found == suggested["result"][2]
+    assert decided["ground_truth"] is False
     config = ElementTree.parse(tmp_path / "tasks.config.xml").getroot()
     image, labels = config
     assert (found["from_name"], found["to_name"]) == (labels.get("name"), image.get("name"))
@@ -308,6 +312,27 @@ def test_mask_ids_survive_an_edit_and_copies_have_none(tmp_path: Path) -> None:
     assert [mask.mask_id for mask in photo.masks] == ["a#0", "a#1", None, None]
     assert [mask.label for mask in photo.masks] == ["cat", "dog", "cat", "cat"]
     assert {mask.state for mask in photo.masks} == {"accepted"}
+
+
+def test_an_export_of_label_studio() -> None:
+    # an export of Label Studio 1.23.2: somebody opened our prediction, drew into the first region, gave the third
+    # another label, copied it, and submitted
+    path = FIXTURES / "label_studio_export.json"
+    content = json.loads(path.read_text())
+    assert is_label_studio(content)
+    (photo,) = read_label_studio(path, content).photos
+    assert (photo.name, photo.size) == ("data/upload/6/cb0618f6-a.png", (30, 50))
+    assert [
+        (mask.mask_id, mask.label, mask.score, mask.margin, mask.state, drawn(mask, 30, 50).sum())
+        for mask in photo.masks
+    ] == [
+        ("a b/ü#1.jpg#0", "cat", 0.4, 0.1, "accepted", 613),
+        ("a b/ü#1.jpg#1", "dog\ufffd", 1.0, None, "renamed", 603),
+        ("dup", "dog\ufffd", None, None, "accepted", 603),
+        ("dup", "cat", None, None, "accepted", 603),
+        (None, "cat", None, None, "accepted", 603),
+        (None, "dog\ufffd", None, None, "accepted", 603),
+    ]
 
 
 def test_a_prefix_for_addresses(tmp_path: Path) -> None:
@@ -457,7 +482,7 @@ def test_the_annotation_that_counts() -> None:
     old = labeled("old")
     new = labeled("new", updated_at="2024-05-02T10:00:00.000000Z")
     skipped = labeled("skipped", was_cancelled=True, updated_at="2024-05-03T10:00:00.000000Z")
-    truth = labeled("truth", ground_truth=True)
+    imported = labeled("imported", ground_truth=True)  # as everything is that Label Studio imports
     suggested = {"id": 1, "model_version": "x", "result": labeled("suggested")["result"]}
 
     def read_labels(found: Annotations) -> list[tuple[str, str | None]]:
@@ -466,7 +491,7 @@ def test_the_annotation_that_counts() -> None:
     found = read([task(new, old, skipped, predictions=[suggested])])
     assert read_labels(found) == [("new", "accepted")]
     assert found.left_out == ("1 annotations beside the ones that count",)
-    assert read_labels(read([task(old, truth, new)])) == [("truth", "accepted")]
+    assert read_labels(read([task(old, imported, new)])) == [("new", "accepted")]
     found = read([task(skipped, predictions=[5, suggested])])
     assert read_labels(found) == [("suggested", "undecided")]
     # nobody has looked at this photo: it is not one without masks
@@ -500,6 +525,8 @@ def test_json_min() -> None:
     assert (cat.label, dog.label) == ("cat", "dog")
     assert cat.draw(HEIGHT, WIDTH) == polygons([[6, 8, 36, 8, 36, 18]], HEIGHT, WIDTH)
     assert (drawn(dog) == blob(1)).all()
+    nobody = {"image": "b.jpg", "id": 9, "annotator": None, "annotation_id": None, "updated_at": None}
+    assert read([nobody]).left_out == ("1 tasks that nobody annotated",)
     found = read([later, entry])
     assert [[mask.label for mask in photo.masks] for photo in found.photos] == [["dog"]]
     assert found.left_out == ("1 annotations beside the ones that count",)

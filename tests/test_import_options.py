@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from test_import_cases import (
     written,
 )
 
+from gem_label.formats.drawing import WriteSettings
 from gem_label.progress import finish
 from gem_label.review.exchange.corrections import import_corrections
+from gem_label.review.exchange.export import export_masks
 
 __all__ = ["dataset", "fiftyone_db"]
 
@@ -128,3 +132,43 @@ def test_an_import_into_a_field_that_does_not_exist_makes_it(dataset: Any, tmp_p
     assert (report.added, report.decision.masks if report.decision else 0) == (3, 3)
     assert dataset.count("ground_truth.detections") == 3
     assert set(dataset.values("ground_truth.detections.label", unwind=True)) == {"cat", "dog", "cup"}
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_outlines_within_a_tolerance_change_nothing(dataset: Any, tmp_path: Path, says: bool) -> None:
+    """A file of outlines says its tolerance; where a tool drops that, the import is told."""
+    round_cat = written(tmp_path, coco(lambda c: c["annotations"][0].update(segmentation=[DISK])))
+    load(dataset, round_cat)
+    before = state(dataset)
+    path = tmp_path / "outlines.json"
+    settings = WriteSettings(segmentation="polygon", tolerance=1.0)
+    report = finish(export_masks(dataset, FIELD, path, settings=settings))
+    assert 0.9 < report.lowest_iou < 1
+
+    def forget(content: dict[str, Any]) -> None:
+        if not says:
+            del content["info"]["outline_tolerance"]
+
+    change(path, forget)
+    if not says:
+        assert counts(load(dataset, path, dry_run=True)) == {"redrawn": 1, "unchanged": 2}
+    assert counts(load(dataset, path, tolerance=None if says else 1.0)) == {"unchanged": 3}
+    assert state(dataset) == before
+
+    def grow(content: dict[str, Any]) -> None:
+        x, y = np.reshape(content["annotations"][0]["segmentation"][0], (-1, 2)).T
+        content["annotations"][0]["segmentation"] = [np.stack([x + 4 * (x > 14), y], 1).ravel().tolist()]
+
+    change(path, grow)
+    assert counts(load(dataset, path, tolerance=1.0)) == {"redrawn": 1, "unchanged": 2}
+
+
+DISK = np.stack(
+    [14 + 9 * np.cos(np.linspace(0, 6.2, 40)), 14 + 9 * np.sin(np.linspace(0, 6.2, 40))], 1
+).ravel().tolist()  # fmt: skip
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))

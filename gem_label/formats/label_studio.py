@@ -37,11 +37,11 @@ def write_label_studio(
 ) -> Generator[int, None, WriteReport]:
     """Write tasks that Label Studio imports, and beside them the labeling configuration of their project.
 
-    Each photo is a task. Masks that a reviewer accepted or renamed are its annotation, undecided ones its prediction,
-    with a score each; rejected ones are left out. Masks are brush masks, exact, or one polygon each, in which bridges
-    of no width join parts and lead to holes. A region's id keeps the mask id (see `label_studio_regions`), its `meta`
-    the margin and whether the mask was renamed. The configuration is an XML file, which has no control characters:
-    labels have U+FFFD in their place in both files.
+    Each photo is a task. Masks that a reviewer accepted or renamed are its annotation. Where some are undecided, all
+    of them are its prediction, with a score each. Rejected ones are left out. Masks are brush masks, exact, or one
+    polygon each, in which bridges of no width join parts and lead to holes. A region's id keeps the mask id (see
+    `label_studio_regions`), its `meta` the margin and whether the mask was renamed. The configuration is an XML file,
+    which has no control characters: labels have U+FFFD in their place in both files.
 
     Args:
         annotations: what to write.
@@ -84,8 +84,8 @@ def _labeling_config(classes: Sequence[str], settings: WriteSettings) -> bytes:
 
 
 def _task(photo: AnnotatedPhoto, settings: WriteSettings, report: WriteReport) -> dict[str, Any]:
+    regions: list[dict[str, Any]] = []
     decided: list[dict[str, Any]] = []
-    suggested: list[dict[str, Any]] = []
     taken: set[str] = set()
     for drawn in draw_masks(photo, report):
         if drawn.mask.state == "rejected":
@@ -94,16 +94,18 @@ def _task(photo: AnnotatedPhoto, settings: WriteSettings, report: WriteReport) -
         report.masks += 1
         region = _region(drawn, settings, report)
         region["id"] = _own_id(drawn, report.masks, taken)
-        (decided if drawn.mask.state in ("accepted", "renamed") else suggested).append(region)
+        regions.append(region)
+        if drawn.mask.state in ("accepted", "renamed"):
+            decided.append(region)
     task: dict[str, Any] = {"data": {_IMAGE: _address(photo.name, settings.image_prefix)}}
     if decided:
-        task["annotations"] = [{"result": decided}]
-    if suggested:
-        prediction: dict[str, Any] = {
-            "model_version": f"gem-label {version('gem-label')}",
-            "result": suggested,
-        }
-        scores = [region["score"] for region in suggested if "score" in region]
+        # without a word, Label Studio takes what it imports for ground truth
+        task["annotations"] = [{"ground_truth": False, "result": decided}]
+    if len(regions) > len(decided):
+        # with those that are decided: people begin with all of it, and the latest annotation counts
+        prediction: dict[str, Any] = {"model_version": f"gem-label {version('gem-label')}", "result": regions}
+        own = {region["id"] for region in decided}
+        scores = [each["score"] for each in regions if "score" in each and each["id"] not in own]
         if scores:
             prediction["score"] = round(sum(scores) / len(scores), 6)
         task["predictions"] = [prediction]

@@ -1,8 +1,9 @@
 """Label Studio's list of tasks, read: JSON and JSON-MIN exports, and the files that it imports.
 
-Of several annotations of a task the one marked as ground truth counts, then the latest; skipped ones never do. An
-exported task without an annotation gives its latest predictions. A file that Label Studio did not export, such as
-those of `write_label_studio`, gives both: what is decided stands in annotations there, the rest in predictions.
+Of several annotations of a task the latest counts; skipped ones never do. Marks of ground truth say nothing: Label
+Studio sets them for all that it imports. An exported task without an annotation gives its latest predictions. A file
+that Label Studio did not export, such as those of `write_label_studio`, gives both: what is decided stands in
+annotations there, the rest in predictions.
 
 Label Studio keeps the ids of regions while people edit them, and gives copies new ones, but it cuts ids at "#". So
 a mask id is kept as a region id that begins with "gem-" and is percent-encoded; no other region id is a mask id.
@@ -106,7 +107,8 @@ def _as_tasks(path: Path, rows: Sequence[Any]) -> list[Mapping[str, Any]]:
                 data = {name: value for name, value in row.items() if not _is_regions(value)}
                 minimal[key] = {"id": row.get("id"), "data": data, "annotations": [], "project": None}
                 tasks.append(minimal[key])
-            minimal[key]["annotations"].append(_as_annotation(row))
+            if row["annotation_id"] is not None:
+                minimal[key]["annotations"].append(_as_annotation(row))
         else:
             raise UsageError(f"{path} holds no tasks of Label Studio: entry {place} is {brief(row)}")
     return tasks
@@ -176,9 +178,7 @@ def _choose(entries: Any, what: str, left_out: Counter[str]) -> Mapping[str, Any
         return None
     if len(usable) > 1:
         left_out[f"{what} beside the ones that count"] += len(usable) - 1
-    return max(
-        enumerate(usable), key=lambda each: (each[1].get("ground_truth") is True, _time(each[1]), each[0])
-    )[1]
+    return max(enumerate(usable), key=lambda each: (_time(each[1]), each[0]))[1]
 
 
 def _time(entry: Mapping[str, Any]) -> str:

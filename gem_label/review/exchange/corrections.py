@@ -80,6 +80,7 @@ def import_corrections(
     check_field_name_or_masks(dataset, field)
     report = CorrectionReport()
     annotations = read_annotations(path)
+    report.problems += annotations.left_out
     near = annotations.tolerance if tolerance is None else tolerance
     photos, report.unknown = _match(dataset, list(annotations.photos))
     if not photos:
