@@ -7,10 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gem_label.formats.polygons import mask_polygons, signed_area, trace_loops
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -49,53 +45,6 @@ def run(tmp_path: Path) -> Run:
 
 def load(path: Path) -> COCO:
     return COCO(str(path))
-
-
-def rings(polygon: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Every lattice point that a polygon with axis-parallel edges passes."""
-    points = []
-    for start, end in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        step, length = np.sign(end - start), np.abs(end - start).sum()
-        assert length == np.abs(end - start).max() > 0
-        points += [tuple((start + step * i).tolist()) for i in range(length)]
-    return points
-
-
-def check_polygons(mask: NDArray[np.bool_]) -> None:
-    """Simple, of positive area, together the mask: as areas, and as pycocotools draws them."""
-    polygons = mask_polygons(mask)
-    assert all(signed_area(polygon) > 0 for polygon in polygons)
-    assert sum(signed_area(polygon) for polygon in polygons) == mask.sum()
-    for polygon in polygons:
-        points = rings(polygon)
-        assert len(set(points)) == len(points)
-    if polygons:
-        rles = coco_mask.frPyObjects([polygon.ravel().tolist() for polygon in polygons], *mask.shape)
-        np.testing.assert_array_equal(coco_mask.decode(coco_mask.merge(rles)), mask)
-
-
-@given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
-@example(np.array([[1, 0], [0, 1]], bool))
-@example(np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1]], bool))
-@example(np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]], bool))
-@settings(max_examples=300, deadline=None)
-def test_polygons_cover_any_small_mask_exactly(mask: NDArray[np.bool_]) -> None:
-    check_polygons(mask)
-
-
-@given(st.integers(40, 160), st.integers(40, 160), st.integers(0, 10_000), st.integers(4, 20))
-@settings(max_examples=40, deadline=None)
-def test_polygons_cover_blobs_with_holes_and_parts_exactly(
-    height: int, width: int, seed: int, coarse: int
-) -> None:
-    check_polygons(blob(height, width, seed, coarse))
-
-
-def test_loops_tell_outlines_from_holes() -> None:
-    ring = np.ones((5, 7), bool)
-    ring[2, 2:4] = False
-    assert sorted(signed_area(loop) for loop in trace_loops(ring)) == [-2.0, 35.0]
-    assert trace_loops(np.zeros((3, 3), bool)) == []
 
 
 def test_rle_masks_equal_the_runs_masks(run: Run, tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ __all__ = ["dataset", "fiftyone_db", "run"]
 
 def with_label(path: Path, mask_id: str, label: str) -> Path:
     content = json.loads(path.read_text())
-    content["categories"].append({"id": 99, "name": label})
-    next(a for a in content["annotations"] if a["mask_id"] == mask_id)["category_id"] = 99
+    number = 99 + len(content["categories"])
+    content["categories"].append({"id": number, "name": label})
+    next(a for a in content["annotations"] if a["mask_id"] == mask_id)["category_id"] = number
     path.write_text(json.dumps(content))
     return path
 

@@ -136,11 +136,11 @@ def test_broken_files_end_in_success_or_one_line(fiftyone_db: str, tmp_path: Pat
     "content", ["[" * 100_000, '{"images": ' + "[" * 100_000, "9" * 5000, '"\\ud800"', "", "PK"]
 )
 def test_files_that_are_no_annotations(fiftyone_db: str, tmp_path: Path, content: str) -> None:
-    from gem_label.review.exchange.annotation_files import read_annotation_file
+    from gem_label.formats.reading import read_annotations
 
     for suffix in (".json", ".xml", ".zip"):
         with pytest.raises(GemLabelError) as error:
-            read_annotation_file(written(tmp_path, content, f"file{suffix}"))
+            read_annotations(written(tmp_path, content, f"file{suffix}"))
         assert "\n" not in str(error.value)
 
 

@@ -32,7 +32,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     ("modules", "without"),
     [
         ("gem_label", {"numpy", "torch", "fiftyone"}),
-        ("gem_label.labeling, gem_label.runs, gem_label.export.coco, gem_label.masks", {"torch", "fiftyone"}),
+        (
+            "gem_label.labeling, gem_label.runs.export, gem_label.formats.reading, gem_label.masks",
+            {"torch", "fiftyone"},
+        ),
         ("gem_label.labeler, gem_label.engines.local", {"fiftyone"}),
     ],
 )

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from fiftyone_fixture import fiftyone_db
-from gem_label.review.exchange.cvat import from_run_lengths, run_lengths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -18,8 +17,12 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from run_factory import make_run, mask_labels, mask_set, rectangles
+from written import EXACT, export
 
-from gem_label.errors import UsageError
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.formats.cvat import run_lengths
+from gem_label.formats.cvat_reading import from_run_lengths
+from gem_label.formats.writing import FORMATS
 from gem_label.masks import encode_mask
 from gem_label.progress import finish
 from gem_label.review.editing.decisions import decide, undo
@@ -87,8 +90,8 @@ def dataset(fiftyone_db: str, request: pytest.FixtureRequest, tmp_path: Path) ->
 def test_coco_has_the_exact_masks(dataset: Any, tmp_path: Path, format: Any) -> None:
     dataset, truth = dataset
     out = tmp_path / "deep" / "out.json"
-    counts = finish(export_masks(dataset, FIELD, out, format))
-    assert (counts.images, counts.annotations, counts.categories) == (3, 7, 3)
+    counts = export(dataset, FIELD, out, format)
+    assert (counts.photos, counts.masks, counts.classes) == (3, 7, 3)
     coco = COCO(str(out))
     assert {image["file_name"] for image in coco.imgs.values()} == {"a/1.png", "b/1.png", "empty.png"}
     for annotation in coco.anns.values():
@@ -110,7 +113,7 @@ def test_only_what_is_asked_for(dataset: Any, tmp_path: Path) -> None:
     decide(dataset, FIELD, "reject", Selection(labels=["cup"], below_score=0.4))
 
     def exported(selection: Selection | None) -> tuple[int, set[str]]:
-        finish(export_masks(dataset, FIELD, tmp_path / "o.json", "rle", selection))
+        export(dataset, FIELD, tmp_path / "o.json", "rle", selection)
         content = json.loads((tmp_path / "o.json").read_text())
         return len(content["images"]), {a["mask_id"] for a in content["annotations"]}
 
@@ -124,11 +127,11 @@ def test_only_what_is_asked_for(dataset: Any, tmp_path: Path) -> None:
     assert exported(Selection(labels=["zebra"])) == (3, set())
 
 
-@pytest.mark.parametrize("format", ["rle", "polygon", "cvat"])
+@pytest.mark.parametrize("format", EXACT)
 def test_a_round_trip_changes_nothing(dataset: Any, tmp_path: Path, format: Any) -> None:
     dataset, _ = dataset
-    out = tmp_path / ("out.xml" if format == "cvat" else "out.json")
-    finish(export_masks(dataset, FIELD, out, format))
+    out = tmp_path / f"out{FORMATS[EXACT[format][0]].suffix}"
+    export(dataset, FIELD, out, format)
     before = dataset.values(f"{FIELD}.detections.id"), dataset.values("last_modified_at")
     report = finish(import_corrections(dataset, FIELD, out, missing="delete"))
     assert (report.photos, report.unchanged, report.decision) == (3, 7, None)
@@ -139,12 +142,12 @@ def test_fiftyone_reads_the_cvat_file(dataset: Any, tmp_path: Path) -> None:
     import fiftyone as fo
 
     dataset, truth = dataset
-    finish(export_masks(dataset, FIELD, tmp_path / "labels.xml", "cvat"))
+    export(dataset, FIELD, tmp_path / "labels.xml", "cvat")
     root = ElementTree.parse(tmp_path / "labels.xml").getroot()
     declared = [
         label.findtext("name") for label in root.iter("label") if label.find("attributes") is not None
     ]
-    assert declared == ["cat", "cup", "dog"]
+    assert declared == ["cat", "dog", "cup"]  # as the field declares them
     shapes = {m.findtext("attribute"): m for m in root.iter("mask")}
     assert len(shapes) == 7
     for mask_id, shape in shapes.items():
@@ -202,7 +205,7 @@ def test_corrections_come_back_to_their_masks(dataset: Any, tmp_path: Path, keep
             strict=True,
         )
     )
-    finish(export_masks(dataset, FIELD, tmp_path / "out.json"))
+    export(dataset, FIELD, tmp_path / "out.json")
     corrected(tmp_path / "out.json", keep_ids)
     report = finish(import_corrections(dataset, FIELD, tmp_path / "out.json", missing="delete"))
     assert (report.relabeled, report.redrawn, report.added, report.missing) == (1, 1, 1, 1)
@@ -231,7 +234,7 @@ def test_corrections_come_back_to_their_masks(dataset: Any, tmp_path: Path, keep
 def test_what_happens_to_missing_and_unchanged_masks(dataset: Any, tmp_path: Path) -> None:
     dataset, _ = dataset
     out = tmp_path / "out.json"
-    finish(export_masks(dataset, FIELD, out, selection=Selection(labels=["cat"])))
+    export(dataset, FIELD, out, selection=Selection(labels=["cat"]))
     report = finish(import_corrections(dataset, FIELD, out))
     assert (report.missing, report.decision) == (4, None)
     finish(import_corrections(dataset, FIELD, out, missing="reject", accept_unchanged=True))
@@ -242,9 +245,9 @@ def test_what_happens_to_missing_and_unchanged_masks(dataset: Any, tmp_path: Pat
     ("name", "content", "problem"),
     [
         ("no.json", None, "cannot read"),
-        ("broken.json", "{", "neither COCO instances"),
-        ("list.json", "[]", "neither COCO instances"),
-        ("other.json", '{"images": []}', "neither COCO instances"),
+        ("broken.json", "{", "is no annotation file"),
+        ("list.json", "[]", "holds no COCO instances"),
+        ("other.json", '{"images": []}', "holds no COCO instances"),
         ("broken.xml", "<annotations><image", "as CVAT for images"),
         ("ambiguous.json", NAMED.replace("NAME", "1.png"), "any of 2 photos"),
         ("stranger.json", NAMED.replace("NAME", "z.png"), "none of the 3 photos"),
@@ -260,16 +263,14 @@ def test_files_that_are_none_are_refused(
 
 
 def test_an_export_that_fails_leaves_no_file(dataset: Any, tmp_path: Path) -> None:
-    from gem_label.errors import GemLabelError
-
     dataset, _ = dataset
     (tmp_path / "file").write_text("")
     with pytest.raises(GemLabelError, match="cannot write"):
-        finish(export_masks(dataset, FIELD, tmp_path / "file" / "out.json"))
+        export(dataset, FIELD, tmp_path / "file" / "out.json")
     with pytest.raises(UsageError, match="is a folder"):
-        finish(export_masks(dataset, FIELD, tmp_path))
+        export(dataset, FIELD, tmp_path)
     with pytest.raises(UsageError, match="unknown format"):
-        finish(export_masks(dataset, FIELD, tmp_path / "x.json", "yolo"))  # type: ignore[arg-type]
+        finish(export_masks(dataset, FIELD, tmp_path / "x.json", "svg"))
     work = export_masks(dataset, FIELD, tmp_path / "stopped.json")
     next(work)
     work.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fiftyone_fixture import fiftyone_db
-from gem_label.review.exchange.annotation_files import read_annotation_file
 from PIL import Image
 from pycocotools.coco import COCO
 from review_safety import (
@@ -26,13 +26,16 @@ from review_safety import (
     set_detections,
     write_photos,
 )
+from written import EXACT, export
 
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.formats.annotations import WriteReport
+from gem_label.formats.reading import read_annotations
+from gem_label.formats.writing import FORMATS
 from gem_label.progress import finish
 from gem_label.review import push_run
 from gem_label.review.editing.decisions import decide, undo
 from gem_label.review.editing.joining import join_masks
-from gem_label.review.exchange.export import FORMATS, ExportCounts, export_masks
 from gem_label.review.statistics.measuring import measure_labels
 from gem_label.review.statistics.review import confused_pairs, least_certain, review_statistics
 from gem_label.review.storage.documents import find_sizes
@@ -165,14 +168,14 @@ def test_two_samples_of_one_photo_hide_no_other_photo(run: Run, dataset: Any) ->
 
 
 @pytest.mark.parametrize("metadata", [None, {"_cls": "ImageMetadata", "size_bytes": 7}])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXACT)
 def test_sizes_that_are_not_known_are_found_out_and_stored(
     run: Run, dataset: Any, tmp_path: Path, format: Any, metadata: Any
 ) -> None:
-    finish(export_masks(dataset, FIELD, tmp_path / "before", format))
+    export(dataset, FIELD, tmp_path / "before", format)
     write_photos(run)
     drop_metadata(dataset, metadata)
-    assert finish(export_masks(dataset, FIELD, tmp_path / "out", format)) == ExportCounts(2, 4, 3)
+    assert export(dataset, FIELD, tmp_path / "out", format) == WriteReport(2, 4, 3)
     before, after = ((tmp_path / name).read_text() for name in ("before", "out"))
     assert after == before.replace("<name>before<", "<name>out<")
     dataset.reload()
@@ -191,7 +194,7 @@ def test_photos_on_their_side_have_the_size_that_is_shown(run: Run, dataset: Any
     assert find_sizes(dataset, ids) == dict.fromkeys(ids, (48, 64))
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXACT)
 def test_a_mask_that_cannot_be_written_is_told_and_the_old_file_stays(
     run: Run, dataset: Any, tmp_path: Path, format: Any
 ) -> None:
@@ -200,7 +203,7 @@ def test_a_mask_that_cannot_be_written_is_told_and_the_old_file_stays(
 
     def refused(message: str) -> None:
         with pytest.raises(GemLabelError, match=message) as error:
-            finish(export_masks(dataset, FIELD, out, format))
+            export(dataset, FIELD, out, format)
         assert "\n" not in str(error.value)
         assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == ["out"]
         assert out.read_text() == "old"
@@ -217,10 +220,10 @@ def test_a_mask_that_cannot_be_written_is_told_and_the_old_file_stays(
     drop_metadata(dataset)
     refused("mask a#0: the size of a.png is not known")
     # a photo without masks needs no size
-    finish(export_masks(dataset, FIELD, out, format, Selection(labels=["zebra"])))
+    export(dataset, FIELD, out, format, Selection(labels=["zebra"]))
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXACT)
 def test_counts_are_of_what_the_file_has(dataset: Any, tmp_path: Path, format: Any) -> None:
     first, second = detections(dataset)
     nowhere = copy_of(first, bounding_box=[0.5, 0.5, 0.0, 0.0])
@@ -228,13 +231,14 @@ def test_counts_are_of_what_the_file_has(dataset: Any, tmp_path: Path, format: A
     odd = copy_of(second, label="do\x00g\x1b\n<&>", mask_id="a#\x01", confidence=float("nan"))
     others = [nameless, copy_of(first, label=None), copy_of(first, label=""), nowhere, odd]
     set_detections(dataset, [first, second, *others])
-    out = tmp_path / "out.xml"
-    counts = finish(export_masks(dataset, FIELD, out, format))
-    assert counts == ExportCounts(2, 5, 4, unlabeled=3, empty=1)
-    if format == "cvat":
-        photos = read_annotation_file(out)
-        labels = [mask.label for photo in photos for mask in photo.masks]
-        assert sorted(labels) == sorted(["cat", "cup", "do\ufffdg\ufffd\n<&>", "dog", "dog"])
+    out = tmp_path / f"out{FORMATS[EXACT[format][0]].suffix}"
+    counts = export(dataset, FIELD, out, format)
+    left_out = Counter({"without a label": 3, "without a pixel": 1})
+    assert counts == WriteReport(2, 5, 4, left_out)
+    labels = [mask.label for photo in read_annotations(out).photos for mask in photo.masks]
+    odd_label = "do\ufffdg\ufffd\n<&>" if format == "cvat" else "do\x00g\x1b\n<&>"
+    assert sorted(labels) == sorted(["cat", "cup", odd_label, "dog", "dog"])
+    if EXACT[format][0] not in ("coco", "lvis"):
         return
     coco = COCO(str(out))
     names = [coco.cats[annotation["category_id"]]["name"] for annotation in coco.anns.values()]

@@ -79,7 +79,7 @@ class Review:
                 if was is not None:
                     self.decided[each] = was
         elif step == "export":
-            written = finish(export_masks(self.dataset, FIELD, self.out)).annotations
+            written = finish(export_masks(self.dataset, FIELD, self.out)).masks
             expected = [m for m in self.masks(FIELD) if "rejected" not in m["tags"]]
             annotations = json.loads(self.out.read_text())["annotations"]
             assert len(annotations) == written == len(expected)

@@ -125,7 +125,7 @@ def export(
     from gem_label.formats.writing import write_annotations
 
     settings = WriteSettings(segmentation.value, tolerance, photos.value, image_prefix)
-    if (Path(run_or_name) / "manifest.json").is_file():
+    if Path(run_or_name).is_dir():
         if which is not None:
             raise UsageError("--which is about a reviewed dataset, and this is a run")
         annotations = _of_run(Path(run_or_name), options.asked_thresholds(min_score, purpose))

@@ -187,9 +187,7 @@ def hole_cuts(mask: NDArray[np.bool_], through: bool) -> NDArray[np.bool_] | Non
     return cuts
 
 
-def _cuts_up(
-    mask: NDArray[np.bool_], labels: NDArray[np.int32], top: NDArray[np.int32]
-) -> NDArray[np.bool_]:
+def _cuts_up(mask: NDArray[np.bool_], labels: NDArray[np.int32], top: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Cuts up from the highest pixels of holes.
 
     Args:

@@ -207,7 +207,7 @@ class ImportAnnotations(SteppedOperator):
             label="File",
             description=f"{KINDS}, also as .zip; on the machine where FiftyOne runs",
         )
-        check_file(form, ctx, "path")
+        check_file(form, ctx, "path", or_folder=True)
         missing = types.RadioGroup(orientation="horizontal")
         missing.add_choice("keep", label="Stay as they are")
         missing.add_choice("reject", label="Are rejected")
@@ -234,7 +234,7 @@ class ImportAnnotations(SteppedOperator):
         path = ctx.params.get("path")
         if not path:
             raise UsageError("give the file with the corrections")
-        boxes = ctx.params.get("boxes") or "rectangle"
+        boxes: Any = ctx.params.get("boxes") or "rectangle"
         report = yield from import_corrections(
             ctx.dataset,
             required_field(ctx),

@@ -42,10 +42,13 @@ def mark_wrong(form: types.Object, name: str, reason: str) -> None:
     form.properties[name].error_message = reason
 
 
-def check_file(form: types.Object, ctx: Any, name: str) -> None:
-    """Mark the path that was typed as wrong when there is no such file."""
+def check_file(form: types.Object, ctx: Any, name: str, or_folder: bool = False) -> None:
+    """Mark the path that was typed as wrong when there is no such file (or folder)."""
     path = ctx.params.get(name)
-    if path and not Path(path).expanduser().is_file():
+    if not path:
+        return
+    place = Path(path).expanduser()
+    if not (place.is_file() or (or_folder and place.is_dir())):
         mark_wrong(form, name, f"there is no file {path}")
 
 
