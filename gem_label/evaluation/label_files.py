@@ -93,7 +93,7 @@ def score_of(path: Path, photo: AnnotatedPhoto, mask: AnnotatedMask) -> float:
 
 def _annotations(path: Path, data: Any) -> Annotations:
     """The annotations of a file whose JSON is read already, where it holds JSON of COCO's."""
-    if data is None or (isinstance(data, list) and not _is_results(data)):
+    if data is None or _is_tasks(data):
         from gem_label.formats.reading import read_annotations
 
         return read_annotations(path)
@@ -104,8 +104,15 @@ def _annotations(path: Path, data: Any) -> Annotations:
 
 
 def _is_results(data: Any) -> bool:
-    """Whether JSON is a results list; a list of Label Studio's tasks has none of its keys."""
-    return isinstance(data, list) and all(not isinstance(row, dict) or "image_id" in row for row in data)
+    """Whether JSON is a results list, which may be empty."""
+    return isinstance(data, list) and not _is_tasks(data)
+
+
+def _is_tasks(data: Any) -> bool:
+    """Whether JSON is no file of COCO's but tasks of Label Studio, or a single one."""
+    if isinstance(data, list):
+        return any(isinstance(row, dict) and "image_id" not in row for row in data)
+    return isinstance(data, dict) and "data" in data
 
 
 def _read_json(path: Path) -> Any:
