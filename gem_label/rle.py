@@ -34,7 +34,7 @@ def run_lengths(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.
     more = stops - starts
     low = (digits & 31).astype(np.int64)
     lengths = low[starts]
-    long = np.flatnonzero(more)
+    long = np.flatnonzero(digits[starts] >= 32)
     for place in range(1, int(more.max()) + 1):
         lengths[long] |= low[starts[long] + place] << (5 * place)
         long = long[more[long] > place]

@@ -290,10 +290,10 @@ def _number(value: Any) -> float | None:
 
 def _key(value: Any) -> str | None:
     """An id as text, for 7 and "7" mean the same image; None where it is none."""
+    if type(value) is int:  # as nearly always
+        return str(value)
     if isinstance(value, str):
         return value
-    if is_whole(value):
-        return str(value)
     return f"{value:.0f}" if is_number(value) and value == int(value) else None
 
 
@@ -303,9 +303,9 @@ def _rle_size(shape: Any, listed: Size | None) -> Size | None:
     if not isinstance(size, list) or len(size) != 2:
         return None
     height, width = size
-    if not (is_whole(height) and is_whole(width) and height > 0 and width > 0):
-        return None
-    return listed if listed == (height, width) else (height, width)
+    if listed == (height, width):
+        return listed
+    return (height, width) if is_whole(height) and is_whole(width) and height > 0 and width > 0 else None
 
 
 def _size(row: Mapping[str, Any]) -> Size | None:
