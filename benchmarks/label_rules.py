@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from older_rule import label_by_older_rule
 from pycocotools import mask as coco_mask
 
-from gem_label.evaluation.label_files import masks_of, read_coco
+from gem_label.errors import UsageError
+from gem_label.evaluation.label_files import draw_all, read_truth
 from gem_label.evaluation.labels import LabelReport, PhotoLabels, evaluate_labels
 from gem_label.evaluation.results import percent
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, add_negatives, label_maskset
@@ -100,21 +101,22 @@ class EncodedWords:
 
 
 def read_truths(path: Path) -> tuple[dict[str, Truth], list[str]]:
-    """The annotations of a COCO instances file by file name, and the category names in the order of the file.
+    """The annotations of a file by file name, and its classes in the order of the file.
 
     Raises:
-        UsageError: it cannot be read or has another form.
+        UsageError: it cannot be read, has another form, or does not say the size of a photo.
     """
-    coco = read_coco(path)
+    annotations = read_truth(path)
     truths = {}
-    for image in coco.images.values():
-        rows = coco.annotations.get(image.id, [])
-        truths[image.file_name] = Truth(
-            masks_of(path, rows, image),
-            [coco.categories[row["category_id"]] for row in rows],
-            np.array([bool(row.get("iscrowd", 0)) for row in rows], bool),
+    for photo in annotations.photos:
+        if photo.size is None:
+            raise UsageError(f"{path} does not say the size of {photo.name}")
+        truths[photo.name] = Truth(
+            draw_all(path, photo, photo.masks, photo.size),
+            [mask.label for mask in photo.masks],
+            np.array([mask.crowd for mask in photo.masks], bool),
         )
-    return truths, list(coco.categories.values())
+    return truths, list(annotations.classes)
 
 
 def random_vocabularies(words: Sequence[str], size: int, count: int, seed: int) -> list[list[str]]:

@@ -45,9 +45,9 @@ from gem_label.demo.report import DEMO_PROPOSALS, held_out_scenes, true_masks
 from gem_label.demo.scenes import Scene
 from gem_label.demo.sprites import load_sprites
 from gem_label.errors import UsageError
-from gem_label.evaluation.label_sources import join_photos
 from gem_label.evaluation.labels import LabelReport
 from gem_label.evaluation.results import percent, text_table, write_result
+from gem_label.formats.photo_names import pair_photos
 from gem_label.images import read_image
 from gem_label.labeler import Labeler, load_labeler, text_encoder_of
 from gem_label.listing import list_images
@@ -146,7 +146,7 @@ def photos_of_run(path: Path, annotations: Path | None = None) -> Iterator[Embed
     run = open_run(path)
     truths = {} if annotations is None else read_truths(annotations)[0]
     names = {photo.number: photo.image for photo in run.photos()}
-    pairs = join_photos(names, {name: name for name in truths})
+    pairs = pair_photos(names, {name: name for name in truths})
     if annotations is not None and not pairs:
         raise UsageError(f"{annotations} lists no photo of {path}")
     for photo, masks, _ in run.photo_masks():

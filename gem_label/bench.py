@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import time
@@ -27,6 +26,7 @@ from gem_label.engines.local import LocalEngine
 from gem_label.engines.photos import workers_for
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.coverage import Coverage, PhotoOverlap, coverage_by_size, overlap
+from gem_label.evaluation.label_files import draw_all, read_truth
 from gem_label.images import read_image
 from gem_label.labeler import Labeler, pool_photo
 from gem_label.labeling import label_maskset
@@ -80,45 +80,41 @@ class BenchResult:
 
 @dataclass(frozen=True)
 class Annotations:
-    """COCO instances by their photo's file name.
+    """Annotated instances by their photo's file name.
 
     Attributes:
-        by_name: COCO's file name -> run-length masks and annotated areas; crowd regions are left out.
+        by_name: file name -> run-length masks and annotated areas; crowd regions are left out.
     """
 
     by_name: Mapping[str, tuple[list[dict], list[float]]]
 
     @classmethod
     def read(cls, path: Path) -> Annotations:
-        """Read a COCO instances file, polygons or run lengths.
+        """Read an annotation file. Areas are those that a COCO file gives, else those of the masks.
 
         Raises:
-            UsageError: it cannot be read, or is no such file.
+            UsageError: it cannot be read, is no such file, does not say the size of a photo, or holds what cannot be
+                drawn.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            images = {image["id"]: image for image in content["images"]}
-            by_name: dict[str, tuple[list[dict], list[float]]] = {
-                image["file_name"]: ([], []) for image in images.values()
-            }
-            for annotation in content["annotations"]:
-                if annotation.get("iscrowd"):
-                    continue
-                image = images[annotation["image_id"]]
-                masks, areas = by_name[image["file_name"]]
-                masks.append(_run_lengths(annotation["segmentation"], image["height"], image["width"]))
-                areas.append(float(annotation["area"]))
-        except OSError as error:
-            raise UsageError(f"cannot read the annotations {path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{path} holds no COCO instances ({type(error).__name__}: {error})") from error
+        by_name: dict[str, tuple[list[dict], list[float]]] = {}
+        for photo in read_truth(path).photos:
+            if photo.size is None:
+                raise UsageError(f"{path} does not say the size of {photo.name}")
+            instances = [mask for mask in photo.masks if not mask.crowd]
+            drawn = draw_all(path, photo, instances, photo.size)
+            masks, areas = by_name.setdefault(photo.name, ([], []))
+            masks += drawn
+            areas += [
+                float(coco_mask.area(rle)) if mask.area is None else mask.area
+                for mask, rle in zip(instances, drawn, strict=True)
+            ]
         return cls(by_name)
 
     def instances(self, photo: str) -> tuple[list[dict], list[float]]:
         """Run-length masks and annotated areas of a photo's instances.
 
         Args:
-            photo: a path that ends with COCO's file name.
+            photo: a path that ends with the file name.
 
         Raises:
             UsageError: no photo of that name is annotated.
@@ -129,15 +125,6 @@ class Annotations:
             if found is not None:
                 return found
         raise UsageError(f"the annotations have no photo {photo}: bench annotated photos alone")
-
-
-def _run_lengths(segmentation: Any, height: int, width: int) -> dict:
-    """One run-length mask of polygons, of plain counts, or of compressed ones."""
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return segmentation
 
 
 class Stopwatch:

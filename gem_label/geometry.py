@@ -7,7 +7,7 @@ that do not cover the photo. Here every shape is checked first; what is wrong wi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -53,6 +53,22 @@ class Segmentation:
         return read_segmentation(self.value, height, width)
 
 
+def draw_shapes(draws: Sequence[Callable[[int, int], Shape]], height: int, width: int) -> list[Shape]:
+    """The shapes of N masks of one photo; all `Segmentation`s are read together (see `read_segmentations`).
+
+    Args:
+        draws: what makes each shape, of the height and the width.
+        height: of the photo in pixels.
+        width: of the photo in pixels.
+
+    Returns:
+        N shapes.
+    """
+    values = [draw.value for draw in draws if isinstance(draw, Segmentation)]
+    read = iter(read_segmentations(values, height, width))
+    return [next(read) if isinstance(draw, Segmentation) else draw(height, width) for draw in draws]
+
+
 def read_segmentations(segmentations: Sequence[Any], height: int, width: int) -> list[Shape]:
     """`read_segmentation` of N annotations of one photo; sound compressed run lengths are checked all at once."""
     size = [height, width]
@@ -67,9 +83,7 @@ def read_segmentations(segmentations: Sequence[Any], height: int, width: int) ->
     ]
     sound = height * width <= MAX_PIXELS and _cover([text for text in texts if text], height * width)
     return [
-        Shape({"size": [height, width], "counts": text})
-        if sound and text
-        else read_segmentation(each, height, width)
+        Shape({"size": size, "counts": text}) if sound and text else read_segmentation(each, height, width)
         for each, text in zip(segmentations, texts, strict=True)
     ]
 
@@ -272,11 +286,10 @@ def _cover(counts: Sequence[bytes], pixels: int) -> bool:
         return False
     lengths, terms = run_lengths(counts)
     firsts = np.cumsum(terms) - terms
-    behind = np.ones(len(lengths), bool)
-    behind[firsts] = False
-    return bool(
-        (lengths >= 0).all() and lengths[behind].all() and (np.add.reduceat(lengths, firsts) == pixels).all()
-    )
+    # a first run of no length is sound, any other is not
+    shortest = lengths.copy()
+    shortest[firsts] += 1
+    return bool(shortest.min() > 0 and (np.add.reduceat(lengths, firsts) == pixels).all())
 
 
 def _joined(lengths: list[int]) -> list[int]:

@@ -34,11 +34,12 @@ def run_lengths(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.
     more = stops - starts
     low = (digits & 31).astype(np.int64)
     lengths = low[starts]
+    long = np.flatnonzero(digits[starts] >= 32)
     for place in range(1, int(more.max()) + 1):
-        long = np.flatnonzero(more >= place)
         lengths[long] |= low[starts[long] + place] << (5 * place)
-    negative = np.flatnonzero(digits[stops] & 16)
-    lengths[negative] -= np.int64(32) << (5 * more[negative])
+        long = long[more[long] > place]
+    # the highest bit of the last digit is the sign
+    lengths -= (low[stops] & 16) << (5 * more + 1)
     letters = np.cumsum([len(each) for each in counts])
     terms = np.diff(np.searchsorted(stops, letters), prepend=0)
     firsts = np.cumsum(terms) - terms

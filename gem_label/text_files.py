@@ -150,22 +150,21 @@ def _find_encoding(data: BinaryIO, name: str, max_bytes: int) -> str:
     """
     head = data.read(HEAD_BYTES)
     encoding, is_marked = _guess(head)
-    candidates = {encoding: _Check(encoding)}
-    if not is_marked and encoding == "utf-8":
-        candidates["cp1252"] = _Check("cp1252")
-    size, block = 0, head
-    while True:
-        size += len(block)
-        if size > max_bytes:
-            raise UsageError(f"{name} has more than {max_bytes:,} bytes of text")
-        for check in list(candidates.values()):
+    # cp1252 takes a slow look for controls: only what is no UTF-8 needs it
+    others = ("cp1252",) if not is_marked and encoding == "utf-8" else ()
+    for candidate in (encoding, *others):
+        data.seek(0)
+        check, size = _Check(candidate), 0
+        while True:
+            block = data.read(BLOCK_BYTES)
+            size += len(block)
+            if size > max_bytes:
+                raise UsageError(f"{name} has more than {max_bytes:,} bytes of text")
             if not check.takes(block):
-                del candidates[check.encoding]
-        if not candidates:
-            raise UsageError(f"{name} is no text file: it holds binary data or a mixture of encodings")
-        if not block:
-            return next(iter(candidates))
-        block = data.read(BLOCK_BYTES)
+                break
+            if not block:
+                return candidate
+    raise UsageError(f"{name} is no text file: it holds binary data or a mixture of encodings")
 
 
 class _Check:

@@ -22,7 +22,7 @@ from gem_label.clip.models import load_clip
 from gem_label.engines.local import LocalEngine
 from gem_label.engines.photos import workers_for
 from gem_label.errors import UsageError
-from gem_label.evaluation.label_files import read_coco
+from gem_label.evaluation.label_files import read_truth
 from gem_label.evaluation.label_plots import write_plots
 from gem_label.evaluation.label_sources import open_labels
 from gem_label.evaluation.labels import LabelReport, evaluate_labels
@@ -76,7 +76,7 @@ def main(settings: dict[str, Any]) -> LabelReport:
     photos, annotations = find_data(settings["data"], settings["limit"])
 
     # the words are the names of the annotations' categories, as they are
-    vocabulary = Vocabulary.from_words(read_coco(annotations).categories.values())
+    vocabulary = Vocabulary.from_words(read_truth(annotations).classes)
 
     # the models, and how masks are proposed
     clip = load_clip(settings["clip"], device, settings["precision"])

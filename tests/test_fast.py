@@ -292,15 +292,21 @@ def test_annotations_are_found_by_file_name(tmp_path: Path) -> None:
     content = {
         "images": [{"id": 7, "file_name": "b/c.jpg", "height": 8, "width": 9}],
         "annotations": [
-            {"image_id": 7, "segmentation": square, "area": 16, "iscrowd": 0},
-            {"image_id": 7, "segmentation": {"size": [8, 9], "counts": [72]}, "area": 9, "iscrowd": 1},
-            {"image_id": 7, "segmentation": {"size": [8, 9], "counts": [8, 64]}, "area": 64, "iscrowd": 0},
+            {"image_id": 7, "category_id": 1, "segmentation": square, "area": 15.5, "iscrowd": 0},
+            {"image_id": 7, "category_id": 1, "segmentation": {"size": [8, 9], "counts": [72]}, "iscrowd": 1},
+            {
+                "image_id": 7,
+                "category_id": 1,
+                "segmentation": {"size": [8, 9], "counts": [8, 64]},
+                "iscrowd": 0,
+            },
         ],
+        "categories": [{"id": 1, "name": "cat"}],
     }
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(content))
     masks, areas = Annotations.read(path).instances("a/b/c.jpg")
-    assert areas == [16, 64]
+    assert areas == [15.5, 64]
     assert coco_mask.area(masks).tolist() == [16, 64]
     with pytest.raises(UsageError, match=r"no photo c\.jpg"):
         Annotations.read(path).instances("c.jpg")
@@ -310,7 +316,7 @@ def test_annotations_are_found_by_file_name(tmp_path: Path) -> None:
 def test_files_without_instances_are_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "instances.json"
     path.write_text(content)
-    with pytest.raises(UsageError, match=r"instances\.json holds no COCO instances"):
+    with pytest.raises(UsageError, match=r"instances\.json (holds no COCO instances|is no JSON file)"):
         Annotations.read(path)
-    with pytest.raises(UsageError, match="cannot read the annotations"):
+    with pytest.raises(UsageError, match=r"cannot read .*not-there\.json"):
         Annotations.read(tmp_path / "not-there.json")

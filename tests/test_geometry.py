@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,15 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from gem_label.geometry import ellipse, polygons, read_segmentation, read_segmentations, rectangle
+from gem_label.geometry import (
+    Segmentation,
+    draw_shapes,
+    ellipse,
+    polygons,
+    read_segmentation,
+    read_segmentations,
+    rectangle,
+)
 from gem_label.masks import encode_mask
 
 
@@ -54,6 +63,14 @@ def test_many_at_once_are_as_one_by_one(texts: list[str]) -> None:
     for shape in together:
         if shape.rle is not None:
             assert decoded(shape.rle).shape == (3, 4)
+
+
+def test_masks_of_one_photo_are_drawn_together_in_their_order() -> None:
+    whole = {"size": [3, 4], "counts": [0, 12]}
+    text = {"size": [3, 4], "counts": "<"}
+    draws = [Segmentation(text), partial(rectangle, [0, 0, 2, 2]), Segmentation(whole), Segmentation(None)]
+    assert draw_shapes(draws, 3, 4) == [draw(3, 4) for draw in draws]
+    assert draw_shapes([], 3, 4) == []
 
 
 @given(

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from pathlib import Path
-from typing import Any
 
 import pytest
-from fiftyone_fixture import fiftyone_db
-from test_import_cases import FIELD, build, coco, written
 
 from gem_label.errors import UsageError
-from gem_label.progress import finish
-from gem_label.review.exchange.corrections import import_corrections
-from gem_label.review.exchange.photo_names import match_photos
-
-__all__ = ["fiftyone_db"]
+from gem_label.formats.photo_names import match_photos, pair_photos
 
 PHOTOS = {
     "top": "/p/1.png",
@@ -78,7 +70,13 @@ def test_a_name_without_a_suffix_finds_its_photo_by_the_rest() -> None:
     ("photos", "names", "problem"),
     [
         (("/p/a/1.png", "/p/b/1.png"), ["c/1.png"], "'c/1.png' could be any of 2 photos"),
-        (("/p/a/1.png", "/p/b/1.png"), ["1.png"], "'1.png' could be any of 2 photos"),
+        (
+            ("/p/a/1.png", "/p/b/1.png"),
+            ["1.png"],
+            "'1.png' could be any of 2 photos, /p/a/1.png or /p/b/1.png",
+        ),
+        (("/p/a/1.png", "/p/b/1.png"), ["a/1.png", "1.png"], "'1.png' could be any of 2 photos"),
+        (("/p/1.png", "/p/1.png"), ["1.png"], "'1.png' could be any of 2 photos"),
         (("/p/1.png",), ["x/1.png", "y/1.png"], "'x/1.png' and 'y/1.png' could both be /p/1.png"),
     ],
 )
@@ -89,23 +87,38 @@ def test_what_is_ambiguous_is_refused_by_name(
         match_photos(dict(enumerate(photos)), names)
 
 
-def test_the_report_counts_the_photos_that_matched(fiftyone_db: str, tmp_path: Path) -> None:
-    import fiftyone as fo
+def test_names_of_photos_that_are_not_there_are_no_ambiguity() -> None:
+    assert match_photos({1: "/p/c/1.png"}, ["a/1.png", "b/1.png", "c/1.png"]) == [None, None, 1]
+    photos = {1: "/p/a/1.png", 2: "/p/b/1.png"}
+    assert match_photos(photos, ["c/1.png", "a/1.png", "b/1.png"]) == [None, 1, 2]
+    # the folder of a part of the photos makes no name exact that shares less
+    assert match_photos({1: "/p/a/1.png"}, ["1.png", "a/1.png"]) == [None, 1]
 
-    dataset = build(tmp_path, "photo names", ("1.png", "a/1.png", "b/2.png"))
 
-    def rename(content: dict[str, Any]) -> None:
-        content["images"] += [
-            {"id": 2, "file_name": "A%2F1.png".lower(), "width": 64, "height": 48},
-            {"id": 3, "file_name": r"D:\b\2.png"},
-            {"id": 4, "file_name": "3.png", "width": 64, "height": 48},
-        ]
-        content["annotations"] = [{**a, "image_id": i} for a in content["annotations"] for i in (1, "3")]
-        for number, annotation in enumerate(content["annotations"]):
-            annotation["id"] = number
-            del annotation["mask_id"], annotation["attributes"]
+def test_photos_have_names_of_other_systems_too() -> None:
+    photos = {1: "upload/1/cb0618f6-x%20y.png", 2: r"images\z.png"}
+    assert match_photos(photos, ["x y.png", "a/z.png"]) == [1, 2]
+    assert match_photos(photos | {3: "x y.png"}, ["x y.png"]) == [3]
 
-    report = finish(import_corrections(dataset, FIELD, written(tmp_path, coco(rename))))
-    assert (report.photos, report.unknown, report.unchanged, report.missing) == (3, 1, 6, 3)
-    assert (report.decision, report.problems) == (None, [])
-    fo.delete_dataset(dataset.name)
+
+def test_photos_of_two_sources_are_paired_one_to_one() -> None:
+    labeled = {1: "/data/a/1.jpg", 2: "/data/b/1.jpg", 3: "/data/c/1.jpg", 4: "/data/b/2.jpg"}
+    names = {"x": "b/1.jpg", "y": "a/1.jpg", "z": "other\\2.jpg"}
+    assert pair_photos(labeled, names) == {1: "y", 2: "x", 4: "z"}
+    assert list(pair_photos(labeled, names)) == [1, 2, 4]
+    assert pair_photos({1: "/data/1.jpg"}, {"x": "2.jpg"}) == {}
+    assert pair_photos({1: "/data/x1.jpg"}, {"x": "1.jpg"}) == {}  # whole names
+    with pytest.raises(
+        UsageError, match=r"^'1.jpg' could be any of 3 photos, /data/a/1.jpg or /data/b/1.jpg"
+    ):
+        pair_photos(labeled, {"x": "1.jpg"})
+    with pytest.raises(UsageError, match=r"^'a/1.jpg' and 'b/1.jpg' could both be /data/1.jpg"):
+        pair_photos({1: "/data/1.jpg"}, {"x": "a/1.jpg", "y": "b/1.jpg"})
+    with pytest.raises(UsageError, match=r"^'1.jpg' and './1.jpg' could both be /data/1.jpg: each photo"):
+        pair_photos({1: "/data/1.jpg"}, {"x": "1.jpg", "y": "./1.jpg"})
+
+
+def test_many_photos_of_the_same_name_take_no_time_each() -> None:
+    count = 20_000
+    photos = {i: f"/data/{i // 100}/{i}/rgb.png" for i in range(count)}
+    assert match_photos(photos, [f"{i}/rgb.png" for i in range(count)]) == list(range(count))

@@ -58,7 +58,8 @@ def bench(
         int | None, typer.Option(metavar="N", help="Estimate the time for N photos; the number found.")
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(metavar="COCO.json", help="Instances of the photos: measures recall too.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Annotated instances of the photos: measures recall too."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
 ) -> None:
@@ -115,7 +116,7 @@ def measure(
         classes: words.
         models: what `load_labeler` makes them of, proposals apart.
         device: where they run.
-        annotations: COCO instances of the photos.
+        annotations: annotated instances of the photos.
     """
     from gem_label.bench import Annotations
     from gem_label.bench import bench as run_bench

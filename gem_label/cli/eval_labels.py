@@ -1,4 +1,4 @@
-"""`gem-label eval labels`: labels of a run or of a COCO file against annotations."""
+"""`gem-label eval labels`: labels of a run or of a file against annotations."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ SHOWN_CONFUSIONS = 15
 
 def labels(
     source: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run directory, or a COCO file with scores.")
+        Path, typer.Argument(metavar="RUN", help="A run directory, or an annotation file with scores.")
     ],
-    annotations: Annotated[Path, typer.Option(metavar="FILE", help="COCO instances: the ground truth.")],
+    annotations: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="The ground truth: COCO, CVAT, Label Studio, YOLO or a table of masks."
+        ),
+    ],
     precision: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Find the thresholds that reach this precision.")
     ] = 0.95,
@@ -56,7 +61,9 @@ def labels(
     print_report(report)
     if json is not None:
         paths = {"labels": str(source), "annotations": str(annotations)}
-        settings = {"annotations_sha256": file_sha256(annotations)} | found.settings
+        # YOLO's folder has no single file
+        sums = {"annotations_sha256": file_sha256(annotations)} if annotations.is_file() else {}
+        settings = sums | found.settings
         head = {"evaluation": "labels"} | paths | {"settings": settings, "notes": list(found.notes)}
         write_result(json, head | report.to_dict())
         print(f"\n{json}")

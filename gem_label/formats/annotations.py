@@ -26,7 +26,7 @@ IDS_PER_PHOTO = 1_000
 _WIDE, _WIDE_PER_PHOTO = 1 << 50, 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a file has many, and frozen ones take three times as long to make
 class AnnotatedMask:
     """A mask with its label.
 
@@ -43,6 +43,7 @@ class AnnotatedMask:
         box_only: a file has a box and nothing else; drawn, it is a rectangle.
         box: that box, x, y, width, height in pixels, where it is upright and its pixels are known.
         size: of the photo, where the shape itself says it.
+        area: in pixels, as COCO's files have it; it need not be that of the drawn mask.
     """
 
     label: str
@@ -57,6 +58,7 @@ class AnnotatedMask:
     box_only: bool = False
     box: tuple[float, float, float, float] | None = None
     size: Size | None = None
+    area: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ def is_text(value: Any) -> bool:
     """Whether a value is text that a database takes: not empty, no halves of surrogate pairs."""
     if not isinstance(value, str) or not value.strip():
         return False
+    if value.isascii():
+        return True
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

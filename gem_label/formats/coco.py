@@ -179,7 +179,7 @@ def read_coco(path: Path, data: Any) -> Annotations:
     categories = _categories(path, data["categories"])
     for place, row in enumerate(data["annotations"], 1):
         name, key, label = _belonging(path, place, row, masks, categories)
-        masks[key].append(_mask(name, label, row))
+        masks[key].append(_mask(name, label, row, photos[key].size))
     info = data["info"] if isinstance(data.get("info"), dict) else {}
     folder = info.get("photo_folder")
     names = tuple(dict.fromkeys(name for _, name in categories.values()))
@@ -208,13 +208,14 @@ def read_coco_results(path: Path, rows: Sequence[Any], truth: Annotations) -> An
     """
     if not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"{path} is no COCO results list: its entries are objects there")
-    masks: dict[str, list[AnnotatedMask]] = {str(_key(photo.id)): [] for photo in truth.photos}
+    sizes = {str(_key(photo.id)): photo.size for photo in truth.photos}
+    masks: dict[str, list[AnnotatedMask]] = {key: [] for key in sizes}
     categories = {
         str(_key(id)): (id, name) for id, name in zip(truth.category_ids, truth.classes, strict=True)
     }
     for place, row in enumerate(rows, 1):
         name, key, label = _belonging(path, place, row, masks, categories)
-        masks[key].append(_mask(name, label, row))
+        masks[key].append(_mask(name, label, row, sizes[key]))
     photos = [
         AnnotatedPhoto(each.name, each.size, masks[str(_key(each.id))], each.id) for each in truth.photos
     ]
@@ -261,13 +262,15 @@ def _belonging(
     return name, str(key), categories[str(category)][1]
 
 
-def _mask(name: str, label: str, row: Mapping[str, Any]) -> AnnotatedMask:
-    attributes = row.get("attributes")
-    ids = row.get("mask_id"), attributes.get("mask_id") if isinstance(attributes, dict) else None
-    mask_id = next((id for id in ids if is_text(id)), None)
+def _mask(name: str, label: str, row: Mapping[str, Any], listed: Size | None) -> AnnotatedMask:
+    mask_id = row.get("mask_id")
+    if not is_text(mask_id):
+        attributes = row.get("attributes")
+        mask_id = attributes.get("mask_id") if isinstance(attributes, dict) else None
+        mask_id = mask_id if is_text(mask_id) else None
     shape, corners = row.get("segmentation"), row.get("bbox")
     draw: Draw = Segmentation(shape)
-    box = None
+    box, state = None, row.get("state")
     if corners and not shape:
         draw = partial(rectangle, corners)
         if isinstance(corners, list) and len(corners) == 4 and all(map(is_number, corners)):
@@ -278,30 +281,40 @@ def _mask(name: str, label: str, row: Mapping[str, Any]) -> AnnotatedMask:
         draw,
         name,
         mask_id,
-        row.get("id") if _key(row.get("id")) is not None else None,
-        score=float(row["score"]) if is_number(row.get("score")) else None,
-        margin=float(row["margin"]) if is_number(row.get("margin")) else None,
-        state=next((state for state in STATES if state == row.get("state")), None),
+        own if _key(own := row.get("id")) is not None else None,
+        score=_number(row.get("score")),
+        margin=_number(row.get("margin")),
+        state=state if state in STATES else None,
         crowd=row.get("iscrowd") == 1,
         box_only=bool(corners and not shape),
         box=box,
-        size=_rle_size(shape),
+        size=_rle_size(shape, listed),
+        area=_number(row.get("area")),
     )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and is_number(value) else None
 
 
 def _key(value: Any) -> str | None:
     """An id as text, for 7 and "7" mean the same image; None where it is none."""
-    if isinstance(value, str) or is_whole(value):
+    if type(value) is int:  # as nearly always
         return str(value)
+    if isinstance(value, str):
+        return value
     return f"{value:.0f}" if is_number(value) and value == int(value) else None
 
 
-def _rle_size(shape: Any) -> Size | None:
-    """The size of the photo that run lengths are of."""
+def _rle_size(shape: Any, listed: Size | None) -> Size | None:
+    """The size of the photo that run lengths are of; the one that the file lists for the photo where they agree."""
     size = shape.get("size") if isinstance(shape, dict) else None
-    if not isinstance(size, list) or len(size) != 2 or not all(is_whole(n) and n > 0 for n in size):
+    if not isinstance(size, list) or len(size) != 2:
         return None
-    return size[0], size[1]
+    height, width = size
+    if listed == (height, width):
+        return listed
+    return (height, width) if is_whole(height) and is_whole(width) and height > 0 and width > 0 else None
 
 
 def _size(row: Mapping[str, Any]) -> Size | None:

@@ -9,12 +9,12 @@ from typing import Any
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import AnnotatedPhoto, Size
+from gem_label.formats.photo_names import match_photos
 from gem_label.formats.reading import read_annotations
 from gem_label.progress import Progress
 from gem_label.review.editing.changes import MaskChanges, replace_masks
 from gem_label.review.exchange.comparing import MISSING, Missing, compare_masks
 from gem_label.review.exchange.file_masks import BOXES, BoxDrawer, Boxes, FileMasks, draw_file_masks
-from gem_label.review.exchange.photo_names import match_photos
 from gem_label.review.exchange.report import CorrectionReport
 from gem_label.review.storage.detections import Document
 from gem_label.review.storage.documents import detection_rle

@@ -10,7 +10,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from gem_label.errors import UsageError
-from gem_label.evaluation.label_sources import normal
+from gem_label.evaluation.label_classes import normal
 from gem_label.evaluation.labels import LabelReport, PhotoLabels, evaluate_labels
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
