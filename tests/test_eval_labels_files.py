@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from run_factory import make_run, mask_labels, mask_set
 
 from gem_label.cli import run as cli
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.evaluation.label_files import read_truth
 from gem_label.evaluation.label_sources import open_labels
 from gem_label.evaluation.labels import evaluate_labels
+from gem_label.formats.reading import read_annotations
 from gem_label.runs import Run
 
 # of pycocotools under numpy 2
@@ -176,6 +179,18 @@ def test_bad_files_are_one_clear_line(
     assert line.startswith("gem-label: ")
     assert message in line
     assert "Traceback" not in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+def test_coco_files_in_any_encoding_and_packed(tmp_path: Path, encoding: str) -> None:
+    truth, _ = coco_files(WORKED)
+    plain_file, packed = tmp_path / "truth.json", tmp_path / "truth.json.gz"
+    plain_file.write_text(json.dumps(truth))
+    packed.write_bytes(gzip.compress(json.dumps(truth).encode(encoding)))
+    for read in (read_truth, read_annotations):
+        names = [[(m.label, m.area, m.crowd) for m in p.masks] for p in read(packed).photos]
+        assert names == [[(m.label, m.area, m.crowd) for m in p.masks] for p in read(plain_file).photos]
+        assert sum(map(len, names)) == len(truth["annotations"])
 
 
 @pytest.mark.parametrize(

@@ -117,9 +117,7 @@ def export(
     cannot hold.
 
     \b
-    Examples:
-      gem-label export RUN --out instances.json
-      gem-label export street --which accepted --format yolo --out street-yolo/
+    Example: gem-label export street --which accepted --format yolo --out street-yolo/
     """
     from gem_label.formats.drawing import WriteSettings
     from gem_label.formats.writing import write_annotations

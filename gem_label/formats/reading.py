@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tempfile
@@ -30,7 +31,7 @@ def read_annotations(path: str | Path) -> Annotations:
     """The photos of an annotation file with their masks; shapes are not looked at yet.
 
     Args:
-        path: a file of one of `KINDS`, a folder with one, or a .zip with one.
+        path: a file of one of `KINDS`, plain or .gz, a folder with one, or a .zip with one.
 
     Raises:
         UsageError: it cannot be read, is of another kind, lists no photos, or its lists do not fit together.
@@ -54,8 +55,22 @@ def _read(path: Path) -> Annotations:
         return read_yolo(path)
     if path.stat().st_size > MAX_BYTES:
         raise UsageError(f"{path} has more than {MAX_BYTES:,} bytes")
-    data = path.read_bytes()
-    return _read_archive(path, data) if data.startswith(b"PK") else _read_content(path, path.name, data)
+    data, name = path.read_bytes(), path.name
+    if data.startswith(b"\x1f\x8b"):
+        data, name = _unzip(path, data), name.removesuffix(".gz")
+    return _read_archive(path, data) if data.startswith(b"PK") else _read_content(path, name, data)
+
+
+def _unzip(path: Path, data: bytes) -> bytes:
+    """The content of a .gz."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"cannot unpack {path}: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"{path} has more than {MAX_BYTES:,} bytes unpacked")
+    return content
 
 
 def _read_folder(path: Path, named: Path) -> Annotations:
