@@ -36,10 +36,8 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from packaging.version import Version
 
 from gem_label.errors import GemLabelError
-from gem_label.pip_settings import pip_settings
+from gem_label.pip_settings import default_index, pip_settings
 
-DEFAULT_INDEX = "https://pypi.org/simple"
-"""pip's default."""
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _MOST_PAGE_BYTES = 64 << 20
 _MOST_ARCHIVE_BYTES = 8 << 30  # unpacked: an archive that unpacks without end is given up
@@ -92,7 +90,7 @@ class PackageIndex:
         timeout: seconds for a connection and for each single read.
     """
 
-    indexes: tuple[str, ...] = (DEFAULT_INDEX,)
+    indexes: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     cert: str | None = None
     trusted_hosts: tuple[str, ...] = ()
@@ -102,9 +100,8 @@ class PackageIndex:
     def configured(cls) -> PackageIndex:
         """As pip's configuration files and environment variables say."""
         settings = pip_settings()
-        indexes = (
-            settings.get("index-url", DEFAULT_INDEX).split() + settings.get("extra-index-url", "").split()
-        )
+        main = settings.get("index-url") or default_index()
+        indexes = main.split() + settings.get("extra-index-url", "").split()
         if settings.get("no-index", "").lower() in ("1", "true", "yes", "on", "y", "t"):
             indexes = []
         try:

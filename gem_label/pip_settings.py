@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,17 @@ _NAMES = (
     "index-url", "extra-index-url", "find-links", "no-index", "cert", "trusted-host", "timeout", "default-timeout",
 )  # fmt: skip
 _SECONDS = 60
+
+
+def default_index() -> str:
+    """The address of the index that pip asks when nobody says another; "" without pip in this environment."""
+    command = [sys.executable, "-P", "-m", "pip", "download", "--help"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    found = re.search(r"--index-url.*?default\s+(https?://\S+?)\)", done.stdout, re.DOTALL)
+    return found[1] if found else ""
 
 
 def pip_settings() -> Mapping[str, str]:

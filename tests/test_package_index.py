@@ -19,7 +19,8 @@ import pytest
 
 from gem_label import weights
 from gem_label.errors import GemLabelError
-from gem_label.package_index import DEFAULT_INDEX, PackageIndex
+from gem_label.package_index import PackageIndex
+from gem_label.pip_settings import default_index
 from gem_label.weights import SourceArchive, WeightSource
 
 CONTENT = np.random.default_rng(0).bytes(30_000)
@@ -249,7 +250,8 @@ def test_folders_are_read(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyP
 
 
 def test_the_configuration_is_read_as_pip_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert PackageIndex.configured().indexes[0] == DEFAULT_INDEX
+    assert default_index().startswith("https://")
+    assert PackageIndex.configured().indexes[0] == default_index()
     (tmp_path / "pip.conf").write_text(
         "[global]\nindex-url = https://one.example/simple\ntimeout = 3\ntrusted-host = one.example\n"
         "extra-index-url =\n    https://two.example/simple\n    https://three.example/simple\n"
