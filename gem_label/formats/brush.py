@@ -61,7 +61,7 @@ def encode_brush_crop(crop: NDArray[np.bool_], box: Box, height: int, width: int
     rows[:, 1:-1] = crop
     row, column = np.nonzero(rows[:, 1:] != rows[:, :-1])
     edges = (row + y) * width + column + x
-    if box_width == width and len(edges):  # a run may go on in the next row
+    if box_width == width and len(edges):  # a run may continue in the next row
         same = edges[1:] == edges[:-1]
         edges = edges[~(np.r_[False, same] | np.r_[same, False])]
     ends = np.r_[edges, height * width]
