@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import shutil
 import subprocess
 import sys
 import threading
@@ -61,7 +62,34 @@ def test_gem_label_plugin_install(tmp_path: Path) -> None:
 
 def test_the_repository_holds_the_plugin_that_the_package_installs() -> None:
     # `fiftyone plugins download` looks for plugins/ in the repository
-    assert install_plugin(ROOT / "plugins") == ROOT / "plugins" / "gem_label"
+    assert LOADER.resolve() == ROOT / "plugins" / "gem_label"
+    assert install_plugin(ROOT / "plugins") == LOADER.resolve()
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_plugin(tmp_path: Path) -> None:
+    copy = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".venv", ".git", "*.egg-info", "build", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=ignored)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+        str(copy),
+    ]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name.removeprefix("gem_label/plugin/loader/") for name in archive.namelist()}
+    files = {
+        str(path.relative_to(LOADER.resolve())) for path in LOADER.resolve().rglob("*") if path.is_file()
+    }
+    assert {name for name in files if "__pycache__" not in name} <= names
 
 
 def test_the_plugin_declares_what_the_package_registers() -> None:

@@ -1,7 +1,7 @@
 """GEM-Label in the FiftyOne App: operators and a review desk over `gem_label.review`.
 
-FiftyOne finds plugins by their folder. The folder that `gem-label plugin install` writes holds the two files of
-`loader/`, which register what is here.
+FiftyOne finds plugins by their folder. The folder that `gem-label plugin install` writes holds the files of `loader/`
+(a link to `plugins/gem_label` in the repository), which register what is here.
 """
 
 from __future__ import annotations
