@@ -82,6 +82,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy pipelines benchmarks zoo
 
 .PHONY: format
 format: $(VENV)/.installed-dev ## put the code into ruff's format

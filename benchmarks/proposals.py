@@ -43,6 +43,7 @@ from gem_label.bench import Annotations
 from gem_label.demo import demo_folder
 from gem_label.errors import UsageError
 from gem_label.evaluation.coverage import Coverage, coverage_by_size, overlap
+from gem_label.evaluation.points import AssignmentRule
 from gem_label.evaluation.results import text_table
 from gem_label.masks import MaskSet
 from gem_label.precision import Precision
@@ -53,7 +54,7 @@ Proposer = Callable[[Photo], MaskSet]
 
 PEER = "SamAutomaticMaskGenerator"
 SIDES = ("exact", "fast:64", "fast:128", "fast", "fast:256", "fast:384")
-RULES = ("threshold", "argmax")
+RULES: tuple[AssignmentRule, ...] = ("threshold", "argmax")
 _KEEPING = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 
 
@@ -114,9 +115,9 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def _render(count: int, folder: Path) -> None:
     from gem_label.demo.dataset import write_dataset
     from gem_label.demo.report import held_out_scenes
-    from gem_label.demo.sprites import SpriteBook
+    from gem_label.demo.sprites import load_sprites
 
-    book = SpriteBook.load()
+    book = load_sprites()
     write_dataset(held_out_scenes(book, count), book.nouns, folder)
 
 
@@ -265,7 +266,8 @@ def _proposers(arguments: argparse.Namespace) -> dict[str, Proposer]:
 
 def _records_to_masks(records: list[dict], pixels: Photo) -> MaskSet:
     return MaskSet(
-        *pixels.shape[:2],
+        height=pixels.shape[0],
+        width=pixels.shape[1],
         counts=tuple(r["segmentation"]["counts"].encode() for r in records),
         predicted_iou=np.array([r["predicted_iou"] for r in records], np.float32),
         stability=np.array([r["stability_score"] for r in records], np.float32),

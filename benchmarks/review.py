@@ -156,7 +156,7 @@ def measure(arguments: argparse.Namespace, database: int) -> dict[str, Any]:
 
 def make_run(folder: Path, photos: int) -> Any:
     """A run of ellipses whose embeddings lie near one of the classes, some nearer than others."""
-    from gem_label.labeling import LabelSettings, label_maskset
+    from gem_label.labeling import LabelSettings, Thresholds, label_maskset
     from gem_label.masks import MaskSet, encode_mask
     from gem_label.runs import PhotoRecord, RunPhoto, RunWriter, open_run
     from gem_label.runs.files import MASKS
@@ -170,7 +170,7 @@ def make_run(folder: Path, photos: int) -> Any:
     vocabulary = Vocabulary.from_words([f"class {i:02}" for i in range(CLASSES)], ["sky"])
     text = rng.normal(size=(CLASSES + 1, DIMENSION)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
-    settings = LabelSettings(min_score=0.0, overlaps=True)
+    settings = LabelSettings(min_score=Thresholds(0.0), overlaps=True)
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
 
     def ellipse() -> bytes:
@@ -290,6 +290,10 @@ def desk_actions(dataset: Any) -> Iterator[tuple[str, Callable[[], Any], Callabl
         sample.tags = [] if sample.tags else ["seen"]
         sample.save()
 
+    def reject_unless_done() -> None:
+        if not list_decisions(dataset, FIELD):
+            request("reject_below")
+
     def undo_all() -> None:
         while list_decisions(dataset, FIELD):
             request("undo_last")
@@ -318,7 +322,7 @@ def desk_actions(dataset: Any) -> Iterator[tuple[str, Callable[[], Any], Callabl
     )
     state["queue"] = None
     yield action("reject what goes, 6 classes", "reject_below", undo_all)
-    yield action("undo it", "undo_last", lambda: list_decisions(dataset, FIELD) or request("reject_below"))
+    yield action("undo it", "undo_last", reject_unless_done)
     yield action("accept what stays, 6 classes", "accept_above", undo_all)
 
 

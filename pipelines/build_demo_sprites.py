@@ -108,8 +108,9 @@ def main() -> None:
     }
     drawings = {}
     for noun, code in json.loads(args.nouns.read_text()):
-        tiles = {style: read(code) for style, read in styles.items()}
-        missing = [style for style, tile in tiles.items() if tile is None]
+        found = {style: read(code) for style, read in styles.items()}
+        tiles = {style: tile for style, tile in found.items() if tile is not None}
+        missing = [style for style in styles if style not in tiles]
         if missing:
             print(f"dropped {noun}: not drawn by {', '.join(missing)}")
         else:

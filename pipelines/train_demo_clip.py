@@ -23,6 +23,7 @@ import numpy as np
 import open_clip
 import torch
 import yaml
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,7 +83,9 @@ def captions_and_truth(
     return [caption(rng, n) for n in named], torch.tensor(truth)
 
 
-def encode_images(visual: nn.Module, images: Tensor, settings: dict, rng: np.random.Generator) -> Tensor:
+def encode_images(
+    visual: VisionTransformer, images: Tensor, settings: dict, rng: np.random.Generator
+) -> Tensor:
     """(B, embed_dim) image embeddings of canvases smaller than the tower's own input.
 
     A canvas takes the positional embeddings of a random window of the full grid, as if it were cut out of a
@@ -130,7 +133,7 @@ def contrastive_loss(image: Tensor, text: Tensor, truth: Tensor, scale: Tensor) 
 
 
 @torch.no_grad()
-def whiten_patch_embedding(visual: nn.Module, scenes: list[Scene]) -> None:
+def whiten_patch_embedding(visual: VisionTransformer, scenes: list[Scene]) -> None:
     """Start the patch embedding as a whitening of the patches of some scenes.
 
     Neighbouring pixels are nearly equal, so that a random embedding sees little but a patch's mean colour, and

@@ -18,6 +18,9 @@ from gem_label.masks import MaskSet
 
 SIMILARITY_THRESHOLD = 0.5  # on maps scaled to [0, 1] (GEM paper, section 4.1)
 
+AssignmentRule = Literal["threshold", "argmax"]
+"""How masks get classes, see `assign_masks`."""
+
 
 @dataclass(frozen=True)
 class ImagePoints:
@@ -119,7 +122,7 @@ def similarity_prediction(similarity: NDArray[np.float32], points: ImagePoints) 
     return values_at(min_max(similarity), points) >= SIMILARITY_THRESHOLD
 
 
-def assign_masks(pooled: NDArray[np.float32], rule: Literal["threshold", "argmax"]) -> NDArray[np.bool_]:
+def assign_masks(pooled: NDArray[np.float32], rule: AssignmentRule) -> NDArray[np.bool_]:
     """GEM-SAM: which masks belong to which classes, (N, C) bool.
 
     Args:
