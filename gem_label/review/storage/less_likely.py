@@ -49,13 +49,6 @@ def settle(dataset: Any, field: str, samples: Sequence[Any]) -> None:
         move_masks(dataset, field, main, {"$in": [STATE, ["accepted", "renamed"]]}, samples)
 
 
-def unsettle(dataset: Any, field: str, condition: Expression, samples: Sequence[Any]) -> None:
-    """Move the masks that meet a condition on `$$mask` back into a field of less likely labels, if it is one."""
-    main = main_field(dataset, field)
-    if main != field:
-        move_masks(dataset, main, field, condition, samples)
-
-
 def move_masks(dataset: Any, source: str, target: str, condition: Expression, samples: Sequence[Any]) -> None:
     """Move masks from one field into another as they are; each sample at once, so that no mask is lost or doubled.
 
