@@ -165,13 +165,13 @@ def _changed(field: str) -> Expression:
     new = {"$arrayElemAt": ["$$after", {"$indexOfArray": ["$$written", "$$mask._id"]}]}
     replaced = {"$cond": [{"$in": ["$$mask._id", "$$taken"]}, new, "$$mask"]}
     comes = {"$and": [{"$in": ["$$mask._id", "$$added"]}, {"$not": [{"$in": ["$$mask._id", "$$present"]}]}]}
-    result = {
+    result: Expression = {
         "$concatArrays": [
             {"$map": {"input": stay, "as": "mask", "in": replaced}},
             {"$filter": {"input": "$$after", "as": "mask", "cond": comes}},
         ]
     }
-    masks = {"masks": {"$ifNull": [f"${field}.detections", []]}, "written": "$$after._id"}
+    masks: Expression = {"masks": {"$ifNull": [f"${field}.detections", []]}, "written": "$$after._id"}
     masks["present"] = {"$ifNull": [f"${field}.detections._id", []]}
     for name, value in (("taken", taken), ("held", held)):
         result = {"$let": {"vars": {name: value}, "in": result}}

@@ -19,6 +19,7 @@ from typing import Any
 
 from gem_label.review.database import load_fiftyone
 from gem_label.review.storage.internals import database, dataset_id
+from gem_label.review.storage.locking import schema_lock
 
 DECISIONS, DECIDED_MASKS = "gem_label.decisions", "gem_label.decided_masks"
 UNDO_STEPS = 100
@@ -186,9 +187,17 @@ def now() -> datetime:
 def declare_attributes(dataset: Any, field: str) -> None:
     """Make the attributes of decided masks known to FiftyOne."""
     fo = load_fiftyone()
-    for attribute, kind in (("decided_at", fo.DateTimeField), ("decision", fo.StringField)):
-        if dataset.get_field(f"{field}.detections.{attribute}") is None:
-            dataset.add_sample_field(f"{field}.detections.{attribute}", kind)
+    kinds = {"decided_at": fo.DateTimeField, "decision": fo.StringField}
+
+    def missing() -> list[str]:
+        return [name for name in kinds if dataset.get_field(f"{field}.detections.{name}") is None]
+
+    if not missing():
+        return
+    with schema_lock(dataset.name):
+        dataset.reload()  # another process may have made them
+        for name in missing():
+            dataset.add_sample_field(f"{field}.detections.{name}", kinds[name])
 
 
 def new_labels(dataset: Any, fields: Sequence[str]) -> list[str]:

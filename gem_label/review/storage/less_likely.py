@@ -15,6 +15,7 @@ from gem_label.review.database import load_fiftyone
 from gem_label.review.storage.decision_log import declare_attributes
 from gem_label.review.storage.fields import declare_mask_field, less_likely_field, main_field
 from gem_label.review.storage.internals import samples_of
+from gem_label.review.storage.locking import schema_lock
 from gem_label.review.storage.selection import STATE, Expression
 
 HIDDEN_FLOOR = 0.1
@@ -27,12 +28,16 @@ def declare_less_likely(dataset: Any, field: str) -> None:
     hidden = less_likely_field(field)
     if dataset.has_field(hidden):
         return
-    declare_mask_field(dataset, hidden)
-    dataset.classes[hidden] = list(dataset.classes.get(field, []))
-    active = dataset.app_config.active_fields or fo.DatasetAppConfig.default_active_fields(dataset)
-    active.paths = [path for path in dict.fromkeys([*active.paths, field]) if path != hidden]
-    dataset.app_config.active_fields = active
-    dataset.save()
+    with schema_lock(dataset.name):
+        dataset.reload()  # another process may have made it
+        if dataset.has_field(hidden):
+            return
+        declare_mask_field(dataset, hidden)
+        dataset.classes[hidden] = list(dataset.classes.get(field, []))
+        active = dataset.app_config.active_fields or fo.DatasetAppConfig.default_active_fields(dataset)
+        active.paths = [path for path in dict.fromkeys([*active.paths, field]) if path != hidden]
+        dataset.app_config.active_fields = active
+        dataset.save()
 
 
 def settle(dataset: Any, field: str, samples: Sequence[Any]) -> None:
