@@ -24,6 +24,7 @@ from gem_label.review.storage.locking import schema_lock
 DECISIONS, DECIDED_MASKS = "gem_label.decisions", "gem_label.decided_masks"
 UNDO_STEPS = 100
 """So many decisions per field can be undone; what older ones overwrote is forgotten."""
+_LATEST_FIRST = [("at", -1), ("_id", -1)]  # ids of several processes are in order by the second alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def complete(dataset: Any, decision: Decision) -> bool:
     if not decisions.update_one({"_id": decision.id, "undoing": None}, change).matched_count:
         return False
     of_field = decisions.find({"dataset": dataset_id(dataset), "field": decision.field}, ["_id"])
-    too_old = [document["_id"] for document in of_field.sort("_id", -1).skip(UNDO_STEPS)]
+    too_old = [document["_id"] for document in of_field.sort(_LATEST_FIRST).skip(UNDO_STEPS)]
     if too_old:
         masks.delete_many({"decision": {"$in": too_old}, "removed": []})
         decisions.update_many({"_id": {"$in": too_old}}, {"$set": {"forgotten": True}})
@@ -122,7 +123,7 @@ def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
             document["at"].replace(tzinfo=UTC),
             document["label"],
         )
-        for document in decisions.find(query).sort("_id", -1).limit(limit)
+        for document in decisions.find(query).sort(_LATEST_FIRST).limit(limit)
     ]
 
 
