@@ -161,6 +161,20 @@ def test_undo_of_a_join_brings_parts_back_once(parts: Any) -> None:
     assert detections(parts) == [{**joined, "tags": ["accepted", "blurry"]}, dog, other, masks[2]]
 
 
+def test_undo_of_a_correction_leaves_a_corrected_mask_that_was_deleted_since(run: Run, parts: Any) -> None:
+    masks, _, changes = correct(parts)
+    replace_masks(parts, FIELD, "import", changes)
+    decide(parts, FIELD, "delete", ids_of(detections(parts)[0]))
+    (first,) = (each for each in list_decisions(parts, FIELD) if each.action == "import")
+    decision, restored = undo(parts, FIELD, first.id)
+    assert (restored, decision.missed) == (3, 1)
+    assert [mask["_id"] for mask in detections(parts)] == [masks[i]["_id"] for i in (2, 3, 1)]
+    push_run(run, parts.name)
+    assert masks[0]["_id"] not in [mask["_id"] for mask in detections(parts)]
+    # the delete is still there to be undone
+    assert undo(parts, FIELD)[1] == 1
+
+
 def test_what_others_change_while_an_undo_runs_stays(parts: Any) -> None:
     masks = detections(parts)
     join_masks(parts, FIELD, Selection(view=parts.limit(1)))

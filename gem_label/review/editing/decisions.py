@@ -16,6 +16,7 @@ from gem_label.review.storage.decision_log import (
     UNDO_STEPS,
     Decision,
     add_class,
+    announce,
     begin_undo,
     collections,
     complete,
@@ -78,6 +79,7 @@ def decide(
     except UsageError:
         forget(decision.id)
         raise
+    announce(decision)
     masks = {"$ifNull": [f"${field}.detections", []]}
     chosen = _is_as_logged(action)
     if action == "delete":

@@ -40,7 +40,8 @@ def restore(dataset: Any, decision: Decision) -> None:
     restored = {"$let": {"vars": {"old": old}, "in": _restored(decision)}}
     present = {"$map": {"input": stay, "as": "mask", "in": {"$cond": [was_changed, restored, "$$mask"]}}}
     is_there = {"$in": ["$$mask._id", {"$concatArrays": [_ids_of(field), _ids_of(other)]}]}
-    was_removed = {"$and": [{"$gt": ["$$mask._cls", None]}, {"$not": [is_there]}]}
+    was_replaced = {"$in": ["$$mask._id", "$$after._id"]}  # gone since: somebody deleted it
+    was_removed = {"$and": [{"$gt": ["$$mask._cls", None]}, {"$not": [is_there]}, {"$not": [was_replaced]}]}
     detections[field] = {"$concatArrays": [present, _filter("$$before", was_removed)]}
     apply_log(dataset, decision.id, detections)
 

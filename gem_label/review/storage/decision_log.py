@@ -83,6 +83,12 @@ def record(dataset: Any, decision: Decision) -> None:
     )
 
 
+def announce(decision: Decision) -> None:
+    """Store how many masks a decision is about, before they change: its process may be killed."""
+    decisions, _ = collections()
+    decisions.update_one({"_id": decision.id}, {"$set": {"masks": decision.masks}})
+
+
 def complete(dataset: Any, decision: Decision) -> bool:
     """Store how many masks a decision changed, and forget what can no longer be undone.
 
