@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from database_commands import Command, meanwhile
+from database_commands import Command, meanwhile, run_and_kill
 from fiftyone_fixture import fiftyone_db
 from PIL import Image
 from review_safety import FIELD, HIDDEN, detections, ids_of, two_photos
@@ -120,6 +120,28 @@ def test_processes_that_push_into_other_fields_lose_no_field(tmp_path: Path, nam
         assert dataset.count(f"{field}_less_likely.detections") == 1
         assert dataset.classes[field] == dataset.classes[f"{field}_less_likely"]
         assert dataset.info["gem_label"][field]["run"] == str(run.path.resolve())
+
+
+@pytest.mark.slow
+def test_a_first_push_that_is_killed_is_pushed_again(tmp_path: Path, name: str) -> None:
+    import fiftyone as fo
+
+    run = two_photos(tmp_path / "run")
+    for before_write in range(0, 100, 4):
+        each = f"{name} {before_write}"
+        if not run_and_kill(lambda each=each: push_run(run, each), before_write):
+            break
+        report = push_run(run, each)
+        assert (report.photos, report.detections, report.less_likely) == (2, 4, 1)
+        dataset = fo.load_dataset(each)
+        assert dataset.persistent
+        schema = set(dataset.get_field_schema(flat=True))
+        for field in (FIELD, HIDDEN):
+            assert {f"{field}.detections.{part}" for part in ("margin", "mask_id", "runner_up")} <= schema
+            assert dataset.classes[field] == list(run.vocabulary.classes)
+        assert dataset.app_config.active_fields.paths == [FIELD]
+        assert len(dataset) == 2
+    assert 10 < before_write < 90
 
 
 # --- masks on disk -----------------------------------------------------------------------------------------------

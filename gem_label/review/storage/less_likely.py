@@ -26,18 +26,24 @@ def declare_less_likely(dataset: Any, field: str) -> None:
     """Make the field for the less likely labels of `field`, which the App does not draw at first."""
     fo = load_fiftyone()
     hidden = less_likely_field(field)
-    if dataset.has_field(hidden):
+    if _is_declared(dataset, hidden):
         return
     with schema_lock(dataset.name):
         dataset.reload()  # another process may have made it
-        if dataset.has_field(hidden):
+        if _is_declared(dataset, hidden):
             return
-        declare_mask_field(dataset, hidden)
+        # the field comes last: a process that is killed leaves none that the App draws
         dataset.classes[hidden] = list(dataset.classes.get(field, []))
         active = dataset.app_config.active_fields or fo.DatasetAppConfig.default_active_fields(dataset)
         active.paths = [path for path in dict.fromkeys([*active.paths, field]) if path != hidden]
         dataset.app_config.active_fields = active
         dataset.save()
+        declare_mask_field(dataset, hidden)
+
+
+def _is_declared(dataset: Any, field: str) -> bool:
+    """Whether a field has all attributes that `declare_mask_field` makes, the last one too."""
+    return dataset.get_field(f"{field}.detections.runner_up") is not None
 
 
 def settle(dataset: Any, field: str, samples: Sequence[Any]) -> None:
