@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -118,6 +119,8 @@ def run_and_kill(work: Callable[[], Any], before_write: int) -> bool:
             with watching(before):
                 work()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
@@ -134,6 +137,8 @@ def run_and_kill_after(work: Callable[[], Any], seconds: float) -> None:
         try:
             while True:
                 work()
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)  # it failed
     time.sleep(seconds)

@@ -167,6 +167,10 @@ def _open_dataset(name: str, field: str, classes: Iterable[str]) -> Any:
                 f"field {field!r} holds less likely labels: push into {main_field(dataset, field)!r}"
             )
         declare_mask_field(dataset, field)
+        if (
+            dataset.media_type is None
+        ):  # FiftyOne would set it with the first sample, and refuse the second process
+            dataset.media_type = fo.core.media.IMAGE
     except ValueError as error:
         raise UsageError(f"cannot use dataset {name!r}, field {field!r}: {error}") from error
     dataset.persistent = True
