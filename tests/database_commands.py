@@ -114,6 +114,7 @@ def run_and_kill(work: Callable[[], Any], before_write: int) -> bool:
 
     child = os.fork()
     if child == 0:
+        signal.alarm(60)  # rather than wait for ever
         code = 1
         try:
             with watching(before):
@@ -125,6 +126,7 @@ def run_and_kill(work: Callable[[], Any], before_write: int) -> bool:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
         return True
     assert os.waitstatus_to_exitcode(status) == 0
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ def in_processes(*works: Callable[[], Any]) -> None:
     for work in works:
         child = os.fork()
         if child == 0:
+            signal.alarm(60)  # rather than wait for ever
             code = 1
             try:
                 os.close(ready)
