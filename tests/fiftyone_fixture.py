@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from database_commands import WATCHER
+from pymongo import monitoring
 
 
 def free_port() -> int:
@@ -45,6 +47,7 @@ def fiftyone_db() -> str:
     # FiftyOne talks to its database once more at exit: what is registered before its import runs after that
     at_exit = ExitStack()
     atexit.register(at_exit.close)
+    monitoring.register(WATCHER)  # before FiftyOne connects
 
     from fiftyone.core.service import DatabaseService
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,16 @@ def test_changed_masks_are_one_decision(dataset: Any) -> None:
     assert dataset._sample_collection.find_one({"_id": sample["_id"]})[FIELD]["detections"] == old
     with pytest.raises(UsageError, match="nothing changes"):
         replace_masks(dataset, FIELD, "import", {sample["_id"]: MaskChanges()})
+
+
+def test_the_last_decision_is_the_latest_whoever_made_it(dataset: Any) -> None:
+    made = decide(dataset, FIELD, "accept", Selection(labels=["cat"]))
+    decisions, _ = collections()
+    for number, seconds in (("f", -1), ("0", 1)):  # ids of two processes are in order by the second alone
+        document = decisions.find_one({"_id": made.id})
+        at = document["at"] + timedelta(seconds=seconds)
+        decisions.insert_one({**document, "_id": number * 24, "at": at})
+    assert [each.id for each in list_decisions(dataset, FIELD)] == ["0" * 24, made.id, "f" * 24]
 
 
 def test_the_log_forgets_datasets_that_are_gone(dataset: Any) -> None:

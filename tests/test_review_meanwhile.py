@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from database_commands import meanwhile
 from fiftyone_fixture import fiftyone_db
 from review_safety import (
     FIELD,
@@ -32,29 +33,12 @@ __all__ = ["dataset", "fiftyone_db", "run"]
 # --- changes by others at the same moment ------------------------------------------------------------------------
 
 
-def change_before(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
-    """Let somebody change the dataset after a decision was logged and before it is applied."""
-    from gem_label.review.editing import decisions
-
-    def record(dataset: Any, decision: Any) -> None:
-        with monkeypatch.context() as plain:
-            plain.setattr(decisions, "record", original)
-            change()
-        original(dataset, decision)
-
-    original = decisions.record
-    monkeypatch.setattr(decisions, "record", record)
-
-
 @pytest.mark.parametrize("action", ["accept", "rename", "delete"])
-def test_a_decision_that_somebody_makes_meanwhile_stays(
-    run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch, action: Any
-) -> None:
+def test_a_decision_that_somebody_makes_meanwhile_stays(run: Run, dataset: Any, action: Any) -> None:
     first, second = before = detections(dataset)
     other = []
-    change_before(monkeypatch, lambda: other.append(decide(dataset, FIELD, "reject", ids_of(first))))
-    made = decide(dataset, FIELD, action, ids_of(first, second), "mug" if action == "rename" else None)
-    monkeypatch.undo()
+    with meanwhile(lambda: other.append(decide(dataset, FIELD, "reject", ids_of(first)))):
+        made = decide(dataset, FIELD, action, ids_of(first, second), "mug" if action == "rename" else None)
     assert (made.masks, made.missed) == (1, 1)
     assert "(1 changed meanwhile and stay as they are)" in str(made)
     assert [d.masks for d in list_decisions(dataset, FIELD)] == [1, 1]
@@ -71,13 +55,12 @@ def test_a_decision_that_somebody_makes_meanwhile_stays(
 
 @pytest.mark.parametrize(("action", "label"), [("accept", None), ("rename", "mug")])
 def test_who_decides_the_same_at_the_same_moment_undoes_only_their_own(
-    dataset: Any, monkeypatch: pytest.MonkeyPatch, action: Any, label: str | None
+    dataset: Any, action: Any, label: str | None
 ) -> None:
     first, second = detections(dataset)
     other = []
-    change_before(monkeypatch, lambda: other.append(decide(dataset, FIELD, action, ids_of(first), label)))
-    made = decide(dataset, FIELD, action, ids_of(first, second), label)
-    monkeypatch.undo()
+    with meanwhile(lambda: other.append(decide(dataset, FIELD, action, ids_of(first), label))):
+        made = decide(dataset, FIELD, action, ids_of(first, second), label)
     assert (made.masks, made.missed) == (2, 0)
     assert undo(dataset, FIELD, made.id)[1] == 2
     after, untouched = detections(dataset)
@@ -87,23 +70,30 @@ def test_who_decides_the_same_at_the_same_moment_undoes_only_their_own(
     assert [(m["label"], m["tags"]) for m in detections(dataset)] == [("cat", []), ("dog", [])]
 
 
-def test_a_decision_about_masks_that_all_changed_is_refused(
-    dataset: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decision_about_masks_that_all_changed_is_refused(dataset: Any) -> None:
     first, second = detections(dataset)
-    change_before(monkeypatch, lambda: set_detections(dataset, [{**first, "label": "wolf"}, second]))
-    with pytest.raises(UsageError, match="somebody else changed these masks"):
+    with (
+        meanwhile(lambda: set_detections(dataset, [{**first, "label": "wolf"}, second])),
+        pytest.raises(UsageError, match="somebody else changed these masks"),
+    ):
         decide(dataset, FIELD, "delete", ids_of(first))
     assert detections(dataset) == [{**first, "label": "wolf"}, second]
     assert list_decisions(dataset, FIELD) == []
 
 
-def test_a_mask_that_a_push_hides_meanwhile_is_not_deleted(
-    run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mask_that_gets_another_outline_meanwhile_is_not_deleted(dataset: Any) -> None:
     first, second = detections(dataset)
-    change_before(monkeypatch, lambda: push_run(run, dataset.name, min_score=0.85))
-    made = decide(dataset, FIELD, "delete", ids_of(first, second))
+    redrawn = {**first, "mask": second["mask"]}
+    with meanwhile(lambda: set_detections(dataset, [redrawn, second])):
+        made = decide(dataset, FIELD, "delete", ids_of(first, second))
+    assert (made.masks, made.missed) == (1, 1)
+    assert detections(dataset) == [redrawn]
+
+
+def test_a_mask_that_a_push_hides_meanwhile_is_not_deleted(run: Run, dataset: Any) -> None:
+    first, second = detections(dataset)
+    with meanwhile(lambda: push_run(run, dataset.name, min_score=0.85)):
+        made = decide(dataset, FIELD, "delete", ids_of(first, second))
     assert (made.masks, made.missed) == (1, 1)
     assert detections(dataset) == []
     assert "a#1" in [mask["mask_id"] for mask in detections(dataset, HIDDEN)]
@@ -111,43 +101,43 @@ def test_a_mask_that_a_push_hides_meanwhile_is_not_deleted(
     assert [mask["mask_id"] for mask in detections(dataset)] == ["a#0"]
 
 
-def test_a_push_writes_nothing_over_a_decision_of_the_same_moment(
-    run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gem_label.review.pushing import batches
-
+def test_a_push_writes_nothing_over_a_decision_of_the_same_moment(run: Run, dataset: Any) -> None:
     first, second = detections(dataset)
     set_detections(dataset, [{**first, "confidence": 0.1}, second])  # gives the push something to write
-
-    def merge(*arguments: Any) -> Any:
-        with monkeypatch.context() as once:
-            once.setattr(batches, "merge_detections", original)
-            if not list_decisions(dataset, FIELD):
-                decide(dataset, FIELD, "accept", ids_of(first))
-        return original(*arguments)
-
-    original = batches.merge_detections
-    monkeypatch.setattr(batches, "merge_detections", merge)
-    assert push_run(run, dataset.name).decided == 1
+    with meanwhile(lambda: decide(dataset, FIELD, "accept", ids_of(first))):
+        assert push_run(run, dataset.name).decided == 1
     assert [mask["tags"] for mask in detections(dataset)] == [["accepted"], []]
 
 
-def test_a_size_that_somebody_stores_meanwhile_stays(
-    run: Run, dataset: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gem_label.review.storage import documents
+def test_a_push_writes_nothing_over_an_edit_that_leaves_the_time_of_change(run: Run, dataset: Any) -> None:
+    first, second = detections(dataset)
+    set_detections(dataset, [{**first, "confidence": 0.1}, second])
+    change = {"$set": {f"{FIELD}.detections.0.tags": ["accepted"]}}
+    with meanwhile(lambda: dataset._sample_collection.update_one(sample_key(), change)):
+        assert push_run(run, dataset.name).decided == 1
+    assert [mask["tags"] for mask in detections(dataset)] == [["accepted"], []]
 
+
+def test_a_push_that_begins_again_counts_once(run: Run, dataset: Any) -> None:
+    for field in (FIELD, HIDDEN):
+        dataset._sample_collection.update_many({}, {"$set": {f"{field}.detections": []}})
+    blurry = {"$set": {"tags": ["blurry"]}, "$currentDate": {"last_modified_at": True}}
+    with meanwhile(lambda: dataset._sample_collection.update_one(sample_key(), blurry)):
+        report = push_run(run, dataset.name)
+    assert (report.updated, report.detections, report.less_likely, report.masks_in_database) == (2, 4, 1, 5)
+    # whoever writes the same meanwhile has written it
+    dataset._sample_collection.update_one(sample_key(), {"$set": {f"{FIELD}.detections": []}})
+    with meanwhile(lambda: push_run(run, dataset.name)):
+        report = push_run(run, dataset.name)
+    assert (report.updated, report.unchanged, report.detections, report.masks_in_database) == (0, 2, 4, 0)
+
+
+def test_a_size_that_somebody_stores_meanwhile_stays(run: Run, dataset: Any) -> None:
     write_photos(run)
     drop_metadata(dataset)
-
-    def read(path: str) -> Any:
-        drop_metadata(dataset, {"_cls": "ImageMetadata", "width": 640, "height": 480})
-        return original(path)
-
-    original = documents._read_metadata
-    monkeypatch.setattr(documents, "_read_metadata", read)
     ids = dataset.values("_id")
-    assert find_sizes(dataset, ids[:1]) == {ids[0]: (640, 480)}
+    with meanwhile(lambda: drop_metadata(dataset, {"_cls": "ImageMetadata", "width": 640, "height": 480})):
+        assert find_sizes(dataset, ids[:1]) == {ids[0]: (640, 480)}
 
 
 def test_classes_and_pushes_of_two_processes_both_stay(run: Run, dataset: Any) -> None:

@@ -133,5 +133,5 @@ def test_what_cannot_be_evaluated_is_refused(dataset: Any, tmp_path: Path) -> No
     )
     with pytest.raises(UsageError, match="none of the 6 photos"):
         import_points(dataset, tmp_path / "other.csv")
-    with pytest.raises(UsageError, match="cannot read .*missing.csv"):
+    with pytest.raises(UsageError, match=r"cannot read .*missing\.csv"):
         import_points(dataset, tmp_path / "missing.csv")

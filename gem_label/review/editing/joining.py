@@ -20,7 +20,7 @@ def join_masks(dataset: Any, field: str, selection: Selection) -> Decision:
     """Join the selected masks of each photo that have the same label.
 
     The mask with the highest score takes in the others, keeps its id and is accepted; the others go, and a later
-    push does not bring them back.
+    push does not bring them back. Where somebody changes one of them meanwhile, all of them stay as they are.
 
     Args:
         dataset: the FiftyOne dataset.
@@ -60,4 +60,5 @@ def _join(groups: list[list[Document]], width: int, height: int) -> MaskChanges:
         tags = [tag for tag in best.get("tags") or [] if tag not in DECIDED_TAGS]
         changes.replaced.append((best, with_mask({**best, "tags": [*tags, "accepted"]}, union)))
         changes.removed.extend(others)
+        changes.together.append({mask["_id"] for mask in masks})  # half a join would lose a part
     return changes

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gem_label.errors import GemLabelError
 from gem_label.review.database import load_fiftyone
+from gem_label.review.pushing.mask_files import write_mask_file
 from gem_label.review.pushing.merge import MaskStorage, Merged, Proposal, merge_detections
 from gem_label.review.pushing.proposals import PhotoProposals
-from gem_label.review.storage.decision_log import deleted_mask_ids
+from gem_label.review.pushing.report import PushReport
+from gem_label.review.storage.decision_log import deleted_mask_ids, now
 from gem_label.review.storage.detections import Document
 from gem_label.review.storage.fields import less_likely_field
-from gem_label.review.storage.internals import samples_of
+from gem_label.review.storage.internals import add_samples_once, samples_of
 from gem_label.review.storage.less_likely import declare_less_likely
 from gem_label.review.storage.mask_bytes import crop_masks, serialize_crop
 from gem_label.runs import PhotoRecord, Run
@@ -28,62 +27,7 @@ from gem_label.runs import PhotoRecord, Run
 DATABASE_LIMIT = 8 << 20
 """Bytes of masks per photo; MongoDB refuses documents above 16 MB, and further fields need room too."""
 
-MASK_FOLDER = "fiftyone_masks"
-"""In the run directory: masks that are not in the database."""
-
 _ATTEMPTS = 5
-_COUNTS = (
-    "photos", "added", "updated", "unchanged", "detections", "less_likely", "decided", "masks_in_database",
-    "masks_on_disk",
-)  # fmt: skip
-
-
-@dataclass(slots=True)
-class PushReport:
-    """What a push did.
-
-    Attributes:
-        dataset: name of the dataset.
-        field: name of the `Detections` field.
-        photos: photos of the run.
-        added: samples that were not in the dataset.
-        updated: samples that were there and changed.
-        unchanged: samples that were there and up to date.
-        detections: detections in the field, over the photos of the run.
-        less_likely: detections in the field of less likely labels, over the photos of the run.
-        decided: detections that stayed as reviewers left them.
-        masks_in_database: masks written into documents by this push.
-        masks_on_disk: masks written as files by this push.
-        seconds: how long it took.
-    """
-
-    dataset: str
-    field: str
-    photos: int = 0
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    detections: int = 0
-    less_likely: int = 0
-    decided: int = 0
-    masks_in_database: int = 0
-    masks_on_disk: int = 0
-    seconds: float = 0.0
-
-    def add(self, part: PushReport) -> None:
-        """Count another part of the same push in."""
-        for name in _COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(part, name))
-
-    def __str__(self) -> str:
-        """One line for the terminal."""
-        hidden = f", {self.less_likely} less likely ones hidden" if self.less_likely else ""
-        kept = f", {self.decided} left as reviewers decided" if self.decided else ""
-        return (
-            f"{self.dataset}: {self.photos} photos ({self.added} added, {self.updated} updated, "
-            f"{self.unchanged} unchanged) with {self.detections} masks in field {self.field!r}{hidden}{kept}; "
-            f"{self.seconds:.1f} s"
-        )
 
 
 def _reason(error: Exception) -> str:
@@ -101,6 +45,7 @@ class _Update:
     key: Document
     values: Document
     merged: Merged
+    on_disk: bool
 
 
 class Push:
@@ -141,9 +86,8 @@ class Push:
         missing = of_path.keys() - {document["filepath"] for document in documents}
         if missing:
             if self.add_missing:
-                self._add_samples([item.photo for path, item in of_path.items() if path in missing])
+                added = self._add_samples([item.photo for path, item in of_path.items() if path in missing])
                 documents += self._find(missing)
-                added = missing
             else:
                 of_path = {path: item for path, item in of_path.items() if path not in missing}
         report.updated = len(self._write(of_path, documents, report) - added)
@@ -156,7 +100,8 @@ class Push:
         wanted = ["filepath", "metadata", "last_modified_at", self.field, self.hidden]
         return list(self.collection.find({"filepath": {"$in": list(paths)}}, wanted))
 
-    def _add_samples(self, photos: list[PhotoRecord]) -> None:
+    def _add_samples(self, photos: list[PhotoRecord]) -> set[str]:
+        """Make samples for photos; the paths of those that no other push made at the same time."""
         samples = [
             self.fo.Sample(
                 filepath=photo.image, metadata=self.fo.ImageMetadata(width=photo.width, height=photo.height)
@@ -164,40 +109,23 @@ class Push:
             for photo in photos
         ]
         with self.changing:
-            self.dataset.add_samples(samples, validate=False, progress=False)
+            return add_samples_once(self.dataset, samples)
 
     def _write(
         self, of_path: Mapping[str, PhotoProposals], documents: list[Document], report: PushReport
     ) -> set[str]:
         """Write detections; returns the paths of the samples that changed."""
-        from pymongo import UpdateOne
         from pymongo.errors import PyMongoError
 
-        changed: set[str] = set()
+        done: dict[Any, _Update] = {}  # sample id -> what was written
         for _ in range(_ATTEMPTS):
             try:
-                deleted = deleted_mask_ids(
-                    self.dataset, [self.field, self.hidden], [each["_id"] for each in documents]
-                )
-                merged = [self._merge(each, deleted, of_path[each["filepath"]]) for each in documents]
-                photos = [of_path[each["filepath"]].photo for each in documents]
-                self._add_masks(list(zip(merged, photos, strict=True)), report)
-                if not all(all(each.likely) for each in merged):
-                    with self.changing:
-                        declare_less_likely(self.dataset, self.field)
-                updates = [self._update(*parts) for parts in zip(documents, merged, photos, strict=True)]
-                writes = [
-                    UpdateOne(update.key, {"$set": update.values}) for update in updates if update.values
-                ]
-                matched = self.collection.bulk_write(writes, ordered=False).matched_count if writes else 0
-                changed |= {update.path for update in updates if update.values}
-                if matched == len(writes):
-                    for update in updates:
-                        likely = sum(update.merged.likely)
-                        report.detections += likely
-                        report.less_likely += len(update.merged.likely) - likely
-                        report.decided += update.merged.decided
-                    return changed
+                updates = self._updates(of_path, documents)
+                written = self._write_updates([each for each in updates if each.values])
+                done |= {each.key["_id"]: each for each in written}
+                if len(written) == sum(bool(each.values) for each in updates):
+                    _count(report, updates, list(done.values()))
+                    return {each.path for each in done.values()}
                 documents = self._find(of_path)  # somebody changed a sample meanwhile
             except PyMongoError as error:
                 raise GemLabelError(
@@ -205,6 +133,33 @@ class Push:
                     "push with masks on disk"
                 ) from error
         raise GemLabelError(f"dataset {self.dataset.name!r} is being changed all the time: push again later")
+
+    def _updates(self, of_path: Mapping[str, PhotoProposals], documents: list[Document]) -> list[_Update]:
+        """What each sample shall become."""
+        samples = [each["_id"] for each in documents]
+        deleted = deleted_mask_ids(self.dataset, [self.field, self.hidden], samples)
+        merged = [self._merge(each, deleted, of_path[each["filepath"]]) for each in documents]
+        photos = [of_path[each["filepath"]].photo for each in documents]
+        on_disk = self._add_masks(list(zip(merged, photos, strict=True)))
+        if not all(all(each.likely) for each in merged):
+            with self.changing:
+                declare_less_likely(self.dataset, self.field)
+        return [self._update(*parts) for parts in zip(documents, merged, photos, on_disk, strict=True)]
+
+    def _write_updates(self, updates: list[_Update]) -> list[_Update]:
+        """Write to the samples that are as they were read; returns what was written."""
+        from pymongo import UpdateOne
+
+        if not updates:
+            return []
+        writes = [UpdateOne(update.key, {"$set": update.values}) for update in updates]
+        if self.collection.bulk_write(writes, ordered=False).matched_count == len(writes):
+            return updates
+        ours = [
+            {"_id": each.key["_id"], "last_modified_at": each.values["last_modified_at"]} for each in updates
+        ]
+        written = {document["_id"] for document in self.collection.find({"$or": ours}, ["_id"])}
+        return [each for each in updates if each.key["_id"] in written]
 
     def _merge(self, doc: Document, deleted: Mapping[Any, set[str]], item: PhotoProposals) -> Merged:
         """The detections that a sample shall have; boxes and masks of new ones are still missing."""
@@ -221,7 +176,7 @@ class Push:
                 taken.add(detection["_id"])
         return merged
 
-    def _update(self, doc: Document, merged: Merged, photo: PhotoRecord) -> _Update:
+    def _update(self, doc: Document, merged: Merged, photo: PhotoRecord, on_disk: bool) -> _Update:
         """Compare a sample with what it shall be."""
         values: Document = {}
         for name, likely in ((self.field, True), (self.hidden, False)):
@@ -233,16 +188,23 @@ class Push:
             size = {"width": photo.width, "height": photo.height}
             values["metadata"] = {**self.metadata, **metadata, **size}
         if values:
-            values["last_modified_at"] = datetime.now(UTC)
+            values["last_modified_at"] = now()
         # a reviewer who saves the sample meanwhile wins: then this key matches nothing, and it is read again
-        key = {"_id": doc["_id"], "last_modified_at": doc.get("last_modified_at")}
-        return _Update(doc["filepath"], key, values, merged)
+        same = [_is_as_read(doc, name) for name in (self.field, self.hidden)]
+        key = {
+            "_id": doc["_id"],
+            "filepath": doc["filepath"],
+            "last_modified_at": doc.get("last_modified_at"),
+            "$expr": {"$and": [each for part in same for each in part]},
+        }
+        return _Update(doc["filepath"], key, values, merged, on_disk)
 
-    def _add_masks(self, parts: list[tuple[Merged, PhotoRecord]], report: PushReport) -> None:
-        """Fill in the boxes and masks that are missing, in the database or on disk, for all photos of a batch."""
+    def _add_masks(self, parts: list[tuple[Merged, PhotoRecord]]) -> list[bool]:
+        """Fill in the boxes and masks that are missing; for each photo of a batch, whether they are on disk."""
         needed = [(proposal, photo) for merged, photo in parts for proposal in merged.masks_needed.values()]
         if not needed:
-            return
+            return [False] * len(parts)
+        places: list[bool] = []
         contents: Iterator[bytes] = iter(())
         if self.storage != "disk":
             contents = map(serialize_crop, _crops(needed))
@@ -253,15 +215,15 @@ class Push:
             if len(of_photo) < len(merged.detections):
                 present = sum(len(detection.get("mask") or b"") for detection in merged.detections)
             full = self.storage == "auto" and present + sum(map(len, masks)) > self.database_limit
-            if of_photo and (full or self.storage == "disk"):
+            on_disk = bool(of_photo) and (full or self.storage == "disk")
+            places.append(on_disk)
+            if on_disk:
                 crops = _crops([(proposal, photo) for proposal in of_photo.values()])
                 masks = [
-                    self._write_png(photo, p.index, c) for p, c in zip(of_photo.values(), crops, strict=True)
+                    write_mask_file(self.run.path, photo.number, proposal.index, crop)
+                    for proposal, crop in zip(of_photo.values(), crops, strict=True)
                 ]
-                report.masks_on_disk += len(masks)
-            else:
-                report.masks_in_database += len(masks)
-            place = "mask_path" if full or self.storage == "disk" else "mask"
+            place = "mask_path" if on_disk else "mask"
             for (position, proposal), mask in zip(of_photo.items(), masks, strict=True):
                 detection = merged.detections[position]
                 if "_id" not in detection:
@@ -271,19 +233,33 @@ class Push:
                     detection.pop("mask_path", None)
                 detection["bounding_box"] = list(proposal.bounding_box)
                 detection[place] = mask
+        return places
 
-    def _write_png(self, photo: PhotoRecord, index: int, mask: NDArray[np.bool_]) -> str:
-        """Store one mask as a gray PNG, 255 where the mask is; returns its absolute path."""
-        folder = self.run.path.resolve() / MASK_FOLDER / str(photo.number)
-        path = folder / f"{index}.png"
-        temporary = folder / f".{index}.png"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise GemLabelError(f"cannot write the mask {path}: {error.strerror}") from error
-        return str(path)
+
+def _count(report: PushReport, updates: list[_Update], done: list[_Update]) -> None:
+    """Count what samples have now, and the masks that were written."""
+    for update in updates:
+        likely = sum(update.merged.likely)
+        report.detections += likely
+        report.less_likely += len(update.merged.likely) - likely
+        report.decided += update.merged.decided
+    for update in done:
+        masks = len(update.merged.masks_needed)
+        report.masks_on_disk += masks * update.on_disk
+        report.masks_in_database += masks * (not update.on_disk)
+
+
+def _is_as_read(document: Document, field: str) -> list[Document]:
+    """Conditions on a sample: its detections are those of a document in all that a person changes of them.
+
+    Not everything that writes to FiftyOne's database touches `last_modified_at`, and two writes may have the same.
+    """
+    masks = _detections(document, field)
+    return [
+        {"$eq": [{"$ifNull": [f"${field}.detections.{name}", []]},
+                 {"$literal": [mask[name] for mask in masks if name in mask]}]}
+        for name in ("_id", "label", "tags", "bounding_box", "decision")
+    ]  # fmt: skip
 
 
 def _detections(document: Document, field: str) -> list[Document]:

@@ -20,10 +20,11 @@ from tqdm import tqdm
 from gem_label.errors import UsageError
 from gem_label.labeling import Thresholds
 from gem_label.review.database import load_fiftyone
-from gem_label.review.pushing.batches import DATABASE_LIMIT, Push, PushReport
+from gem_label.review.pushing.batches import DATABASE_LIMIT, Push
 from gem_label.review.pushing.merge import MaskStorage
 from gem_label.review.pushing.proposals import PhotoProposals, run_proposals
-from gem_label.review.storage.decision_log import new_labels
+from gem_label.review.pushing.report import PushReport
+from gem_label.review.storage.decision_log import add_class, new_labels
 from gem_label.review.storage.fields import (
     declare_mask_field,
     is_less_likely,
@@ -33,6 +34,7 @@ from gem_label.review.storage.fields import (
 )
 from gem_label.review.storage.internals import database, dataset_id
 from gem_label.review.storage.less_likely import HIDDEN_FLOOR
+from gem_label.review.storage.locking import schema_lock
 from gem_label.runs import Run
 
 __all__ = ["PushReport", "push_run"]
@@ -90,7 +92,9 @@ def push_run(
     if thresholds is not None:
         thresholds.by_class(run.vocabulary.classes)  # before anything changes
     start = time.monotonic()
-    dataset = _open_dataset(dataset_name, field, run.vocabulary.classes)
+    load_fiftyone()
+    with schema_lock(dataset_name):
+        dataset = _open_dataset(dataset_name, field, run.vocabulary.classes)
     push = Push(run, dataset, field, mask_storage, database_limit, overwrite, add_missing)
     report = PushReport(dataset_name, field)
     with (
@@ -147,6 +151,7 @@ def _open_dataset(name: str, field: str, classes: Iterable[str]) -> Any:
     fo = load_fiftyone()
     try:
         dataset = fo.load_dataset(name) if fo.dataset_exists(name) else fo.Dataset(name, persistent=True)
+        dataset.reload()  # another process may have changed it
         if dataset.media_type not in (None, "image"):
             raise UsageError(
                 f"dataset {name!r} holds {dataset.media_type}s: masks go into a dataset of images"
@@ -162,6 +167,10 @@ def _open_dataset(name: str, field: str, classes: Iterable[str]) -> Any:
                 f"field {field!r} holds less likely labels: push into {main_field(dataset, field)!r}"
             )
         declare_mask_field(dataset, field)
+        if (
+            dataset.media_type is None
+        ):  # FiftyOne would set it with the first sample, and refuse the second process
+            dataset.media_type = fo.core.media.IMAGE
     except ValueError as error:
         raise UsageError(f"cannot use dataset {name!r}, field {field!r}: {error}") from error
     dataset.persistent = True
@@ -173,4 +182,9 @@ def _open_dataset(name: str, field: str, classes: Iterable[str]) -> Any:
         if dataset.has_field(name):
             dataset.classes[name] = list(known)
     dataset.save()
+    for (
+        name
+    ) in fields:  # a name that a reviewer gives at this moment is in the log before it is in the classes
+        for label in new_labels(dataset, fields):
+            add_class(dataset, name, label)
     return dataset

@@ -2,23 +2,29 @@
 
 `gem_label.decisions` has one document a decision. `gem_label.decided_masks` has one document per decision and
 sample: what its masks were before, so that a decision can be undone, and which masks were taken out, so that a
-later push does not bring them back. Logs of datasets that are gone are dropped along the way.
+later push does not bring them back (`log_entries` applies and checks them). Logs of datasets that are gone are
+dropped along the way.
+
+A decision is recorded before anything else is written, and marked `writing` until all of it is: a process that is
+killed leaves a decision that can be undone. Who undoes a decision marks it `undoing` first. A writer that finds this
+mark at its end takes back what it wrote, so the two never mix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gem_label.review.database import load_fiftyone
-from gem_label.review.storage.internals import database, dataset_id, samples_name
-from gem_label.review.storage.selection import Expression
+from gem_label.review.storage.internals import database, dataset_id
+from gem_label.review.storage.locking import schema_lock
 
 DECISIONS, DECIDED_MASKS = "gem_label.decisions", "gem_label.decided_masks"
 UNDO_STEPS = 100
 """So many decisions per field can be undone; what older ones overwrote is forgotten."""
+_LATEST_FIRST = [("at", -1), ("_id", -1)]  # ids of several processes are in order by the second alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,8 @@ def collections() -> tuple[Any, Any]:
 
 
 def record(dataset: Any, decision: Decision) -> None:
-    """Store a decision, and forget what can no longer be undone."""
-    decisions, masks = collections()
+    """Store a decision that is about to be written."""
+    decisions, _ = collections()
     decisions.insert_one(
         {
             "_id": decision.id,
@@ -72,24 +78,48 @@ def record(dataset: Any, decision: Decision) -> None:
             "masks": decision.masks,
             "at": decision.at,
             "label": decision.label,
+            "writing": True,
         }
     )
+
+
+def announce(decision: Decision) -> None:
+    """Store how many masks a decision is about, before they change: its process may be killed."""
+    decisions, _ = collections()
+    decisions.update_one({"_id": decision.id}, {"$set": {"masks": decision.masks}})
+
+
+def complete(dataset: Any, decision: Decision) -> bool:
+    """Store how many masks a decision changed, and forget what can no longer be undone.
+
+    Returns:
+        False when somebody undid the decision while it was written: what was written must be taken back.
+    """
+    decisions, masks = collections()
+    change = {"$set": {"masks": decision.masks}, "$unset": {"writing": ""}}
+    if not decisions.update_one({"_id": decision.id, "undoing": None}, change).matched_count:
+        return False
     of_field = decisions.find({"dataset": dataset_id(dataset), "field": decision.field}, ["_id"])
-    too_old = [document["_id"] for document in of_field.sort("_id", -1).skip(UNDO_STEPS)]
+    too_old = [document["_id"] for document in of_field.sort(_LATEST_FIRST).skip(UNDO_STEPS)]
     if too_old:
         masks.delete_many({"decision": {"$in": too_old}, "removed": []})
         decisions.update_many({"_id": {"$in": too_old}}, {"$set": {"forgotten": True}})
+    # of writers that were killed: the others have long seen the mark and dropped their decision themselves
+    left = {"dataset": dataset_id(dataset), "undone": True, "at": {"$lt": now() - timedelta(days=1)}}
+    for document in list(decisions.find(left, ["_id"])):
+        forget(document["_id"])
     # in this order: a dataset that comes meanwhile is in neither list
     logged = {each for collection in (decisions, masks) for each in collection.distinct("dataset")}
     gone = list(logged - set(database().datasets.distinct("_id", {"_id": {"$in": list(logged)}})))
     for collection in (decisions, masks) if gone else ():
         collection.delete_many({"dataset": {"$in": gone}})
+    return True
 
 
 def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
     """The decisions about a field that can be undone, latest first."""
     decisions, _ = collections()
-    query = {"dataset": dataset_id(dataset), "field": field, "forgotten": None}
+    query = {"dataset": dataset_id(dataset), "field": field, "forgotten": None, "undone": None}
     return [
         Decision(
             document["_id"],
@@ -99,7 +129,7 @@ def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
             document["at"].replace(tzinfo=UTC),
             document["label"],
         )
-        for document in decisions.find(query).sort("_id", -1).limit(limit)
+        for document in decisions.find(query).sort(_LATEST_FIRST).limit(limit)
     ]
 
 
@@ -110,10 +140,25 @@ def decided_samples(decision: str) -> list[Any]:
 
 
 def forget(decision: str) -> None:
-    """Drop a decision that was undone."""
+    """Drop a decision and what was logged about it."""
     decisions, masks = collections()
     masks.delete_many({"decision": decision})
     decisions.delete_one({"_id": decision})
+
+
+def begin_undo(decision: str) -> bool:
+    """Mark a decision as being undone, for whoever still writes it; False when it is gone."""
+    decisions, _ = collections()
+    key = {"_id": decision, "undone": None}
+    return bool(decisions.update_one(key, {"$set": {"undoing": True}}).matched_count)
+
+
+def end_undo(decision: str) -> None:
+    """Drop a decision that was undone, or leave it to its writer, who needs the log to take back the rest."""
+    decisions, masks = collections()
+    masks.update_many({"decision": decision}, {"$set": {"removed": []}})  # a push may bring them back
+    if not decisions.update_one({"_id": decision, "writing": True}, {"$set": {"undone": True}}).matched_count:
+        forget(decision)
 
 
 def deleted_mask_ids(dataset: Any, fields: Sequence[str], samples: Sequence[Any]) -> dict[Any, set[str]]:
@@ -149,109 +194,17 @@ def now() -> datetime:
 def declare_attributes(dataset: Any, field: str) -> None:
     """Make the attributes of decided masks known to FiftyOne."""
     fo = load_fiftyone()
-    for attribute, kind in (("decided_at", fo.DateTimeField), ("decision", fo.StringField)):
-        if dataset.get_field(f"{field}.detections.{attribute}") is None:
-            dataset.add_sample_field(f"{field}.detections.{attribute}", kind)
+    kinds = {"decided_at": fo.DateTimeField, "decision": fo.StringField}
 
+    def missing() -> list[str]:
+        return [name for name in kinds if dataset.get_field(f"{field}.detections.{name}") is None]
 
-def apply_log(dataset: Any, field: str, decision: str, names: Sequence[str], detections: Expression) -> None:
-    """Give the samples that a decision is about new detections.
-
-    The database computes each sample's from what the sample has at that moment, so nothing that is written in
-    between is lost; `detections` must leave alone what is not as the log says.
-
-    Args:
-        dataset: the FiftyOne dataset.
-        field: its field of detections.
-        decision: its id in the log.
-        names: what `detections` uses of the log's document, as `$$name`.
-        detections: an expression on the sample's document.
-    """
-    _, log = collections()
-    values = {
-        f"{field}._cls": "Detections",
-        f"{field}.detections": detections,
-        "last_modified_at": "$$NOW",
-    }
-    log.aggregate(
-        [
-            {"$match": {"decision": decision}},
-            {"$project": {"_id": "$sample", **dict.fromkeys(names, 1)}},
-            {
-                "$merge": {
-                    "into": samples_name(dataset),
-                    "on": "_id",
-                    "let": {name: f"${name}" for name in names},
-                    "whenMatched": [{"$set": values}],
-                    "whenNotMatched": "discard",
-                }
-            },
-        ]
-    )
-
-
-def drop_missed(dataset: Any, fields: Sequence[str], decision: Decision) -> list[Any]:
-    """Take out of the log what a decision did not change, because somebody else changed it first.
-
-    Args:
-        dataset: the FiftyOne dataset.
-        fields: the decision's field first, then others that a mask may have moved to.
-        decision: a decision that was recorded and applied.
-
-    Returns:
-        The `_id`s of these masks.
-    """
-    _, log = collections()
-    of_decision = {"input": f"${decision.field}.detections", "as": "mask"}
-    if decision.action == "delete":  # what is still there was missed
-        present = [{"$ifNull": [f"${field}.detections._id", []]} for field in fields]
-        seen: Expression = {"$concatArrays": present}
-        done: Expression = {"$not": [{"$in": ["$$id", "$seen"]}]}
-    else:
-        is_last = {"$eq": ["$$mask.decision", decision.id]}
-        changed = {"$ifNull": [{"$filter": {**of_decision, "cond": is_last}}, []]}
-        seen = {"$map": {"input": changed, "as": "mask", "in": "$$mask._id"}}
-        done = {"$in": ["$$id", "$seen"]}
-    rows = log.aggregate(
-        [
-            {"$match": {"decision": decision.id}},
-            {"$lookup": {"from": samples_name(dataset), "localField": "sample", "foreignField": "_id",
-                         "pipeline": [{"$project": {"seen": seen}}], "as": "now"}},
-            {"$set": {"seen": {"$ifNull": [{"$first": "$now.seen"}, []]}}},
-            {"$project": {"ids": 1, "done": {"$filter": {"input": "$ids", "as": "id", "cond": done}}}},
-            {"$match": {"$expr": {"$ne": ["$ids", "$done"]}}},
-        ]
-    )  # fmt: skip
-    missed: list[Any] = []
-    for row in list(rows):
-        missed += [each for each in row["ids"] if each not in row["done"]]
-        entry = log.find_one({"_id": row["_id"]})
-        before = [mask for mask in entry["before"] if mask["_id"] in row["done"]]
-        values: dict[str, Any] = {"ids": [mask["_id"] for mask in before], "before": before}
-        if decision.action == "delete":
-            values["removed"] = [mask["mask_id"] for mask in before if mask.get("mask_id") is not None]
-        if before:
-            log.update_one({"_id": row["_id"]}, {"$set": values})
-        else:
-            log.delete_one({"_id": row["_id"]})
-    return missed
-
-
-def count_logged(decision: str) -> int:
-    """How many masks the log has of a decision."""
-    _, log = collections()
-    count = {"$group": {"_id": None, "masks": {"$sum": {"$size": "$ids"}}}}
-    return sum(row["masks"] for row in log.aggregate([{"$match": {"decision": decision}}, count]))
-
-
-def recount(decision: Decision) -> Decision:
-    """The decision with `masks` and `missed` as they came out, in its list too."""
-    masks = count_logged(decision.id)
-    if masks == decision.masks:
-        return decision
-    decisions, _ = collections()
-    decisions.update_one({"_id": decision.id}, {"$set": {"masks": masks}})
-    return replace(decision, masks=masks, missed=decision.masks - masks)
+    if not missing():
+        return
+    with schema_lock(dataset.name):
+        dataset.reload()  # another process may have made them
+        for name in missing():
+            dataset.add_sample_field(f"{field}.detections.{name}", kinds[name])
 
 
 def new_labels(dataset: Any, fields: Sequence[str]) -> list[str]:

@@ -6,10 +6,13 @@ FiftyOne documents (datasets, views, labels, `to_mongo`) is used where it is nee
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_DUPLICATE_KEY = 11000
 
 
 def database() -> Any:
@@ -37,6 +40,58 @@ def dataset_id(dataset: Any) -> Any:
 def dataset_of(samples: Any) -> Any:
     """The dataset that a dataset or a view of it is of."""
     return samples._root_dataset
+
+
+def add_samples_once(dataset: Any, samples: list[Any]) -> set[str]:
+    """Add samples of photos that a dataset does not have, although others may add the same ones at the same time.
+
+    The `_id` of such a sample follows from dataset and path, so that the second of two never gets in; samples that
+    users add, also several of one path, have ids of their own and stay.
+
+    Args:
+        dataset: the FiftyOne dataset.
+        samples: new FiftyOne samples, each of another path.
+
+    Returns:
+        The paths of the samples that were added here.
+    """
+    from bson import ObjectId
+
+    collection = samples_of(dataset)
+    documents = {}
+    for sample in samples:  # as `add_samples` does, with ids
+        _, document = dataset._transform_sample(sample, validate=False, copy=True)
+        documents[document["filepath"]] = document
+    added: set[str] = set()
+    number = 0
+    while documents:
+        for path, document in documents.items():
+            text = f"{dataset_id(dataset)} {number} {path}"
+            document["_id"] = ObjectId(
+                hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest()
+            )
+        added |= _insert_new(collection, list(documents.values()))
+        there = collection.find({"filepath": {"$in": list(documents)}}, ["filepath"])
+        # an id that is taken by a sample whose path was changed since: the next one
+        for path in {document["filepath"] for document in there}:
+            documents.pop(path, None)
+        number += 1
+    return added
+
+
+def _insert_new(collection: Any, documents: list[dict[str, Any]]) -> set[str]:
+    """Insert documents unless their `_id`s are there; the paths of those that were inserted."""
+    from pymongo.errors import BulkWriteError
+
+    try:
+        collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        errors = error.details["writeErrors"]
+        if any(each["code"] != _DUPLICATE_KEY for each in errors):
+            raise
+        refused = {each["index"] for each in errors}
+        return {document["filepath"] for i, document in enumerate(documents) if i not in refused}
+    return {document["filepath"] for document in documents}
 
 
 def is_patches(view: Any) -> bool:

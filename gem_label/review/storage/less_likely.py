@@ -15,6 +15,7 @@ from gem_label.review.database import load_fiftyone
 from gem_label.review.storage.decision_log import declare_attributes
 from gem_label.review.storage.fields import declare_mask_field, less_likely_field, main_field
 from gem_label.review.storage.internals import samples_of
+from gem_label.review.storage.locking import schema_lock
 from gem_label.review.storage.selection import STATE, Expression
 
 HIDDEN_FLOOR = 0.1
@@ -25,14 +26,24 @@ def declare_less_likely(dataset: Any, field: str) -> None:
     """Make the field for the less likely labels of `field`, which the App does not draw at first."""
     fo = load_fiftyone()
     hidden = less_likely_field(field)
-    if dataset.has_field(hidden):
+    if _is_declared(dataset, hidden):
         return
-    declare_mask_field(dataset, hidden)
-    dataset.classes[hidden] = list(dataset.classes.get(field, []))
-    active = dataset.app_config.active_fields or fo.DatasetAppConfig.default_active_fields(dataset)
-    active.paths = [path for path in dict.fromkeys([*active.paths, field]) if path != hidden]
-    dataset.app_config.active_fields = active
-    dataset.save()
+    with schema_lock(dataset.name):
+        dataset.reload()  # another process may have made it
+        if _is_declared(dataset, hidden):
+            return
+        # the field comes last: a process that is killed leaves none that the App draws
+        dataset.classes[hidden] = list(dataset.classes.get(field, []))
+        active = dataset.app_config.active_fields or fo.DatasetAppConfig.default_active_fields(dataset)
+        active.paths = [path for path in dict.fromkeys([*active.paths, field]) if path != hidden]
+        dataset.app_config.active_fields = active
+        dataset.save()
+        declare_mask_field(dataset, hidden)
+
+
+def _is_declared(dataset: Any, field: str) -> bool:
+    """Whether a field has all attributes that `declare_mask_field` makes, the last one too."""
+    return dataset.get_field(f"{field}.detections.runner_up") is not None
 
 
 def settle(dataset: Any, field: str, samples: Sequence[Any]) -> None:
@@ -47,13 +58,6 @@ def settle(dataset: Any, field: str, samples: Sequence[Any]) -> None:
     if main != field:
         declare_attributes(dataset, main)
         move_masks(dataset, field, main, {"$in": [STATE, ["accepted", "renamed"]]}, samples)
-
-
-def unsettle(dataset: Any, field: str, condition: Expression, samples: Sequence[Any]) -> None:
-    """Move the masks that meet a condition on `$$mask` back into a field of less likely labels, if it is one."""
-    main = main_field(dataset, field)
-    if main != field:
-        move_masks(dataset, main, field, condition, samples)
 
 
 def move_masks(dataset: Any, source: str, target: str, condition: Expression, samples: Sequence[Any]) -> None:
