@@ -127,7 +127,7 @@ def evaluate_points(
     mean_field, attribute = result_names(field)
     for start in range(0, len(ids), _SAMPLES_AT_ONCE):
         means: dict[str, float | None] = {}
-        results: dict[str, list[str | None]] = {}
+        results: list[dict[str, Any]] = []  # by keypoint, as somebody may change the list meanwhile
         for document in _documents(dataset, ids[start : start + _SAMPLES_AT_ONCE], field, points_field):
             image = _evaluate_image(document, field, points_field)
             seen.update(image.labels)
@@ -138,10 +138,15 @@ def evaluate_points(
             valid = image.counts.sum(axis=1) > 0
             ious = image.counts[valid, 0] / image.counts[valid].sum(axis=1)
             means[str(document["_id"])] = float(ious.mean()) if len(ious) else None
-            results[str(document["_id"])] = image.results
+            keypoints = document[points_field]["keypoints"]
+            sample = str(document["_id"])
+            results += [
+                {"sample_id": sample, "label_id": str(point["_id"]), "value": result}
+                for point, result in zip(keypoints, image.results, strict=True)
+            ]
         if means:
             dataset.set_values(mean_field, means, key_field="id")
-            dataset.set_values(f"{points_field}.keypoints.{attribute}", results, key_field="id", dynamic=True)
+            dataset.set_label_values(f"{points_field}.keypoints.{attribute}", results, dynamic=True)
         done = min(start + _SAMPLES_AT_ONCE, len(ids))
         yield Progress(done, len(ids), f"{done} of {len(ids)} photos")
     if not points:
