@@ -48,6 +48,13 @@ def test_ids_are_the_same_from_a_run_and_its_dataset(dataset: Any, tmp_path: Pat
     assert all(of_run.anns[id]["category_id"] == a["category_id"] for id, a in of_dataset.anns.items())
 
 
+def test_a_tolerance_means_polygons(dataset: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", dataset.name, "--tolerance", "1", "--out", str(tmp_path / "o.json")]) == 0
+    assert "outlines keep IoU 1.000 on average" in capsys.readouterr().out
+    for row in json.loads((tmp_path / "o.json").read_text())["annotations"]:
+        assert [len(part) for part in row["segmentation"]] == [8]
+
+
 def test_which_masks(dataset: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     decide(dataset, FIELD, "accept", Selection(labels=["cat"]))
     decide(dataset, FIELD, "reject", Selection(labels=["dog"]))

@@ -82,14 +82,15 @@ def export(
         Format, typer.Option(help="docs/formats.md says what each keeps; lvis is COCO with LVIS's fields.")
     ] = Format.coco,
     segmentation: Annotated[
-        Segmentation, typer.Option(help="rle is exact; polygon suits tools that read nothing else.")
-    ] = Segmentation.rle,
+        Segmentation | None,
+        typer.Option(help="rle, the default, is exact; polygon suits tools that read nothing else."),
+    ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
             metavar="PX",
-            help="Simplify polygons, up to so many pixels from the border; exact ones otherwise (yolo: 1).",
+            help="Polygons, simplified up to so many pixels from the border; exact ones otherwise (yolo: 1).",
         ),
     ] = None,
     photos: Annotated[
@@ -122,6 +123,7 @@ def export(
     from gem_label.formats.drawing import WriteSettings
     from gem_label.formats.writing import write_annotations
 
+    segmentation = segmentation or (Segmentation.rle if tolerance is None else Segmentation.polygon)
     settings = WriteSettings(segmentation.value, tolerance, photos.value, image_prefix)
     if Path(run_or_name).is_dir():
         if which is not None:
