@@ -81,7 +81,10 @@ def _load(file: Path) -> Mapping[str, Any]:
     try:
         data = yaml.load(read_text(file), yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+        # not the error's text, which holds lines of the file
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f", line {mark.line + 1}"
+        raise UsageError(f"{file} is no data.yaml of YOLO: no YAML{place}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{file} is no data.yaml of YOLO: it has no keys")
     return data

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from pathlib import Path
+import base64
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -23,14 +27,16 @@ from gem_label.plugin.forms import (
     mark_wrong,
     possible_targets,
     read_selection,
+    refuse,
     titled,
 )
+from gem_label.plugin.paths import allowed_file, allowed_path, check_replaceable, existing_exports
 from gem_label.progress import Progress
 from gem_label.review.exchange.box_masks import load_box_drawer
 from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.export import export_masks
 from gem_label.review.storage.selection import Selection
-from gem_label.review.tasks.labeling import default_run_folder
+from gem_label.review.tasks.labeling import default_run_folder, runs_folder
 
 WHICH = {
     "not rejected": ["undecided", "accepted", "renamed"],
@@ -39,6 +45,11 @@ WHICH = {
 }
 PROBLEMS = 50
 """So many annotations that an import left out are listed."""
+
+MAX_UPLOAD = 5_000_000
+"""Bytes of an uploaded file: a delegated operation keeps it twice, in base64, in a document of at most 16 MB."""
+
+UPLOADED = ".json,.xml,.csv,.parquet,.zip"
 
 
 class ExportAnnotations(SteppedOperator):
@@ -76,20 +87,13 @@ class ExportAnnotations(SteppedOperator):
             formats.add_choice(name, label=kind.title)
         form.enum("format", list(FORMATS), default="coco", label="Format", view=formats)
         _add_settings(form, ctx)
-        path = chosen_path(ctx, field)
         form.str(
             "path",
-            default=str(path),
+            default=str(default_path(ctx, field)),
             label="File or folder",
             description="On the machine where FiftyOne runs",
         )
-        try:
-            check_target(path, chosen_format(ctx))
-        except UsageError as error:
-            mark_wrong(form, "path", str(error))
-        else:
-            if path.exists():
-                form.view("exists", types.Warning(label=f"{path.name} exists and will be replaced"))
+        refuse(form, "path", lambda: _ask_to_replace(form, ctx, field))
         return titled(form, "Export", "Export")
 
     def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
@@ -101,6 +105,7 @@ class ExportAnnotations(SteppedOperator):
         chosen = read_selection(ctx, field)
         selection = Selection(view=chosen.view, states=WHICH[which], min_score=ctx.params.get("min_score"))
         path, format = chosen_path(ctx, field), chosen_format(ctx)
+        yield from check_replaceable(path, format, bool(ctx.params.get("replace")))
         settings = WriteSettings(
             ctx.params.get("segmentation") or "rle",
             ctx.params.get("tolerance"),
@@ -170,13 +175,44 @@ def chosen_format(ctx: Any) -> str:
     return format
 
 
+def _ask_to_replace(form: types.Object, ctx: Any, field: str) -> None:
+    """Look at the path of the form; what is there already takes a tick to be replaced.
+
+    Raises:
+        UsageError: no file of the format may be there.
+    """
+    path, format = chosen_path(ctx, field), chosen_format(ctx)
+    check_target(path, format)
+    existing = existing_exports(path, format)
+    if not existing:
+        return
+    form.bool("replace", default=False, label=f"{existing[0].name} exists: replace it")
+    if not ctx.params.get("replace"):
+        mark_wrong(form, "replace", f"{existing[0]} exists: tick this, or give another name")
+
+
+def default_path(ctx: Any, field: str) -> Path:
+    """A file that is not there yet: beside the field's run where that is allowed, or else in `runs_folder`."""
+    format = chosen_format(ctx)
+    name = f"{ctx.dataset.name}-{field}"
+    for folder in (default_run_folder(ctx.dataset, field).parent, runs_folder() / ctx.dataset.name):
+        with suppress(UsageError):
+            allowed_path(ctx, folder / name)
+            break
+    for number in count(1):
+        path = folder / f"{name}{f'-{number}' if number > 1 else ''}{FORMATS[format].suffix}"
+        if not existing_exports(path, format):
+            break
+    return path
+
+
 def chosen_path(ctx: Any, field: str) -> Path:
-    """The file of the form; otherwise one beside the field's run."""
-    given = ctx.params.get("path")
-    if given:
-        return Path(given).expanduser()
-    suffix = FORMATS[chosen_format(ctx)].suffix
-    return default_run_folder(ctx.dataset, field).parent / f"{ctx.dataset.name}-{field}{suffix}"
+    """The file or folder of the form, or else `default_path`.
+
+    Raises:
+        UsageError: it is not in a folder where the App may write.
+    """
+    return allowed_path(ctx, ctx.params.get("path") or default_path(ctx, field))
 
 
 class ImportAnnotations(SteppedOperator):
@@ -201,13 +237,7 @@ class ImportAnnotations(SteppedOperator):
         field = add_mask_field(form, ctx)
         if not field:
             return titled(form, "Import corrections", "Import")
-        form.str(
-            "path",
-            required=True,
-            label="File",
-            description=f"{KINDS}, also as .zip; on the machine where FiftyOne runs",
-        )
-        check_file(form, ctx, "path", or_folder=True)
+        _ask_for_file(form, ctx)
         missing = types.RadioGroup(orientation="horizontal")
         missing.add_choice("keep", label="Stay as they are")
         missing.add_choice("reject", label="Are rejected")
@@ -231,21 +261,20 @@ class ImportAnnotations(SteppedOperator):
 
     def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
         """Compare and change."""
-        path = ctx.params.get("path")
-        if not path:
-            raise UsageError("give the file with the corrections")
+        field = required_field(ctx)
         boxes: Any = ctx.params.get("boxes") or "rectangle"
-        report = yield from import_corrections(
-            ctx.dataset,
-            required_field(ctx),
-            path,
-            ctx.params.get("missing") or "keep",
-            bool(ctx.params.get("accept_unchanged")),
-            boxes,
-            bool(ctx.params.get("resize")),
-            bool(ctx.params.get("dry_run")),
-            load_box_drawer() if boxes == "sam" else None,
-        )
+        with chosen_file(ctx) as path:
+            report = yield from import_corrections(
+                ctx.dataset,
+                field,
+                path,
+                ctx.params.get("missing") or "keep",
+                bool(ctx.params.get("accept_unchanged")),
+                boxes,
+                bool(ctx.params.get("resize")),
+                bool(ctx.params.get("dry_run")),
+                load_box_drawer() if boxes == "sam" else None,
+            )
         return {
             "message": f"{'would change: ' if ctx.params.get('dry_run') else ''}{report}",
             "unknown": report.unknown,
@@ -260,3 +289,66 @@ class ImportAnnotations(SteppedOperator):
         form.int("unknown", label="Photos of the file that the dataset does not have")
         form.str("problems", label=f"What was left out (the first {PROBLEMS})")
         return types.Property(form)
+
+
+def _ask_for_file(form: types.Object, ctx: Any) -> None:
+    """The file with the corrections: on the machine where FiftyOne runs, or on that of the browser."""
+    sources = types.RadioGroup(orientation="horizontal")
+    sources.add_choice("path", label="On the machine where FiftyOne runs")
+    sources.add_choice("upload", label=f"On this computer, up to {MAX_UPLOAD // 1_000_000} MB")
+    form.enum("file_from", sources.values(), default="path", label="The file is", view=sources)
+    if ctx.params.get("file_from") == "upload":
+        form.define_property(
+            "file",
+            types.UploadedFile(),
+            label="File",
+            required=True,
+            description="COCO or Label Studio (.json), CVAT (.xml), a table (.csv, .parquet), or any kind as .zip",
+            view=types.FileView(types=UPLOADED, max_size=MAX_UPLOAD),
+        )
+        if ctx.params.get("file"):
+            refuse(form, "file", lambda: uploaded(ctx))
+        return
+    form.str("path", required=True, label="File", description=f"{KINDS}, also as .zip")
+    check_file(form, ctx, "path", or_folder=True)
+
+
+@contextmanager
+def chosen_file(ctx: Any) -> Iterator[Path]:
+    """The file with the corrections; what was uploaded is there while the block runs.
+
+    Raises:
+        UsageError: there is none, or the App may not read it.
+    """
+    if ctx.params.get("file_from") != "upload":
+        if not ctx.params.get("path"):
+            raise UsageError("give the file with the corrections")
+        yield allowed_file(ctx, ctx.params["path"], or_folder=True)
+        return
+    name, data = uploaded(ctx)
+    with TemporaryDirectory(prefix="gem-label-") as folder:
+        path = Path(folder) / name
+        path.write_bytes(data)
+        yield path
+
+
+def uploaded(ctx: Any) -> tuple[str, bytes]:
+    """Name and content of the file that came with the form.
+
+    Raises:
+        UsageError: there is none, it is too large, or of a kind that is more than one file.
+    """
+    file = ctx.params.get("file")
+    content = file.get("content") if isinstance(file, dict) else None
+    if not isinstance(content, str):
+        raise UsageError("choose the file with the corrections")
+    suffix = PurePosixPath(str(file.get("name"))).suffix.lower()
+    if suffix not in UPLOADED.split(","):
+        raise UsageError(f"upload one of {UPLOADED}: YOLO's folder as a .zip")
+    try:
+        data = base64.b64decode(content.rpartition(",")[2], validate=True)
+    except ValueError as error:
+        raise UsageError("the file did not arrive whole: choose it again") from error
+    if len(data) > MAX_UPLOAD:
+        raise UsageError(f"the file has more than {MAX_UPLOAD // 1_000_000} MB: bring it to the server")
+    return f"corrections{suffix}", data
