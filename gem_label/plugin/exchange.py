@@ -18,7 +18,7 @@ from gem_label.errors import UsageError
 from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.reading import KINDS
 from gem_label.formats.writing import FORMATS, check_target
-from gem_label.plugin.base import Result, SteppedOperator
+from gem_label.plugin.base import Result, SteppedOperator, is_own_process
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.forms import (
     add_mask_field,
@@ -182,7 +182,6 @@ def _ask_to_replace(form: types.Object, ctx: Any, field: str) -> None:
         UsageError: no file of the format may be there.
     """
     path, format = chosen_path(ctx, field), chosen_format(ctx)
-    check_target(path, format)
     existing = existing_exports(path, format)
     if not existing:
         return
@@ -210,9 +209,15 @@ def chosen_path(ctx: Any, field: str) -> Path:
     """The file or folder of the form, or else `default_path`.
 
     Raises:
-        UsageError: it is not in a folder where the App may write.
+        UsageError: it is not in a folder where the App may write, or has another suffix than files of the format: in
+            files that programs run, such as `.pth`, a label could be code.
     """
-    return allowed_path(ctx, ctx.params.get("path") or default_path(ctx, field))
+    path = allowed_path(ctx, ctx.params.get("path") or default_path(ctx, field))
+    kind = FORMATS[chosen_format(ctx)]
+    check_target(path, chosen_format(ctx))
+    if path.suffix.lower() != kind.suffix and not kind.is_folder and not is_own_process(ctx):
+        raise UsageError(f"the name of a {kind.title} ends with {kind.suffix}")
+    return path
 
 
 class ImportAnnotations(SteppedOperator):

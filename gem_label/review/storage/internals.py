@@ -79,7 +79,7 @@ def is_app_server(command: Sequence[str]) -> bool:
 
 def is_session_server(command: Sequence[str]) -> bool:
     """Whether a command line is that of an App's server that a session started."""
-    return "main.py" in command and "--port" in command
+    return "main.py" in command and "--port" in command and not is_server_keeper(command)
 
 
 def is_server_keeper(command: Sequence[str]) -> bool:
