@@ -476,7 +476,8 @@ def test_relabel_keeps_likely_and_less_likely_apart(dataset: Any) -> None:
 def test_export_and_import(dataset: Any, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     execute("accept", dataset, labels=["cat"])
-    assert "is a folder" in invalid(form_of("export_annotations", dataset, path=str(tmp_path)))["path"]
+    folder = str(tmp_path / "photos")
+    assert "is a folder" in invalid(form_of("export_annotations", dataset, path=folder))["path"]
     _, messages = execute("export_annotations", dataset, path=str(out), which="accepted")
     content = json.loads(out.read_text())
     assert len(content["annotations"]) == labels(dataset)["cat"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -166,17 +167,16 @@ def test_an_export_is_replaced_when_asked(dataset: Any, tmp_path: Path, format: 
     assert "cat" not in {m.label for photo in read_annotations(out).photos for m in photo.masks}
 
 
-@pytest.mark.parametrize("format", ["coco", "label-studio", "csv", "yolo"])
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "thesis, chapter 1", '{"key": "value"}'])
-def test_what_is_no_annotation_file_is_never_replaced(
-    dataset: Any, tmp_path: Path, format: str, content: str
-) -> None:
-    out = tmp_path / f"out{FORMATS[format].suffix}"
-    out.write_text(content)
-    with pytest.raises(Exception, match="is no annotation file and is not replaced|is a file: YOLO"):
-        execute("export_annotations", dataset, path=str(out), format=format, replace=True)
-    assert out.read_text() == content
-    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([out.name, "photos", "run"])
+def test_what_is_no_annotation_file_is_never_replaced(dataset: Any, tmp_path: Path) -> None:
+    contents = ("", "{}", "[1]", "thesis, chapter 1", '{"key": "value"}')
+    for format, content in product(("coco", "label-studio", "csv", "yolo"), contents):
+        out = tmp_path / f"out{FORMATS[format].suffix}"
+        out.write_text(content)
+        with pytest.raises(Exception, match=r"is no annotation file and is not replaced|is a file: YOLO"):
+            execute("export_annotations", dataset, path=str(out), format=format, replace=True)
+        assert out.read_text() == content
+        out.unlink()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["photos", "run"]
 
 
 def test_the_file_beside_label_studios_is_not_replaced_either(dataset: Any, tmp_path: Path) -> None:
@@ -201,19 +201,15 @@ def test_the_name_that_an_export_begins_with_is_free(dataset: Any, tmp_path: Pat
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["secret.csv", "secret.json", "secret.yaml", "secret.xml", "secret.txt", "secret"]
-)
-@pytest.mark.parametrize("content", SECRETS)
-def test_messages_do_not_show_what_is_in_other_files(
-    dataset: Any, tmp_path: Path, name: str, content: str
-) -> None:
-    path = tmp_path / name
-    path.write_text(content)
-    for operator, param in (("import_annotations", "path"), ("evaluate_points", "points_csv")):
-        with pytest.raises(Exception, match=name) as error:
-            execute(operator, dataset, **{param: str(path)})
-        assert "hunter2" not in str(error.value)
+def test_messages_do_not_show_what_is_in_other_files(dataset: Any, tmp_path: Path) -> None:
+    operators = (("import_annotations", "path"), ("evaluate_points", "points_csv"))
+    for name in ("secret.csv", "secret.json", "secret.yaml", "secret.xml", "secret.txt", "secret"):
+        path = tmp_path / name
+        for content, (operator, param) in product(SECRETS, operators):
+            path.write_text(content)
+            with pytest.raises(Exception, match=name) as error:
+                execute(operator, dataset, **{param: str(path)})
+            assert "hunter2" not in str(error.value)
 
 
 def upload(name: str, data: bytes) -> dict[str, Any]:

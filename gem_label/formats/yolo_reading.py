@@ -98,9 +98,9 @@ def _class_names(file: Path, data: Mapping[str, Any]) -> dict[int, str]:
     if not isinstance(names, dict) or not names:
         raise UsageError(f"{file} names no classes: 'names' is a list, or numbers with names")
     classes: dict[int, str] = {}
-    for key, name in names.items():
+    for place, (key, name) in enumerate(names.items(), 1):
         if not (isinstance(key, str) and key.isdecimal() and len(key) < 10 and is_text(name)):
-            raise UsageError(f"{file}: class {brief(key)} has no number or no name")
+            raise UsageError(f"{file}: class number {place} in the list has no number or no name")
         classes[int(key)] = name
     return classes
 
