@@ -78,6 +78,18 @@ def test_every_path_of_a_form_is_below_an_allowed_folder(
     assert not (elsewhere.parent / "new").exists()
 
 
+def test_models_are_no_way_to_read_files(dataset: Any, elsewhere: Path) -> None:
+    given = {"words": "cat", "sam": str(elsewhere / "there.json")}
+    with pytest.raises(Exception, match="Invalid enum value"):
+        execute("label", dataset, **given)
+    for clip in (f"ViT-B-16/{elsewhere}/there.json", "ViT-B-16/../there.pt", f"{elsewhere}/not-there"):
+        assert NOT_ALLOWED in invalid(form_of("label", dataset, words="cat", clip=clip))["clip"]
+    form = form_of("label", dataset, words="cat", clip="torchscript:ViT-B-16/x.pt")
+    assert "holds code, and the App loads none" in invalid(form)["clip"]
+    for clip in ("demo", "ViT-B-16/laion400m_e32", f"ViT-B-16/{elsewhere.parent}/allowed/x.pt"):
+        assert "clip" not in invalid(form_of("label", dataset, words="cat", clip=clip))
+
+
 def test_delegated_work_is_checked_where_it_is_done(dataset: Any, elsewhere: Path) -> None:
     import fiftyone.operators as foo
     from fiftyone.operators.delegated import DelegatedOperationService
