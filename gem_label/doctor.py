@@ -131,6 +131,16 @@ def check_fiftyone() -> Iterator[Check]:
     problem = mongod_problem()
     yield Check("fiftyone", State.OK, importlib.metadata.version("fiftyone"))
     yield Check("mongod", State.NOTE if problem else State.OK, problem or "starts")
+    if not problem:
+        yield check_plugin()
+
+
+def check_plugin(folder: Path | None = None) -> Check:
+    """The plugin is where FiftyOne looks for plugins, and of this version; None: FiftyOne's own folder."""
+    from gem_label.plugin.installing import plugin_problem
+
+    problem = plugin_problem(folder)
+    return Check("plugin", State.NOTE if problem else State.OK, problem or "installed, of this version")
 
 
 def check_disk(folder: Path, name: str) -> Check:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from fiftyone_fixture import fiftyone_db, free_port
 
+from gem_label.allowed_folders import VARIABLE
 from gem_label.demo import scene_paths
 
 __all__ = ["fiftyone_db"]
@@ -36,7 +37,10 @@ def app(fiftyone_db: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     import fiftyone.server.main
 
     port, folder = free_port(), tmp_path_factory.mktemp("app")
-    environment = os.environ | {"FIFTYONE_PLUGINS_DIR": str(Path(__file__).parents[1] / "plugins")}
+    environment = os.environ | {
+        "FIFTYONE_PLUGINS_DIR": str(Path(__file__).parents[1] / "plugins"),
+        VARIABLE: str(tmp_path_factory.getbasetemp()),
+    }
     command = [sys.executable, fiftyone.server.main.__file__, "--address", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -570,7 +570,9 @@ def test_other_files_are_not_taken_for_label_studios() -> None:
         assert not is_label_studio(other)
     for own in (task(), [task()], [None, task()], [{"data": {"image": "a.jpg"}}]):
         assert is_label_studio(own)
-    with pytest.raises(UsageError, match=r"^export.json holds no tasks of Label Studio: entry 2 is None$"):
+    with pytest.raises(
+        UsageError, match=r"^export.json holds no tasks of Label Studio: entry 2 is a NoneType$"
+    ):
         read([task(annotation()), None])
 
 

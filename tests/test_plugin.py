@@ -14,6 +14,7 @@ import pytest
 from fiftyone_fixture import fiftyone_db
 from review_dataset import FIELD, WORDS, demo_run
 
+from gem_label.allowed_folders import VARIABLE
 from gem_label.review.storage.decision_log import list_decisions
 
 __all__ = ["fiftyone_db"]
@@ -37,10 +38,13 @@ def plugin(fiftyone_db: str) -> Any:
 
 
 @pytest.fixture
-def dataset(plugin: Any, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Six photos with four masks each of cats, horses and pizzas."""
+def dataset(
+    plugin: Any, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """Six photos with four masks each of cats, horses and pizzas; the App may write into the test's folder."""
     from gem_label.review import push_run
 
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     name = f"plugin {request.node.name}"[:90]
     push_run(demo_run(tmp_path / "run", 6), name)
     yield plugin.load_dataset(name)
@@ -472,25 +476,24 @@ def test_relabel_keeps_likely_and_less_likely_apart(dataset: Any) -> None:
 def test_export_and_import(dataset: Any, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     execute("accept", dataset, labels=["cat"])
-    assert "is a folder" in invalid(form_of("export_annotations", dataset, path=str(tmp_path)))["path"]
+    folder = str(tmp_path / "photos")
+    assert "is a folder" in invalid(form_of("export_annotations", dataset, path=folder))["path"]
     _, messages = execute("export_annotations", dataset, path=str(out), which="accepted")
     content = json.loads(out.read_text())
     assert len(content["annotations"]) == labels(dataset)["cat"]
     shown = next(params for uri, params in messages if uri == "show_output")
     assert shown["results"]["link"] == f"/media?filepath={out}"
-    assert (
-        "exists and will be replaced"
-        in form_of("export_annotations", dataset, path=str(out))["exists"]["view"]["label"]
-    )
+    assert "out.json exists" in invalid(form_of("export_annotations", dataset, path=str(out)))["replace"]
+    assert invalid(form_of("export_annotations", dataset, path=str(out), replace=True)) == {}
     for annotation in content["annotations"]:
         annotation["category_id"] = 7
     out.write_text(json.dumps(content | {"categories": [{"id": 7, "name": "lynx"}]}))
-    assert "there is no file" in invalid(form_of("import_annotations", dataset, path="/nowhere.json"))["path"]
+    assert "there is no file" in invalid(form_of("import_annotations", dataset, path="nowhere.json"))["path"]
     _, messages = execute("import_annotations", dataset, path=str(out))
     assert "relabeled" in told(messages)
     assert "lynx" in labels(dataset)
     with pytest.raises(Exception, match="there is no file"):
-        execute("import_annotations", dataset, path="/nowhere.json")
+        execute("import_annotations", dataset, path="nowhere.json")
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(Exception, match="holds no COCO instances"):
         execute("import_annotations", dataset, path=str(tmp_path / "other.json"))
@@ -507,7 +510,7 @@ def test_evaluate_points(dataset: Any, tmp_path: Path) -> None:
         rows.append(f"{Path(sample.filepath).stem},0.999,0.999,{detection.label},no,{detection.label}")
     (tmp_path / "points.csv").write_text("\n".join(rows) + "\n")
     assert (
-        "there is no file" in invalid(form_of("evaluate_points", dataset, points_csv="/no.csv"))["points_csv"]
+        "there is no file" in invalid(form_of("evaluate_points", dataset, points_csv="no.csv"))["points_csv"]
     )
     _, messages = execute("evaluate_points", dataset, points_csv=str(tmp_path / "points.csv"))
     assert told(messages).startswith("p-mIoU 1.000 over image-class pairs")

@@ -158,3 +158,27 @@ def test_the_model_zoo(
     assert set(dataset.distinct("gem_sam.detections.label")) <= {"bicycle", "rose"}
     assert dataset.count("gem_sam.detections") > 0
     fo.delete_dataset(dataset.name)
+
+
+def test_doctor_tells_a_missing_and_an_outdated_plugin(tmp_path: Path, fiftyone_db: str) -> None:
+    from gem_label.doctor import State, check_plugin
+
+    found = check_plugin(tmp_path)
+    assert found.state is State.NOTE
+    assert found.detail == f"not in {tmp_path}, the App has no GEM-Label: gem-label plugin install"
+    place = install_plugin(tmp_path)
+    assert check_plugin(tmp_path).state is State.OK
+    manifest = place / "fiftyone.yml"
+    current = version("gem-label")
+    manifest.write_text(manifest.read_text().replace(f'version: "{current}"', 'version: "0.0.1"'))
+    found = check_plugin(tmp_path)
+    assert found.state is State.NOTE
+    update = "gem-label plugin install --overwrite"
+    assert found.detail == f"{place} is of gem-label 0.0.1, this is {current}: {update}"
+    install_plugin(tmp_path, overwrite=True)
+    (tmp_path / "other" / "deep").mkdir(parents=True)  # as `fiftyone plugins download` may put it
+    shutil.copy(manifest, tmp_path / "other" / "deep")
+    assert "it is there twice" in check_plugin(tmp_path).detail
+    (tmp_path / "other" / "deep" / "fiftyone.yml").write_text("name: [")
+    assert check_plugin(tmp_path).state is State.OK
+    assert "\n" not in found.detail

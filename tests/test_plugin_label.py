@@ -11,6 +11,7 @@ import pytest
 from fiftyone_fixture import fiftyone_db
 from test_plugin import URI, execute, form_of, invalid, plugin, request_of
 
+from gem_label.allowed_folders import VARIABLE
 from gem_label.demo import scene_paths
 from gem_label.runs import open_run
 from gem_label.runs.files import RunLock
@@ -28,8 +29,9 @@ FAST = {
 
 
 @pytest.fixture
-def dataset(plugin: Any, tmp_path: Path) -> Any:
-    """Two scenes, and between them a photo whose file is gone."""
+def dataset(plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Two scenes, and between them a photo whose file is gone; the App may write into the test's folder."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     dataset = plugin.Dataset("plugin label", overwrite=True)
     for name, scene in zip(("1.jpg", "3.jpg"), scene_paths(), strict=False):
         shutil.copyfile(scene, tmp_path / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,19 +71,45 @@ def review(
     run_or_name: Annotated[
         str, typer.Argument(metavar="RUN|NAME", help="A run directory or a dataset's name.")
     ],
-    port: Annotated[int, typer.Option(help="Where the App listens.")] = 5151,
-    address: Annotated[str | None, typer.Option(help="The interface it listens on, 0.0.0.0 for all.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the App listens.")] = 5151,
+    address: Annotated[
+        str | None, typer.Option(help="The interface it listens on; this machine only unless given.")
+    ] = None,
     remote: Annotated[
         bool, typer.Option("--remote", help="Open no browser here; runs until interrupted.")
     ] = False,
+    open_to_network: Annotated[
+        bool,
+        typer.Option(
+            "--open-to-network",
+            help="Let other machines reach the App, which has no password; on all interfaces unless --address "
+            "names one.",
+        ),
+    ] = False,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="The App's forms may write and read files below it; may be given several times. Otherwise: below "
+            "GEM_LABEL_FOLDERS, else the current and the home folder unless the App is open to the network.",
+        ),
+    ] = None,
 ) -> None:
     """Open the FiftyOne App on a run or a dataset.
 
-    A run that is in no dataset yet is pushed first.
+    A run that is in no dataset yet is pushed first. Only this machine reaches the App: from another one, use an SSH
+    tunnel, or --open-to-network.
 
     \b
     Example: gem-label review RUN
     """
     from gem_label.review import open_app
 
-    open_app(run_or_name, port=port, address=address, remote=remote)
+    open_app(
+        run_or_name,
+        port=port,
+        address=address,
+        remote=remote,
+        open_to_network=open_to_network,
+        folders=folder or [],
+    )

@@ -110,7 +110,9 @@ def _as_tasks(path: Path, rows: Sequence[Any]) -> list[Mapping[str, Any]]:
             if row["annotation_id"] is not None:
                 minimal[key]["annotations"].append(_as_annotation(row))
         else:
-            raise UsageError(f"{path} holds no tasks of Label Studio: entry {place} is {brief(row)}")
+            raise UsageError(
+                f"{path} holds no tasks of Label Studio: entry {place} is a {type(row).__name__}"
+            )
     return tasks
 
 

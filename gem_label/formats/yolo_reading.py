@@ -81,7 +81,10 @@ def _load(file: Path) -> Mapping[str, Any]:
     try:
         data = yaml.load(read_text(file), yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+        # not the error's text, which holds lines of the file
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f", line {mark.line + 1}"
+        raise UsageError(f"{file} is no data.yaml of YOLO: no YAML{place}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{file} is no data.yaml of YOLO: it has no keys")
     return data
@@ -95,9 +98,9 @@ def _class_names(file: Path, data: Mapping[str, Any]) -> dict[int, str]:
     if not isinstance(names, dict) or not names:
         raise UsageError(f"{file} names no classes: 'names' is a list, or numbers with names")
     classes: dict[int, str] = {}
-    for key, name in names.items():
+    for place, (key, name) in enumerate(names.items(), 1):
         if not (isinstance(key, str) and key.isdecimal() and len(key) < 10 and is_text(name)):
-            raise UsageError(f"{file}: class {brief(key)} has no number or no name")
+            raise UsageError(f"{file}: class number {place} in the list has no number or no name")
         classes[int(key)] = name
     return classes
 

@@ -23,9 +23,10 @@ def register(plugin: Any, loader_version: str) -> None:
         GemLabelError: that is another version than the one that is installed.
     """
     check_version(loader_version)
+    from gem_label.plugin.corrections import ImportAnnotations
     from gem_label.plugin.decide import Accept, Delete, Merge, Reject, Rename, Undo
     from gem_label.plugin.desk import OpenReviewDesk, ReviewDesk
-    from gem_label.plugin.exchange import ExportAnnotations, ImportAnnotations
+    from gem_label.plugin.exchange import ExportAnnotations
     from gem_label.plugin.label import Label
     from gem_label.plugin.measure import EvaluateLabels
     from gem_label.plugin.points import EvaluatePoints

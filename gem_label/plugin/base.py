@@ -14,6 +14,17 @@ from gem_label.review.storage.internals import dataset_of
 
 Result = dict[str, Any]
 
+CALLER = "gem_label_caller"
+"""Key of a request's parameters with who made it."""
+
+OWN_PROCESS = object()
+"""The caller is Python code of the user. A request of the App is JSON, which cannot hold this object."""
+
+
+def is_own_process(ctx: Any) -> bool:
+    """Whether an operator was called from Python here, and not by the App or a queue that the App fills."""
+    return ctx.request_params.get(CALLER) is OWN_PROCESS and not ctx.delegated
+
 
 class GemLabelOperator(foo.Operator):
     """An operator that does its work at once.
@@ -62,6 +73,8 @@ class GemLabelOperator(foo.Operator):
             "selected_labels": selected_labels or [],
             "request_delegation": delegate,
         }
+        if not delegate:  # what is queued runs elsewhere, and nobody can tell there who queued it
+            context[CALLER] = OWN_PROCESS
         return foo.execute_operator(self.uri, context, params=params)
 
 

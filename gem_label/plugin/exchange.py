@@ -1,8 +1,10 @@
-"""Annotation files out of a dataset, and corrections back."""
+"""Annotation files out of a dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,33 +14,29 @@ from fiftyone.operators import types
 
 from gem_label.errors import UsageError
 from gem_label.formats.drawing import WriteSettings
-from gem_label.formats.reading import KINDS
 from gem_label.formats.writing import FORMATS, check_target
-from gem_label.plugin.base import Result, SteppedOperator
+from gem_label.plugin.base import Result, SteppedOperator, is_own_process
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.forms import (
     add_mask_field,
     add_target,
-    check_file,
     mark_wrong,
     possible_targets,
     read_selection,
+    refuse,
     titled,
 )
+from gem_label.plugin.paths import allowed_path, check_replaceable, existing_exports
 from gem_label.progress import Progress
-from gem_label.review.exchange.box_masks import load_box_drawer
-from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.export import export_masks
 from gem_label.review.storage.selection import Selection
-from gem_label.review.tasks.labeling import default_run_folder
+from gem_label.review.tasks.labeling import default_run_folder, runs_folder
 
 WHICH = {
     "not rejected": ["undecided", "accepted", "renamed"],
     "accepted": ["accepted", "renamed"],
     "all": None,
 }
-PROBLEMS = 50
-"""So many annotations that an import left out are listed."""
 
 
 class ExportAnnotations(SteppedOperator):
@@ -76,20 +74,13 @@ class ExportAnnotations(SteppedOperator):
             formats.add_choice(name, label=kind.title)
         form.enum("format", list(FORMATS), default="coco", label="Format", view=formats)
         _add_settings(form, ctx)
-        path = chosen_path(ctx, field)
         form.str(
             "path",
-            default=str(path),
+            default=str(default_path(ctx, field)),
             label="File or folder",
             description="On the machine where FiftyOne runs",
         )
-        try:
-            check_target(path, chosen_format(ctx))
-        except UsageError as error:
-            mark_wrong(form, "path", str(error))
-        else:
-            if path.exists():
-                form.view("exists", types.Warning(label=f"{path.name} exists and will be replaced"))
+        refuse(form, "path", lambda: _ask_to_replace(form, ctx, field))
         return titled(form, "Export", "Export")
 
     def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
@@ -101,6 +92,7 @@ class ExportAnnotations(SteppedOperator):
         chosen = read_selection(ctx, field)
         selection = Selection(view=chosen.view, states=WHICH[which], min_score=ctx.params.get("min_score"))
         path, format = chosen_path(ctx, field), chosen_format(ctx)
+        yield from check_replaceable(path, format, bool(ctx.params.get("replace")))
         settings = WriteSettings(
             ctx.params.get("segmentation") or "rle",
             ctx.params.get("tolerance"),
@@ -170,93 +162,46 @@ def chosen_format(ctx: Any) -> str:
     return format
 
 
+def _ask_to_replace(form: types.Object, ctx: Any, field: str) -> None:
+    """Look at the path of the form; what is there already takes a tick to be replaced.
+
+    Raises:
+        UsageError: no file of the format may be there.
+    """
+    path, format = chosen_path(ctx, field), chosen_format(ctx)
+    existing = existing_exports(path, format)
+    if not existing:
+        return
+    form.bool("replace", default=False, label=f"{existing[0].name} exists: replace it")
+    if not ctx.params.get("replace"):
+        mark_wrong(form, "replace", f"{existing[0]} exists: tick this, or give another name")
+
+
+def default_path(ctx: Any, field: str) -> Path:
+    """A file that is not there yet: beside the field's run where that is allowed, or else in `runs_folder`."""
+    format = chosen_format(ctx)
+    name = f"{ctx.dataset.name}-{field}"
+    for folder in (default_run_folder(ctx.dataset, field).parent, runs_folder() / ctx.dataset.name):
+        with suppress(UsageError):
+            allowed_path(ctx, folder / name)
+            break
+    for number in count(1):
+        path = folder / f"{name}{f'-{number}' if number > 1 else ''}{FORMATS[format].suffix}"
+        if not existing_exports(path, format):
+            break
+    return path
+
+
 def chosen_path(ctx: Any, field: str) -> Path:
-    """The file of the form; otherwise one beside the field's run."""
-    given = ctx.params.get("path")
-    if given:
-        return Path(given).expanduser()
-    suffix = FORMATS[chosen_format(ctx)].suffix
-    return default_run_folder(ctx.dataset, field).parent / f"{ctx.dataset.name}-{field}{suffix}"
+    """The file or folder of the form, or else `default_path`.
 
-
-class ImportAnnotations(SteppedOperator):
-    """Take corrections back in."""
-
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """Name, label and when the form is asked for."""
-        return foo.OperatorConfig(
-            name="import_annotations",
-            label="GEM-Label: Import corrections",
-            description="A file that was exported here and corrected elsewhere; masks keep their ids",
-            icon="upload",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=True,
-        )
-
-    def resolve_input(self, ctx: Any) -> types.Property:
-        """Field, file, what about missing masks."""
-        form = types.Object()
-        field = add_mask_field(form, ctx)
-        if not field:
-            return titled(form, "Import corrections", "Import")
-        form.str(
-            "path",
-            required=True,
-            label="File",
-            description=f"{KINDS}, also as .zip; on the machine where FiftyOne runs",
-        )
-        check_file(form, ctx, "path", or_folder=True)
-        missing = types.RadioGroup(orientation="horizontal")
-        missing.add_choice("keep", label="Stay as they are")
-        missing.add_choice("reject", label="Are rejected")
-        missing.add_choice("delete", label="Are deleted")
-        form.enum(
-            "missing",
-            missing.values(),
-            default="keep",
-            label="Masks that the file does not have",
-            view=missing,
-        )
-        boxes = types.RadioGroup(orientation="horizontal")
-        boxes.add_choice("rectangle", label="Become rectangles")
-        boxes.add_choice("sam", label="Become what SAM sees in them")
-        boxes.add_choice("leave", label="Are left out")
-        form.enum("boxes", boxes.values(), default="rectangle", label="Boxes without a mask", view=boxes)
-        form.bool("resize", default=False, label="Take masks of another resolution of a photo, too")
-        form.bool("accept_unchanged", default=False, label="Accept the masks that did not change, too")
-        form.bool("dry_run", default=False, label="Only say what would change")
-        return titled(form, "Import corrections", "Import")
-
-    def steps(self, ctx: Any) -> Generator[Progress, None, Result]:
-        """Compare and change."""
-        path = ctx.params.get("path")
-        if not path:
-            raise UsageError("give the file with the corrections")
-        boxes: Any = ctx.params.get("boxes") or "rectangle"
-        report = yield from import_corrections(
-            ctx.dataset,
-            required_field(ctx),
-            path,
-            ctx.params.get("missing") or "keep",
-            bool(ctx.params.get("accept_unchanged")),
-            boxes,
-            bool(ctx.params.get("resize")),
-            bool(ctx.params.get("dry_run")),
-            load_box_drawer() if boxes == "sam" else None,
-        )
-        return {
-            "message": f"{'would change: ' if ctx.params.get('dry_run') else ''}{report}",
-            "unknown": report.unknown,
-            **report.counts,
-            "problems": "\n".join(report.problems[:PROBLEMS]),
-        }
-
-    def resolve_output(self, ctx: Any) -> types.Property:
-        """What changed."""
-        form = types.Object()
-        form.str("message", label="Done")
-        form.int("unknown", label="Photos of the file that the dataset does not have")
-        form.str("problems", label=f"What was left out (the first {PROBLEMS})")
-        return types.Property(form)
+    Raises:
+        UsageError: it is not in a folder where the App may write, or has another suffix than files of the format: in
+            files that programs run, such as `.pth`, a label could be code.
+    """
+    path = allowed_path(ctx, ctx.params.get("path") or default_path(ctx, field))
+    kind = FORMATS[chosen_format(ctx)]
+    check_target(path, chosen_format(ctx))
+    if path.suffix.lower() != kind.suffix and not kind.is_folder and not is_own_process(ctx):
+        raise UsageError(f"the name of a {kind.title} ends with {kind.suffix}")
+    return path

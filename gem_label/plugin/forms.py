@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from fiftyone.operators import types
@@ -14,6 +13,7 @@ from gem_label.labeling import Thresholds
 from gem_label.labeling.negatives import NEGATIVES as DEFAULT_NEGATIVES
 from gem_label.labeling.negatives import Wanted
 from gem_label.phrases import as_words
+from gem_label.plugin.paths import allowed_file
 from gem_label.review.storage.fields import mask_fields
 from gem_label.review.storage.internals import is_patches
 from gem_label.review.storage.selection import STATES, Selection
@@ -45,13 +45,9 @@ def mark_wrong(form: types.Object, name: str, reason: str) -> None:
 
 
 def check_file(form: types.Object, ctx: Any, name: str, or_folder: bool = False) -> None:
-    """Mark the path that was typed as wrong when there is no such file (or folder)."""
-    path = ctx.params.get(name)
-    if not path:
-        return
-    place = Path(path).expanduser()
-    if not (place.is_file() or (or_folder and place.is_dir())):
-        mark_wrong(form, name, f"there is no file {path}")
+    """Mark the path that was typed as wrong when there is no such file (or folder), or it may not be read."""
+    if ctx.params.get(name):
+        refuse(form, name, lambda: allowed_file(ctx, ctx.params[name], or_folder))
 
 
 def notice(form: types.Object, name: str, text: str, description: str = "") -> None:

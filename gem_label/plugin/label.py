@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, Thresholds
-from gem_label.plugin.base import Result, SteppedOperator
+from gem_label.plugin.base import Result, SteppedOperator, is_own_process
 from gem_label.plugin.forms import (
     add_min_score,
     add_negative_words,
@@ -25,6 +26,7 @@ from gem_label.plugin.forms import (
     refuse,
     titled,
 )
+from gem_label.plugin.paths import allowed_path, allowed_run_folder
 from gem_label.progress import Progress
 from gem_label.review.storage.fields import check_field_name
 from gem_label.review.storage.internals import is_patches
@@ -112,6 +114,7 @@ class Label(SteppedOperator):
             description="open_clip's ARCH/PRETRAINED, ARCH/FILE, a folder, or demo (knows 215 words of drawings)",
             view=clips,
         )
+        refuse(form, "clip", lambda: check_clip(ctx))
         present = {weights.name: weights.present for weights in list_weights()}
         sams = types.DropdownView()
         for name, source in WEIGHTS.items():
@@ -159,7 +162,11 @@ class Label(SteppedOperator):
             label="Run folder",
             description="Masks and embeddings for relabel and search; an interrupted run continues there",
         )
-        path = Path(ctx.params.get("run_folder") or folder).expanduser()
+        try:
+            path = allowed_run_folder(ctx, ctx.params.get("run_folder") or folder, field)
+        except UsageError as error:
+            mark_wrong(form, "run_folder", str(error))
+            return
         if not (path / "manifest.json").is_file():
             return
         try:
@@ -185,13 +192,14 @@ class Label(SteppedOperator):
         settings = LabelSettings(min_score=read_min_score(ctx) or Thresholds())
         settings.min_score.by_class(vocabulary.classes)  # before models are loaded
         proposals = read_proposals(ctx)
+        folder = ctx.params.get("run_folder") or default_run_folder(ctx.dataset, field)
+        path = allowed_run_folder(ctx, folder, field)
+        clip = check_clip(ctx)
         if ctx.params.get("fetch_weights"):
             yield Progress(0, 1, f"fetching the weights of {sam}")
             pull_weights(sam)
         yield Progress(0, 1, "loading the models")
-        labeler = load_labeler(_device(), clip=_answer(ctx, "clip"), sam=sam, proposals=proposals)
-        folder = ctx.params.get("run_folder") or default_run_folder(ctx.dataset, field)
-        path = Path(folder).expanduser()
+        labeler = load_labeler(_device(), clip=clip, sam=sam, proposals=proposals)
         work = label_dataset(samples, labeler, vocabulary, field, path, settings, words, negatives)
         report = yield from work
         failed = f"; {len(report.failures)} photos could not be labeled" if report.failures else ""
@@ -237,6 +245,26 @@ def read_proposals(ctx: Any) -> Any:
     names = ["points_per_side", *THRESHOLDS, *(["max_prompts"] if mode == "fast" else [])]
     given = {name: ctx.params[name] for name in names if ctx.params.get(name) is not None}
     return _proposal_class(mode)(**given)
+
+
+def check_clip(ctx: Any) -> str:
+    """The CLIP that a form's answers name.
+
+    Raises:
+        UsageError: the App asks for a file or folder that is not below an allowed folder, or for one that holds code.
+    """
+    from gem_label.checkpoints import TORCHSCRIPT  # torch: not before the form is opened
+
+    name = str(_answer(ctx, "clip"))
+    if is_own_process(ctx) or name in CLIPS:
+        return name
+    if name.startswith(TORCHSCRIPT):
+        raise UsageError("a TorchScript archive holds code, and the App loads none: use `gem-label label`")
+    for part in (name, name.partition("/")[2]):  # a folder, or ARCH/FILE
+        path = os.path.expanduser(part)
+        if os.path.isabs(path) or ".." in Path(path).parts or (part and os.path.lexists(path)):
+            allowed_path(ctx, os.path.abspath(path))
+    return name
 
 
 def _answer(ctx: Any, name: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -14,6 +13,7 @@ from gem_label.errors import UsageError
 from gem_label.plugin.base import Result, SteppedOperator
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.forms import add_mask_field, check_file, notice, titled
+from gem_label.plugin.paths import allowed_file
 from gem_label.progress import Progress
 from gem_label.review.statistics.points import PointReport, evaluate_points, import_points, result_names
 
@@ -84,7 +84,7 @@ class EvaluatePoints(SteppedOperator):
             if not path:
                 raise UsageError("give a CSV file of points")
             yield Progress(0, 1, "reading the points")
-            import_points(ctx.dataset, Path(path).expanduser(), points_field)
+            import_points(ctx.dataset, allowed_file(ctx, path), points_field)
         elif not ctx.params.get("points_field"):
             points_field = keypoint_fields(ctx.dataset)[0]
         report = yield from evaluate_points(ctx.dataset, field, points_field, ctx.target_view())

@@ -7,6 +7,7 @@ FiftyOne documents (datasets, views, labels, `to_mongo`) is used where it is nee
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -124,3 +125,18 @@ def deserialize_array(data: bytes) -> NDArray[Any]:
     from fiftyone.core.utils import deserialize_numpy_array
 
     return np.asarray(deserialize_numpy_array(data))
+
+
+def is_app_server(command: Sequence[str]) -> bool:
+    """Whether a command line is that of an App's server."""
+    return is_session_server(command) or any(each.endswith("fiftyone/server/main.py") for each in command)
+
+
+def is_session_server(command: Sequence[str]) -> bool:
+    """Whether a command line is that of an App's server that a session started."""
+    return "main.py" in command and "--port" in command and not is_server_keeper(command)
+
+
+def is_server_keeper(command: Sequence[str]) -> bool:
+    """Whether a command line is that of the process between a session and its server, which ends both together."""
+    return "--51-service" in command

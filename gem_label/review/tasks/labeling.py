@@ -52,8 +52,14 @@ def default_run_folder(dataset: Any, field: str) -> Path:
     push = pushed_fields(dataset).get(field)
     if push is not None:
         return Path(push["run"])
-    fo = load_fiftyone()
-    return Path(fo.config.default_dataset_dir).expanduser() / "gem-label" / dataset.name / field
+    return runs_folder() / dataset.name / field
+
+
+def runs_folder() -> Path:
+    """The folder, in FiftyOne's own for datasets, that has the runs of datasets unless one gives another place."""
+    import fiftyone  # without a look at its database: forms ask at every key
+
+    return Path(fiftyone.config.default_dataset_dir).expanduser() / "gem-label"
 
 
 def label_dataset(
