@@ -9,8 +9,8 @@ environments see the packages of the Python that runs this script, so that PyTor
 pins otherwise is installed beside it. Delete the folder to try the newest versions.
 
 A mask that was read belongs to the written one of its photo and label that it overlaps most, else to one with
-another label. IoU is of the two; masks that no written one is left for count as 0. Masks without a mask id, a state or
-a score get one, so that there is something to keep. A tool that cannot be installed, or fails, is a row with the
+another label. IoU is of the two; masks that no written one is left for count as 0. Masks without a mask id, a state
+or a score get one, so that there is something to keep. A tool that cannot be installed, or fails, is a row with the
 reason.
 """
 
@@ -88,6 +88,9 @@ CASES = (
     Case("parquet", "parquet", WriteSettings()),
 )
 
+SOURCE = Case("COCO's own file", "coco", WriteSettings())
+"""What tools read in a file that gem-label did not write, to compare with."""
+
 
 def main() -> None:
     """Parse the command line, write, read, print."""
@@ -102,14 +105,18 @@ def main() -> None:
     arguments = parser.parse_args()
     given = run_annotations(open_run(arguments.run)) if arguments.run else _of_folder(arguments.data)
     given = replace(given, photos=[_completed(photo, given.folder) for photo in given.photos])
-    written = _written(given)
+    written, env = _written(given), arguments.env.expanduser().resolve()
     print(f"{sum(map(len, written.values()))} masks on {len(written)} photos\n")
     print("| file | tool | masks read | mean IoU | lowest IoU | labels equal | ids equal | remarks |")
     print("|---|---|--:|--:|--:|--:|--:|---|")
     for case in CASES:
         if not arguments.only or case.format in arguments.only:
             with tempfile.TemporaryDirectory() as scratch:
-                _try_case(case, given, written, arguments.env.expanduser().resolve(), Path(scratch))
+                file = Path(scratch, f"file{FORMATS[case.format].suffix}")
+                finish(write_annotations(given, file, case.format, case.settings))
+                _try_file(case, file, given.folder, written, env)
+    if arguments.data and (not arguments.only or "coco" in arguments.only):
+        _try_file(SOURCE, (arguments.data / "instances.json").resolve(), given.folder, written, env)
 
 
 def _of_folder(folder: Path) -> Annotations:
@@ -155,10 +162,8 @@ def _ids(mask: AnnotatedMask) -> frozenset[str]:
     return frozenset(str(each) for each in known if each is not None)
 
 
-def _try_case(case: Case, given: Annotations, written: Masks, env: Path, scratch: Path) -> None:
-    """Write a file, read it with every tool, and print the rows."""
-    file = scratch / f"file{FORMATS[case.format].suffix}"
-    finish(write_annotations(given, file, case.format, case.settings))
+def _try_file(case: Case, file: Path, photos: str, written: Masks, env: Path) -> None:
+    """Read a file with every tool and print the rows."""
     found = [
         (Path(photo.name).stem, Mask(each.mask.label, _ids(each.mask), each.rle))
         for photo in read_annotations(file).photos
@@ -172,31 +177,31 @@ def _try_case(case: Case, given: Annotations, written: Masks, env: Path, scratch
         try:
             python = python_of(tool, env)
             name = f"{name} {version_of(python, name)}"
-            masks, remarks = _read(tool, python, case, file, given.folder, scratch)
+            masks, remarks = _read(tool, python, case, file, photos)
         except ToolError as error:
-            print(f"| {case.title} | {name} | none | | | | | {_one_line(error, scratch)} |", flush=True)
+            print(f"| {case.title} | {name} | none | | | | | {_one_line(error, file)} |", flush=True)
         else:
             _print_row(case, name, masks, written, "; ".join(remarks))
 
 
-def _one_line(error: ToolError, scratch: Path) -> str:
+def _one_line(error: ToolError, file: Path) -> str:
     """An error for a cell of the table."""
-    return str(error).replace(str(scratch), "").replace("|", "/")
+    return str(error).replace(f"{file.parent}/", "").replace("|", "/")
 
 
 def _read(
-    tool: Tool, python: str, case: Case, file: Path, photos: str, scratch: Path
+    tool: Tool, python: str, case: Case, file: Path, photos: str
 ) -> tuple[list[tuple[str, Mask]], list[str]]:
     """The masks that a tool finds in a file, each with its photo, and what it remarks."""
-    request, answer = scratch / "request.json", scratch / "answer.json"
-    request.write_text(json.dumps({"format": case.format, "file": str(file), "photos": photos}))
-    answer.unlink(missing_ok=True)
-    # databases and settings of these tools are not the user's
-    own = {name: str(scratch) for name in ("FIFTYONE_DATABASE_DIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR")}
-    environment = {k: v for k, v in os.environ.items() if k != "FIFTYONE_DATABASE_URI"}
-    own["PYTHONPATH"] = str(Path(__file__).parent)
-    run([python, "-m", "other_tools", tool.package, str(request), str(answer)], environment | own)
-    content = json.loads(answer.read_text())
+    with tempfile.TemporaryDirectory() as scratch:
+        request, answer = Path(scratch, "request.json"), Path(scratch, "answer.json")
+        request.write_text(json.dumps({"format": case.format, "file": str(file), "photos": photos}))
+        # databases and settings of these tools are not the user's
+        own = dict.fromkeys(("FIFTYONE_DATABASE_DIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR"), scratch)
+        own["PYTHONPATH"] = str(Path(__file__).parent)
+        environment = {k: v for k, v in os.environ.items() if k != "FIFTYONE_DATABASE_URI"}
+        run([python, "-m", "other_tools", tool.package, str(request), str(answer)], environment | own)
+        content = json.loads(answer.read_text())
     masks = [
         (Path(photo).stem, Mask(label, frozenset([own_id] if own_id else []), rle))
         for photo, label, own_id, rle in content["masks"]

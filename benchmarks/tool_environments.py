@@ -85,6 +85,6 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
         raise ToolError(f"not done after {TIMEOUT} s") from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b|ERROR:", line)]
         raise ToolError((errors or lines)[-1][:200])
     return done.stdout

@@ -102,7 +102,8 @@ def read_ultralytics(source: Source) -> Iterator[Found]:
         convert_coco(str(source.scratch / "in"), str(folder), use_segments=True, cls91to80=False)
         shutil.copytree(source.photos, folder / "images/train")
         categories = json.loads(source.file.read_text())["categories"]
-        names = {each["id"] - 1: each["name"] for each in categories}
+        names = {i: f"none {i}" for i in range(max(each["id"] for each in categories))}
+        names |= {each["id"] - 1: each["name"] for each in categories}
         about = {"train": "images/train", "val": "images/train", "names": names}
         (folder / "data.yaml").write_text(json.dumps(about))
     data = check_det_dataset(str(folder / "data.yaml"), autodownload=False)
