@@ -113,6 +113,7 @@ def _numbers(polygon: NDArray[np.float64]) -> list[int | float]:
 
 
 def _filled_iou(found: Outline, mask: Mask) -> float:
+    mask = np.pad(mask, ((0, 1), (0, 1)))  # it adds the pixels right of and below the box
     drawn = np.zeros(mask.shape, np.uint8)
     for polygon in found.polygons:
         cv2.fillPoly(drawn, [polygon.astype(np.int32)], 1)

@@ -1,0 +1,1 @@
+"""Reads annotation files with other tools; imports nothing of gem-label, whose dependencies they may not share."""
