@@ -16,6 +16,7 @@ from gem_label.plugin.desk_layout import (
     CLOSE,
     QUEUE,
     chosen_class,
+    chosen_field,
     desk_layout,
     page_of,
     shown_field,
@@ -262,7 +263,7 @@ class ReviewDesk(foo.Panel):
 
     def _refresh(self, ctx: Any) -> None:
         """Compute what the tab shows."""
-        field = shown_field(ctx)
+        field = chosen_field(ctx)
         if not field:
             return
         statistics = review_statistics(ctx.dataset, field)
