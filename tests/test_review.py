@@ -25,7 +25,8 @@ from gem_label.labeling import Vocabulary
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.review.pushing.merge import merge_detections, photo_proposals
 from gem_label.review.storage import mask_bytes
-from gem_label.review.storage.detections import is_decided
+from gem_label.review.storage.detections import is_decided, relative_box
+from gem_label.review.storage.documents import pixel_box
 from gem_label.rle import crop_mask
 from gem_label.runs import Run
 from gem_label.runs.relabel import relabel_run
@@ -119,6 +120,21 @@ def test_new_labels_arrive_and_tags_and_further_fields_stay() -> None:
     assert (first["label"], first["proposed_label"], first["tags"], first["colour"], first["mask"]) == (
         ("cup", "cup", ["blurry"], "red", b"x")
     )
+
+
+@given(st.integers(1, 6000), st.data())
+@settings(max_examples=2000, deadline=None)
+def test_a_relative_box_gives_its_pixels_back(side: int, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, side - 1))
+    length = data.draw(st.integers(1, side - start))
+    x, _, w, _ = box = relative_box((start, 0, length, 1), side, 1)
+    assert (int(side * x), int(side * (x + w))) == (
+        start,
+        start + length,
+    )  # as FiftyOne's `to_segmentation` does
+    assert 0 <= x <= 1
+    assert x + w <= 1
+    assert pixel_box({"bounding_box": list(box)}, side, 1) == (start, 0, length, 1)
 
 
 @pytest.mark.parametrize("change", [{"tags": ["accepted"]}, {"tags": ["rejected", "x"]}, {"label": "cup"}])

@@ -14,7 +14,7 @@ import numpy as np
 
 from gem_label.labeling import MaskLabels
 from gem_label.masks import MaskSet
-from gem_label.review.storage.detections import Document, is_accepted, is_decided
+from gem_label.review.storage.detections import Document, is_accepted, is_decided, relative_box
 
 MaskStorage = Literal["auto", "database", "disk"]
 
@@ -76,12 +76,7 @@ def photo_proposals(image_id: str, masks: MaskSet, labels: MaskLabels) -> Iterat
             margin=float(labels.margin[i]),
             runner_up=labels.classes[seconds[i]] if seconds[i] >= 0 else None,
             box=(x, y, width, height),
-            bounding_box=(
-                x / masks.width,
-                y / masks.height,
-                width / masks.width,
-                height / masks.height,
-            ),
+            bounding_box=relative_box((x, y, width, height), masks.width, masks.height),
             counts=masks.counts[i],
         )
 

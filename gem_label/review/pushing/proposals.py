@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gem_label.labeling import Thresholds
 from gem_label.review.pushing.merge import Proposal
+from gem_label.review.storage.detections import relative_box
 from gem_label.runs import PhotoRecord, Run
 from gem_label.runs.schema import fixed_rows
 
@@ -99,8 +100,9 @@ def _proposals(
         likely[rows].tolist(),
         strict=True,
     ):
-        photo, (x, y, width, height) = photos[of], box
-        relative = (x / photo.width, y / photo.height, width / photo.width, height / photo.height)
+        photo = photos[of]
+        x, y, width, height = box
+        relative = relative_box((x, y, width, height), photo.width, photo.height)
         found[of].proposals.append(
             Proposal(
                 row,

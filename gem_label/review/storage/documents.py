@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.images import open_image, upright_size
-from gem_label.review.storage.detections import Document
+from gem_label.review.storage.detections import Document, relative_box
 from gem_label.review.storage.internals import deserialize_array, samples_of, serialize_array
 from gem_label.rle import Box, crop_mask, encode_crop
 
@@ -137,7 +137,7 @@ def with_mask(detection: Document, rle: dict[str, Any]) -> Document:
     height, width = rle["size"]
     x, y, w, h = (int(side) for side in coco_mask.toBbox(rle))
     crop = crop_mask(rle["counts"], height, (x, y, w, h))
-    box = [x / width, y / height, w / width, h / height]
+    box = list(relative_box((x, y, w, h), width, height))
     return {**detection, "bounding_box": box, "mask": serialize_array(crop), "mask_path": None}
 
 
