@@ -87,7 +87,7 @@ def _photo_members(path: str, archive: zipfile.ZipFile, left_out: Counter[str]) 
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or (parts and parts[0][1:2] == ":"):
             raise UsageError(f"{path} has a member with a path outside of the archive: {name[:200]!r}")
-        if member.is_dir() or name.endswith("/") or not parts:
+        if not parts or name.endswith("/"):
             continue
         if parts[-1].startswith(".") or any(is_passed_over(part) for part in parts[:-1]):
             continue

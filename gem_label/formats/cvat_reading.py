@@ -23,7 +23,7 @@ from gem_label.formats.annotations import (
     is_text,
     unusable,
 )
-from gem_label.geometry import Shape, ellipse, is_number, polygons, rectangle
+from gem_label.geometry import MAX_PIXELS, Shape, ellipse, is_number, polygons, rectangle
 from gem_label.rle import encode_crop
 
 _NO_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
@@ -117,6 +117,8 @@ def _draw(tag: str, about: Mapping[str, str], height: int, width: int) -> Shape:
 def _drawn_mask(about: Mapping[str, str], height: int, width: int) -> Shape:
     """A mask, cut at the photo's edge."""
     left, top, w, h = (int(_number(about, side)) for side in ("left", "top", "width", "height"))
+    if height * width > MAX_PIXELS:
+        return Shape(None, (f"a photo of {height} x {width} pixels",))
     if not (0 < w <= 3 * width and 0 < h <= 3 * height):
         return Shape(None, (f"a mask of {h} x {w} pixels, the image has {height} x {width} pixels",))
     crop = from_run_lengths([int(length) for length in about["rle"].split(",")], h, w)
