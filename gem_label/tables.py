@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 CELL_WIDTH = 48
+_LONGEST_REASON = 200
 
 
 def shorten(text: str, width: int = CELL_WIDTH) -> str:
@@ -26,6 +27,11 @@ def shorten(text: str, width: int = CELL_WIDTH) -> str:
         return line
     head, tail = _prefix(line, width // 2), _prefix(line[::-1], width - width // 2 - 1)[::-1]
     return f"{head}…{tail}"
+
+
+def reason(error: Exception) -> str:
+    """What an exception of a library says, in one line of bounded length: it may quote all of a file."""
+    return shorten(" ".join(str(error).split()), _LONGEST_REASON)
 
 
 def columns(text: str) -> int:

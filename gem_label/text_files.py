@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TextIO, cast
 
 from gem_label.errors import UsageError
+from gem_label.tables import reason
 
 MAX_TEXT_BYTES = 1 << 31  # what `read_text` takes into memory; LVIS' annotations have 1.1 GB
 MAX_STREAM_BYTES = 1 << 34  # what `open_text` streams; the points of Open Images' train split have 4 GB
@@ -97,7 +98,7 @@ def open_binary(path: str | Path, max_bytes: int = MAX_STREAM_BYTES) -> Iterator
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
         except PACKING_ERRORS as error:
-            raise UsageError(f"cannot unpack {path}: {error}") from error
+            raise UsageError(f"cannot unpack {path}: {reason(error)}") from error
         except ValueError as error:  # a NUL in the path
             raise UsageError(f"cannot read {str(path)!r}: {error}") from error
         yield data, encoding

@@ -210,7 +210,7 @@ def mutated(original: Original, rng: random.Random) -> dict[str, bytes]:
 def mutated_content(path: str, data: bytes, rng: random.Random) -> bytes:
     """The content of a file, broken as its kind can be, or byte by byte."""
     suffix = PurePosixPath(path).suffix
-    if rng.random() < 0.3 or suffix == ".png":
+    if rng.random() < 0.2 or suffix == ".png":
         return mutations.mutated_bytes(data, rng)
     if suffix == ".parquet":
         return mutated_parquet(data, rng)

@@ -20,7 +20,7 @@ from pyarrow import csv as pa_csv
 
 from gem_label.errors import UsageError
 from gem_label.evaluation.points import ImagePoints
-from gem_label.tables import shorten
+from gem_label.tables import reason, shorten
 from gem_label.text_files import open_binary, open_text
 
 BLOCK_BYTES = 1 << 23
@@ -107,7 +107,7 @@ def read_points(path: str | Path) -> PointTable:
             use = answer >= 0
             parts.append((image[use], label[use], x[use], y[use], answer[use].astype(bool)))
     except (OSError, csv.Error, pa.ArrowException) as error:
-        raise UsageError(f"cannot read the points {path}: {shorten(str(error), 200)}") from error
+        raise UsageError(f"cannot read the points {path}: {reason(error)}") from error
     if not any(len(part[0]) for part in parts):
         raise UsageError(f"{path} has no answered point")
     image, label, x, y, positive = (np.concatenate(columns) for columns in zip(*parts, strict=True))

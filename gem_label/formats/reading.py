@@ -16,11 +16,16 @@ from gem_label.formats.cvat_reading import read_cvat
 from gem_label.formats.label_studio import CONFIG_SUFFIX, is_label_studio, read_label_studio
 from gem_label.formats.table_reading import read_csv, read_parquet
 from gem_label.formats.yolo_reading import is_yolo_folder, read_yolo
+from gem_label.tables import reason
 from gem_label.text_files import PACKING_ERRORS, decode_text, member_files
 
 KINDS = "COCO (.json), CVAT (.xml), Label Studio (.json), YOLO (data.yaml or its folder) or a table (.csv, .parquet)"
 MAX_BYTES = 1 << 33
 """Of an annotation file, unpacked."""
+
+_ALWAYS_FINE = 1 << 28
+_MOST_GROWTH = 200
+"""Bytes unpacked for each byte of an archive above `_ALWAYS_FINE`: annotations have ten to thirty, bombs a thousand."""
 
 _SUFFIXES = (".xml", ".json", ".csv", ".parquet")
 
@@ -82,8 +87,9 @@ def _read_archive(path: Path, data: bytes) -> Annotations:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = member_files(archive)
-            if sum(each.file_size for each in members) > MAX_BYTES:
-                raise UsageError(f"{path} has more than {MAX_BYTES:,} bytes unpacked")
+            unpacked = sum(each.file_size for each in members)
+            if unpacked > min(MAX_BYTES, max(_ALWAYS_FINE, _MOST_GROWTH * len(data))):
+                raise UsageError(f"{path} has {unpacked:,} bytes unpacked, {len(data):,} packed: is it a zip bomb?")
             names = [each.filename for each in members if "__MACOSX" not in each.filename]
             if any(PurePosixPath(name).name in ("data.yaml", "data.yml") for name in names):
                 return _read_yolo_archive(archive, names)
@@ -93,7 +99,7 @@ def _read_archive(path: Path, data: bytes) -> Annotations:
                 raise UsageError(f"{path} holds {len(found)} annotation files: unpack it and give one")
             return _read_content(path, found[0], archive.read(found[0]))
     except (*PACKING_ERRORS, KeyError) as error:
-        raise UsageError(f"cannot unpack {path}: {error}") from error
+        raise UsageError(f"cannot unpack {path}: {reason(error)}") from error
 
 
 def _read_yolo_archive(archive: zipfile.ZipFile, names: list[str]) -> Annotations:

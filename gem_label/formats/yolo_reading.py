@@ -32,6 +32,7 @@ from gem_label.formats.yolo_side_file import (
     read_side_file,
 )
 from gem_label.geometry import Shape, polygons, rectangle
+from gem_label.tables import reason
 from gem_label.text_files import read_text
 
 OVERSHOOT = 0.1
@@ -81,7 +82,7 @@ def _load(file: Path) -> Mapping[str, Any]:
     try:
         data = yaml.load(read_text(file), yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"cannot read {file}: {reason(error)}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{file} is no data.yaml of YOLO: it has no keys")
     return data
