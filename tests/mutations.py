@@ -49,13 +49,12 @@ ODD_JSON = {
 """Numbers and nestings that Python's JSON does not write, by the text that stands for them meanwhile."""
 
 ODD_TEXT = [
-    "nan", "inf", "-1", "0", "1e308", "1e999", "", "9" * 40, "9" * 5000, "x", "1,2", ";", "1e8", "-1e8", "0x10", "1_0",
-    "\u0661", "\x00", "\x1b[31m", "é", "x" * 3000, "../../x", "=1+1", '"', "'", "[", "{", "&", "*", "!",
+    "nan", "inf", "-1", "0", "1e308", "1e999", "", "9" * 40, "9" * 5000, "x", "1,2", ";", "1e8", "-1e8", "0x10",
+    "1_0", "\u0661", "\x00", "\x1b[31m", "é", "x" * 3000, "../../x", "=1+1", '"', "'", "[", "{", "&", "*", "!",
 ]  # fmt: skip
 BOMBS = [
     "<!DOCTYPE a [{}]>".format(
-        '<!ENTITY a0 "ha">'
-        + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
+        '<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
     ),
     f'<!DOCTYPE a [<!ENTITY a11 "{"ha" * 50_000}">]>',
     '<!DOCTYPE a [<!ENTITY a11 SYSTEM "file:///etc/hostname">]>',
@@ -86,7 +85,7 @@ def random_place(value: Any, rng: random.Random) -> tuple[Any, Any] | None:
 
 
 def mutated_json(text: str, rng: random.Random) -> bytes:
-    """JSON with fields removed, replaced by odd values or by others of it, doubled, renamed, or in other containers."""
+    """JSON with fields removed, odd, exchanged, doubled, renamed, or in other containers."""
     content = json.loads(text)
     for _ in range(rng.choice([1, 1, 2, 4])):
         place, other = random_place(content, rng), random_place(content, rng)
@@ -239,7 +238,9 @@ def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
     if action < 0.5:
         return data[:start]
     if action < 0.6:
-        garbage = rng.choice([rng.randbytes(50), b"\x00" * 999, b"[" * 9999, b"<a>" * 999, b'"', b"\n", b"\xff"])
+        garbage = rng.choice(
+            [rng.randbytes(50), b"\x00" * 999, b"[" * 9999, b"<a>" * 999, b'"', b"\n", b"\xff"]
+        )
         return data[:start] + garbage + data[start:]
     if action < 0.7:
         return data[:start] + data[end:]
@@ -251,7 +252,9 @@ def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
         place = rng.randrange(len(data)) if data else 0
         return data[:start] + data[place : place + end - start] + data[end:]
     text = data.decode("utf-8", "replace")
-    return text.encode(rng.choice(["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "cp1252", "utf-7"]), "replace")
+    return text.encode(
+        rng.choice(["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "cp1252", "utf-7"]), "replace"
+    )
 
 
 def flipped(data: bytes, rng: random.Random) -> bytes:

@@ -36,7 +36,11 @@ class ReadingWorker:
             command = [sys.executable, __file__]
             limits = {"OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **limits}
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **limits},
             )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -80,7 +84,9 @@ def readers() -> Mapping[str, Callable[[Path], int]]:
                 for size in {photo.size or (48, 64), (48, 64)}:
                     shape = mask.draw(*size)
                     assert shape.rle is not None or shape.problems, "a mask that is lost in silence"
-                    assert all("\n" not in each and len(each) < 300 for each in shape.problems), shape.problems
+                    assert all("\n" not in each and len(each) < 300 for each in shape.problems), (
+                        shape.problems
+                    )
                     drawn += shape.rle is not None
         assert all(map(str.strip, annotations.classes)), annotations.classes
         return drawn

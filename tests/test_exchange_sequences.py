@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +17,11 @@ from review_safety import FIELD, HIDDEN, two_photos, write_photos
 from soak import seeds
 from test_review_sequences import Review, facts
 
-from gem_label.formats.annotations import AnnotatedMask, Annotations
 from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.reading import read_annotations
 from gem_label.formats.writing import FORMATS, write_annotations
 from gem_label.progress import finish
 from gem_label.review import push_run
-from gem_label.review.editing.decisions import undo
 from gem_label.review.exchange.comparing import MISSING
 from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.export import export_masks
@@ -72,7 +69,8 @@ class Exchange(Review):
         absent = [
             mask["_id"]
             for field, mask in before.values()
-            if field == FIELD and ("rejected" in mask["tags"] or mask["mask_id"] in touched and edit == "delete")
+            if field == FIELD
+            and ("rejected" in mask["tags"] or (mask["mask_id"] in touched and edit == "delete"))
         ]
         allowed = {key for key, (_, mask) in before.items() if mask["mask_id"] in touched}
         allowed |= set(absent) if missing != "keep" else set()

@@ -24,7 +24,9 @@ from gem_label.formats.reading import read_annotations
 from gem_label.formats.yolo_side_file import match_lines
 from gem_label.geometry import MAX_OUTLINE, polygons
 from gem_label.listing import find_photos
+from gem_label.tables import shorten
 from gem_label.text_files import read_text
+from gem_label.vocabulary import Vocabulary
 
 CVAT = '<annotations><image name="1.png" width="{}" height="{}">{}</image></annotations>'
 MASK = '<mask label="cat" left="0" top="0" width="2" height="2" rle="1,3"/>'
@@ -109,7 +111,9 @@ def test_the_outlines_of_all_parts_together_are_bounded() -> None:
     there_and_back = [0, 0, 1000, 1000] * (MAX_OUTLINE // 8000)  # half of what is allowed, with the way back
     long = [*there_and_back, 0, 0, 9, 0]
     problems = polygons([[0, 0, 9, 0, 9, 9], *[long] * 5], 1000, 1000).problems
-    assert problems == (f"a polygon whose outline is longer than {MAX_OUTLINE} pixels, with those before it (2 times)",)
+    assert problems == (
+        f"a polygon whose outline is longer than {MAX_OUTLINE} pixels, with those before it (2 times)",
+    )
 
 
 def test_many_regions_of_one_id_take_time_by_their_number(tmp_path: Path) -> None:
@@ -122,6 +126,14 @@ def test_many_regions_of_one_id_take_time_by_their_number(tmp_path: Path) -> Non
     (photo,) = read_label_studio(tmp_path / "a.json", json.loads(json.dumps([task]))).photos
     assert time.process_time() - started < 4  # compared with all before them: 100 s
     assert len(photo.masks) == 8_000
+
+
+def test_a_word_as_long_as_a_file_takes_no_time_for_messages() -> None:
+    word = "9" * (1 << 20)
+    started = time.process_time()
+    assert Vocabulary.from_words(["cat", word]).classes == ("cat", word)
+    assert shorten(f"a{word}z", 9) == "a999…999z"
+    assert time.process_time() - started < 0.3
 
 
 def test_many_polygons_alike_belong_to_their_own_entries() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from fiftyone_fixture import fiftyone_db
-from mutated_files import Original, case_files, mutated, write, written_files
+from mutated_files import mutated, write
+from original_files import Original, case_files, written_files
 from soak import seeds
 from test_import_cases import FIELD, build, coco, state, written
 
@@ -26,7 +27,7 @@ from gem_label.review.exchange.export import dataset_annotations
 
 __all__ = ["fiftyone_db"]
 
-FILES = 500
+FILES = 300
 
 
 @pytest.mark.slow
@@ -56,7 +57,9 @@ def test_broken_files_end_in_success_or_one_line(
         except BaseException as error:
             kept = Path(tempfile.mkdtemp(prefix=f"gem-label-mutated-{seed}-"))
             shutil.move(folder, kept)
-            raise AssertionError(f"seed {seed}: import of {kept / 'case' / original.entry}, {missing}") from error
+            raise AssertionError(
+                f"seed {seed}: import of {kept / 'case' / original.entry}, {missing}"
+            ) from error
         assert time.process_time() - started < 10, seed
         outcomes[suffix, kind] += 1
         shutil.rmtree(folder)
@@ -73,11 +76,14 @@ def take_in(dataset: Any, path: Path, missing: Missing, before: list[dict[str, A
     Returns:
         "refused", "same" or "changed".
     """
+    refused = ""
     try:
         report = finish(import_corrections(dataset, FIELD, path, missing))
     except GemLabelError as error:
-        assert 0 < len(str(error)) < 500
-        assert "\n" not in str(error)
+        refused = str(error) or "\n"
+    if refused:
+        assert "\n" not in refused
+        assert len(refused) < 500
         assert state(dataset) == before
         return "refused"
     assert all("\n" not in line and len(line) < 500 for line in report.problems), report.problems

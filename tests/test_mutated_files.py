@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutated_files import CASES, Original, mutated, originals, whole, write
+from mutated_files import mutated, whole, write
+from original_files import CASES, Original, originals
 from reading_worker import ReadingWorker
 from soak import seeds
 
@@ -61,7 +62,9 @@ def test_broken_files_end_in_success_or_one_line(
         if problem(answer):
             kept = Path(tempfile.mkdtemp(prefix=f"gem-label-mutated-{seed}-"))
             shutil.move(folder, kept)
-            pytest.fail(f"seed {seed}: {original.reader} of {kept / 'case' / original.entry}: {problem(answer)}")
+            pytest.fail(
+                f"seed {seed}: {original.reader} of {kept / 'case' / original.entry}: {problem(answer)}"
+            )
         shutil.rmtree(folder)
         outcomes[original.reader, next(iter(answer))] += 1
     for reader in {original.reader for original in files}:

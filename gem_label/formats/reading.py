@@ -25,7 +25,7 @@ MAX_BYTES = 1 << 33
 
 _ALWAYS_FINE = 1 << 28
 _MOST_GROWTH = 200
-"""Bytes unpacked for each byte of an archive above `_ALWAYS_FINE`: annotations have ten to thirty, bombs a thousand."""
+"""Bytes unpacked for each byte of an archive above `_ALWAYS_FINE`: annotations have some ten, bombs a thousand."""
 
 _SUFFIXES = (".xml", ".json", ".csv", ".parquet")
 
@@ -89,7 +89,9 @@ def _read_archive(path: Path, data: bytes) -> Annotations:
             members = member_files(archive)
             unpacked = sum(each.file_size for each in members)
             if unpacked > min(MAX_BYTES, max(_ALWAYS_FINE, _MOST_GROWTH * len(data))):
-                raise UsageError(f"{path} has {unpacked:,} bytes unpacked, {len(data):,} packed: is it a zip bomb?")
+                raise UsageError(
+                    f"{path} has {unpacked:,} bytes unpacked, {len(data):,} packed: is it a zip bomb?"
+                )
             names = [each.filename for each in members if "__MACOSX" not in each.filename]
             if any(PurePosixPath(name).name in ("data.yaml", "data.yml") for name in names):
                 return _read_yolo_archive(archive, names)
