@@ -13,6 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 DEMO_OUT ?= demo-out
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 PYTEST_ARGS ?=
+MINUTES ?= 10
 
 # FiftyOne reports nothing home from here
 export FIFTYONE_DO_NOT_TRACK ?= true
@@ -75,6 +76,13 @@ test: $(VENV)/.installed-dev ## the whole test suite
 	$(fetch_browser)
 	$(call say,"running the tests")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: soak
+soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MINUTES (10) minutes
+	$(fetch)
+	$(call say,"trying random files and steps for $(MINUTES) minutes")
+	$(BIN)/python -m pytest --soak-minutes $(MINUTES) tests/test_mutated_files.py tests/test_import_mutations.py \
+		tests/test_exchange_sequences.py $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev ## ruff and mypy

@@ -7,6 +7,7 @@ that do not cover the photo. Here every shape is checked first; what is wrong wi
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -19,11 +20,12 @@ from pycocotools import mask as coco_mask
 from gem_label.rle import crop_mask, run_lengths
 
 MAX_OUTLINE = 5_000_000
-"""Pixels along a polygon; pycocotools holds about 100 bytes for each."""
+"""Pixels along the polygons of a shape together; pycocotools holds about 100 bytes for each."""
 
 MAX_PIXELS = 2**31
 """Of a photo; pycocotools counts in 32 bits."""
 
+_AT_ONCE = 8
 _DIGITS = 7  # of five bits, in a run length: more than a photo can have
 _SHORT = "a polygon that is no list of at least three points"
 
@@ -137,16 +139,19 @@ def polygons(parts: Sequence[Any], height: int, width: int) -> Shape:
     """
     if height * width > MAX_PIXELS:
         return Shape(None, (f"a photo of {_pixels(height, width)} pixels",))
-    good, problems = [], []
+    good, problems, left = [], [], float(MAX_OUTLINE)
     for part in parts:
-        problem = _polygon_problem(part, height, width)
+        problem, outline = _check_polygon(part, height, width)
+        if not problem and outline > left:
+            problem = f"a polygon whose outline is longer than {MAX_OUTLINE} pixels, with those before it"
         if problem:
             problems.append(problem)
         else:
+            left -= outline
             good.append([float(value) for value in part])
     if not good:
-        return Shape(None, tuple(problems) or ("no polygon",))
-    return Shape(dict(coco_mask.merge(coco_mask.frPyObjects(good, height, width))), tuple(problems))
+        return Shape(None, _counted(problems) or ("no polygon",))
+    return Shape(_union(coco_mask.frPyObjects(good, height, width)), _counted(problems))
 
 
 def rectangle(box: Any, height: int, width: int, degrees: float = 0.0) -> Shape:
@@ -251,17 +256,29 @@ def _is_points(part: Any) -> bool:
     )
 
 
-def _polygon_problem(part: Any, height: int, width: int) -> str:
-    """What is wrong with a polygon; "" where nothing is."""
+def _check_polygon(part: Any, height: int, width: int) -> tuple[str, float]:
+    """What is wrong with a polygon, "" where nothing is; and the pixels along it."""
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2 or not all(map(is_number, part)):
-        return _SHORT
+        return _SHORT, 0.0
     points = np.array(part, float).reshape(-1, 2)
     size = np.array([width, height])
     if (points < -size - 1).any() or (points > 2 * size + 1).any():
-        return f"a polygon far outside of {_pixels(height, width)} pixels"
-    if np.abs(points - np.roll(points, 1, 0)).max(1).sum() > MAX_OUTLINE:
-        return f"a polygon whose outline is longer than {MAX_OUTLINE} pixels"
-    return ""
+        return f"a polygon far outside of {_pixels(height, width)} pixels", 0.0
+    outline = float(np.abs(points - np.roll(points, 1, 0)).max(1).sum())
+    return (f"a polygon whose outline is longer than {MAX_OUTLINE} pixels" * (outline > MAX_OUTLINE)), outline
+
+
+def _counted(problems: Sequence[str]) -> tuple[str, ...]:
+    """Each problem once, with how often there is one: a shape may have a hundred thousand parts."""
+    counts = Counter(problems)
+    return tuple(text if n == 1 else f"{text} ({n} times)" for text, n in counts.items())
+
+
+def _union(rles: list[dict[str, Any]]) -> dict[str, Any]:
+    """The union of masks; merged a few at a time, as merging one by one takes the square of their number."""
+    while len(rles) > 1:
+        rles = [coco_mask.merge(rles[i : i + _AT_ONCE]) for i in range(0, len(rles), _AT_ONCE)]
+    return dict(rles[0])
 
 
 def _decoded(counts: bytes) -> NDArray[np.int64]:

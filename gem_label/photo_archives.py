@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.images import image_suffixes
 from gem_label.photo_sources import is_passed_over
+from gem_label.tables import reason
 
 _MOST_GROWTH = 200
 """Declared bytes for each byte of the archive: photos are compressed already, bombs declare thousands."""
@@ -64,11 +65,11 @@ def unpack_photos(path: str) -> Unpacked:
             _check_sizes(path, targets, folder)
             written = sum(_extract(archive, member, target, folder) for target, member in targets.items())
     except zipfile.BadZipFile as error:
-        raise UsageError(f"{path} is no zip archive, or a damaged one: {error}") from error
+        raise UsageError(f"{path} is no zip archive, or a damaged one: {reason(error)}") from error
     except NotImplementedError as error:
-        raise UsageError(f"{path}: {error}: unpack it and give the folder") from error
+        raise UsageError(f"{path}: {reason(error)}: unpack it and give the folder") from error
     except (zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{path} is a damaged zip archive: {error}") from error
+        raise UsageError(f"{path} is a damaged zip archive: {reason(error)}") from error
     except OSError as error:
         raise GemLabelError(
             f"cannot unpack {path} into {folder} ({error.strerror or error}): unpack it elsewhere and give the folder"
@@ -87,7 +88,7 @@ def _photo_members(path: str, archive: zipfile.ZipFile, left_out: Counter[str]) 
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or (parts and parts[0][1:2] == ":"):
             raise UsageError(f"{path} has a member with a path outside of the archive: {name[:200]!r}")
-        if member.is_dir() or name.endswith("/") or not parts:
+        if not parts or name.endswith("/"):
             continue
         if parts[-1].startswith(".") or any(is_passed_over(part) for part in parts[:-1]):
             continue

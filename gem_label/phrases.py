@@ -111,7 +111,7 @@ def clean_word(word: str) -> str:
     if not isinstance(word, str):
         raise UsageError(f"{word!r} is no word: give text")
     tidied = tidy(word)
-    kinds = {unicodedata.category(letter) for letter in tidied}
+    kinds = {unicodedata.category(letter) for letter in set(tidied)}
     shown = shorten(word, LONGEST_IN_ERRORS)
     if not tidied:
         raise UsageError("empty word in the vocabulary")

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 CELL_WIDTH = 48
+_LONGEST_REASON = 200
 
 
 def shorten(text: str, width: int = CELL_WIDTH) -> str:
@@ -18,14 +19,20 @@ def shorten(text: str, width: int = CELL_WIDTH) -> str:
         >>> shorten("a traffic light with a long name", 15)
         'a traff…ng name'
     """
+    enormous = len(text) > 16 * width  # a whole file; its middle is not looked at
     line = "".join(
         " " if letter.isspace() else "\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter
-        for letter in text
+        for letter in (text[: 4 * width] + text[-4 * width :] if enormous else text)
     )
-    if columns(line) <= width:
+    if not enormous and columns(line) <= width:
         return line
     head, tail = _prefix(line, width // 2), _prefix(line[::-1], width - width // 2 - 1)[::-1]
     return f"{head}…{tail}"
+
+
+def reason(error: Exception) -> str:
+    """What an exception of a library says, in one line of bounded length: it may quote all of a file."""
+    return shorten(" ".join(str(error).split()), _LONGEST_REASON)
 
 
 def columns(text: str) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import lzma
 import re
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -15,12 +17,17 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TextIO, cast
 
 from gem_label.errors import UsageError
+from gem_label.tables import reason
 
 MAX_TEXT_BYTES = 1 << 31  # what `read_text` takes into memory; LVIS' annotations have 1.1 GB
 MAX_STREAM_BYTES = 1 << 34  # what `open_text` streams; the points of Open Images' train split have 4 GB
 BLOCK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 12
 GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK"
+PACKING_ERRORS = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, NotImplementedError,
+)  # fmt: skip
+"""What reading a damaged, encrypted or unusual .zip or .gz raises besides OSError."""
 # UTF-32 first: its mark for little-endian begins with that of UTF-16
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -90,8 +97,8 @@ def open_binary(path: str | Path, max_bytes: int = MAX_STREAM_BYTES) -> Iterator
             data.seek(0)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-            raise UsageError(f"cannot unpack {path}: {error}") from error
+        except PACKING_ERRORS as error:
+            raise UsageError(f"cannot unpack {path}: {reason(error)}") from error
         except ValueError as error:  # a NUL in the path
             raise UsageError(f"cannot read {str(path)!r}: {error}") from error
         yield data, encoding
@@ -108,6 +115,11 @@ def decode_text(data: bytes, name: str) -> str:
         UsageError: the data is binary.
     """
     return data.decode(_find_encoding(io.BytesIO(data), name, len(data)))
+
+
+def member_files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The members of a .zip that are files; `ZipInfo.is_dir` raises IndexError at members without a name."""
+    return [info for info in archive.infolist() if info.filename and not info.filename.endswith("/")]
 
 
 def _unpacked(stack: ExitStack, path: Path, max_bytes: int) -> BinaryIO:
@@ -127,7 +139,7 @@ def _unpacked(stack: ExitStack, path: Path, max_bytes: int) -> BinaryIO:
         return cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file)))
     if magic == ZIP_MAGIC and zipfile.is_zipfile(file):
         archive = stack.enter_context(zipfile.ZipFile(file))
-        names = [info.filename for info in archive.infolist() if not info.is_dir() and not _is_about(info)]
+        names = [info.filename for info in member_files(archive) if not _is_about(info)]
         if len(names) != 1:
             raise UsageError(
                 f"{path} holds {len(names)} files, not one: unpack it and give the one that is meant"

@@ -31,3 +31,9 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, NDA
     for name, pixels in photos.items():
         Image.fromarray(pixels).save(folder / f"{name}.jpg", quality=95)
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak-minutes", type=float, default=0.0, help="random cases for so long, in place of a fixed number"
+    )

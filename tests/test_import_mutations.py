@@ -3,83 +3,102 @@
 from __future__ import annotations
 
 import random
-import re
+import shutil
+import tempfile
 import time
-from pathlib import Path
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from fiftyone_fixture import fiftyone_db
-from mutations import flipped, mutated_json
-from test_import_cases import CASES, FIELD, build, coco, state, written
+from mutated_files import mutated, write
+from original_files import Original, case_files, written_files
+from soak import seeds
+from test_import_cases import FIELD, build, coco, state, written
 
 from gem_label.errors import GemLabelError
 from gem_label.progress import finish
 from gem_label.review.editing.decisions import undo
+from gem_label.review.exchange.comparing import MISSING, Missing
 from gem_label.review.exchange.corrections import import_corrections
+from gem_label.review.exchange.export import dataset_annotations
 
 __all__ = ["fiftyone_db"]
 
-FILES = sorted(path for path in CASES.iterdir() if path.suffix in (".json", ".xml"))
-ODD_TEXT = ["nan", "inf", "-1", "0", "1e308", "", "9" * 40, "x", "1,2", ";", "&#0;", "1e8"]
-
-
-def mutated_xml(text: str, rng: random.Random) -> bytes:
-    for _ in range(rng.choice([1, 1, 2, 4])):
-        found = list(re.finditer(r' [\w]+="([^"]*)"', text))
-        match = rng.choice(found)
-        if rng.random() < 0.3:
-            text = text[: match.start()] + text[match.end() :]
-        else:
-            value = rng.choice([*ODD_TEXT, rng.choice(found).group(1)])
-            text = text[: match.start(1)] + value + text[match.end(1) :]
-    return text.encode()
-
-
-def mutated(seed: int) -> tuple[str, bytes]:
-    rng = random.Random(seed)
-    path = rng.choice(FILES)
-    text = path.read_text(encoding="utf-8-sig")
-    if rng.random() < 0.35:
-        return path.suffix, flipped(text.encode(), rng)
-    return path.suffix, mutated_xml(text, rng) if path.suffix == ".xml" else mutated_json(text, rng)
+FILES = 400
 
 
 @pytest.mark.slow
-def test_broken_files_end_in_success_or_one_line(fiftyone_db: str, tmp_path: Path) -> None:
+def test_broken_files_end_in_success_or_one_line(
+    fiftyone_db: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     import fiftyone as fo
 
     dataset = build(tmp_path, "mutations")
+    exported = dataset_annotations(dataset, FIELD)
+    photos = replace(exported, photos=list(exported.photos))
+    files: dict[str, list[Original]] = {}
+    for original in [*case_files(), *written_files(photos, tmp_path)]:
+        files.setdefault(PurePosixPath(original.entry).suffix, []).append(original)
     before = state(dataset)
-    failed: list[str] = []
-    changed = 0
-    for seed in range(300):
-        suffix, data = mutated(seed)
-        path = tmp_path / f"{seed}{suffix}"
-        path.write_bytes(data)
-        started = time.monotonic()
+    outcomes: Counter[tuple[str, str]] = Counter()
+    for seed in seeds(request, FILES):
+        rng = random.Random(seed)
+        suffix = rng.choice([*files])
+        original = rng.choice(files[suffix])
+        folder = tmp_path / "case"
+        write(mutated(original, rng), folder)
+        missing = rng.choice(MISSING)
+        started = time.process_time()
         try:
-            report = finish(import_corrections(dataset, FIELD, path, missing="delete"))
-        except GemLabelError as error:
-            failed.append(str(error))
-            assert state(dataset) == before, seed
-        else:
-            for mask in state(dataset)[0][FIELD]["detections"]:
-                assert min(mask["bounding_box"][2:]) > 0, seed
-                assert mask["label"], seed
-            if report.decision is None:
-                assert state(dataset) == before, seed
-            else:
-                changed += 1
-                undo(dataset, FIELD)
-                now = state(dataset)[0][FIELD]["detections"]
-                assert sorted(now, key=lambda mask: mask["mask_id"]) == before[0][FIELD]["detections"], seed
-                dataset._sample_collection.replace_one({"_id": before[0]["_id"]}, before[0])
-        assert time.monotonic() - started < 10, seed
-    assert all(0 < len(text) < 500 and "\n" not in text for text in failed)
-    assert len(failed) > 30
-    assert changed > 30
+            kind = take_in(dataset, folder / original.entry, missing, before)
+        except BaseException as error:
+            kept = Path(tempfile.mkdtemp(prefix=f"gem-label-mutated-{seed}-"))
+            shutil.move(folder, kept)
+            raise AssertionError(
+                f"seed {seed}: import of {kept / 'case' / original.entry}, {missing}"
+            ) from error
+        assert time.process_time() - started < 10, seed
+        outcomes[suffix, kind] += 1
+        shutil.rmtree(folder)
     fo.delete_dataset(dataset.name)
+    if sum(outcomes.values()) >= FILES:  # a short soak does not meet all
+        for suffix in files:
+            assert outcomes[suffix, "refused"], outcomes
+            assert outcomes[suffix, "changed"] + outcomes[suffix, "same"] > 5, outcomes
+        assert sum(count for (_, kind), count in outcomes.items() if kind == "changed") > 20, outcomes
+
+
+def take_in(dataset: Any, path: Path, missing: Missing, before: list[dict[str, Any]]) -> str:
+    """Import a file, and undo that.
+
+    Returns:
+        "refused", "same" or "changed".
+    """
+    refused = ""
+    try:
+        report = finish(import_corrections(dataset, FIELD, path, missing))
+    except GemLabelError as error:
+        refused = str(error) or "\n"
+    if refused:
+        assert "\n" not in refused
+        assert len(refused) < 500
+        assert state(dataset) == before
+        return "refused"
+    assert all("\n" not in line and len(line) < 500 for line in report.problems), report.problems
+    for mask in state(dataset)[0][FIELD]["detections"]:
+        assert min(mask["bounding_box"][2:]) > 0
+        assert mask["label"]
+    if report.decision is None:
+        assert state(dataset) == before
+        return "same"
+    undo(dataset, FIELD)
+    now = state(dataset)[0][FIELD]["detections"]
+    assert sorted(now, key=lambda mask: mask["mask_id"]) == before[0][FIELD]["detections"]
+    dataset._sample_collection.replace_one({"_id": before[0]["_id"]}, before[0])
+    return "changed"
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,12 @@ from test_import_cases import (
 )
 
 from gem_label.formats.drawing import WriteSettings
+from gem_label.formats.writing import FORMATS
 from gem_label.progress import finish
+from gem_label.review.editing.decisions import decide
 from gem_label.review.exchange.corrections import import_corrections
 from gem_label.review.exchange.export import export_masks
+from gem_label.review.storage.selection import Selection
 
 __all__ = ["dataset", "fiftyone_db"]
 
@@ -172,3 +175,18 @@ def change(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads(path.read_text())
     edit(content)
     path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("format", [*FORMATS])
+def test_labels_that_a_format_cannot_hold_are_the_same_labels_when_they_come_back(
+    dataset: Any, tmp_path: Path, format: str
+) -> None:
+    labels = ["do\x00g", "two\nlines\ttab\x1b[31m", "\ufffe=1+1"]
+    for mask, label in zip(dataset.first()[FIELD].detections, labels, strict=True):
+        decide(dataset, FIELD, "rename", Selection(ids=[mask.id]), label)
+    out = tmp_path / f"out{FORMATS[format].suffix}"
+    finish(export_masks(dataset, FIELD, out, format))
+    before = state(dataset)
+    report = load(dataset, out, missing="delete")
+    assert (counts(report), report.decision) == ({"unchanged": 3}, None)
+    assert state(dataset) == before

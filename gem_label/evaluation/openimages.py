@@ -20,6 +20,7 @@ from pyarrow import csv as pa_csv
 
 from gem_label.errors import UsageError
 from gem_label.evaluation.points import ImagePoints
+from gem_label.tables import reason, shorten
 from gem_label.text_files import open_binary, open_text
 
 BLOCK_BYTES = 1 << 23
@@ -105,8 +106,8 @@ def read_points(path: str | Path) -> PointTable:
                 raise UsageError(f"{path}: X and Y must be shares of the photo's sides, 0 to 1")
             use = answer >= 0
             parts.append((image[use], label[use], x[use], y[use], answer[use].astype(bool)))
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"cannot read the points {path}: {' '.join(str(error).split())}") from error
+    except (OSError, csv.Error, pa.ArrowException) as error:
+        raise UsageError(f"cannot read the points {path}: {reason(error)}") from error
     if not any(len(part[0]) for part in parts):
         raise UsageError(f"{path} has no answered point")
     image, label, x, y, positive = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -202,7 +203,7 @@ def _answers(column: pa.DictionaryArray, path: str | Path) -> NDArray[np.int8]:
     words = column.dictionary.to_pylist()
     unknown = [word for word in words if word not in ANSWERS]
     if unknown:
-        raise UsageError(f"{path}: EstimatedYesNo is yes, no or unsure, not {unknown[0]!r}")
+        raise UsageError(f"{path}: EstimatedYesNo is yes, no or unsure, not {shorten(repr(unknown[0]))}")
     return np.array([ANSWERS[word] for word in words], np.int8)[column.indices.to_numpy(zero_copy_only=False)]
 
 

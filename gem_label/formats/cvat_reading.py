@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError, iterparse
+from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +25,14 @@ from gem_label.formats.annotations import (
     is_text,
     unusable,
 )
-from gem_label.geometry import Shape, ellipse, is_number, polygons, rectangle
+from gem_label.geometry import MAX_PIXELS, Shape, ellipse, is_number, polygons, rectangle
 from gem_label.rle import encode_crop
+from gem_label.tables import reason
 
 _NO_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
 """Shapes of CVAT that are no masks."""
+
+_BLOCK = 1 << 16
 
 
 def read_cvat(path: Path, data: bytes) -> Annotations:
@@ -42,7 +47,9 @@ def read_cvat(path: Path, data: bytes) -> Annotations:
     """
     photos = []
     try:
-        for _, element in iterparse(io.BytesIO(_as_utf8(data)), events=("end",)):
+        data = _as_utf8(data)
+        _refuse_document_type(path, data)
+        for _, element in iterparse(io.BytesIO(data), events=("end",)):
             if element.tag == "track":
                 raise UsageError(f"{path} holds tracks of a video: export it as CVAT for images 1.1")
             if element.tag != "image":
@@ -55,8 +62,8 @@ def read_cvat(path: Path, data: bytes) -> Annotations:
             ]
             photos.append(AnnotatedPhoto(name, _size(element), masks, element.get("id")))
             element.clear()
-    except (ParseError, LookupError, ValueError) as error:
-        raise UsageError(f"cannot read {path} as CVAT for images 1.1: {error}") from error
+    except (ParseError, expat.ExpatError, LookupError, ValueError) as error:
+        raise UsageError(f"cannot read {path} as CVAT for images 1.1: {reason(error)}") from error
     classes = sorted({mask.label for photo in photos for mask in photo.masks if is_text(mask.label)})
     return Annotations(photos, tuple(classes), count=len(photos))
 
@@ -66,6 +73,33 @@ def _as_utf8(data: bytes) -> bytes:
     if data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         return data
     return re.sub(r"^<\?xml[^>]*\?>", "", data.decode("utf-16")).encode("utf-8")
+
+
+class _RootReached(Exception):
+    """The prolog is over."""
+
+
+def _refuse_document_type(path: Path, data: bytes) -> None:
+    """Entities can make gigabytes of a small file; only a document type declares any, and CVAT writes none.
+
+    Raises:
+        UsageError: there is one.
+        ExpatError: what is before the first element is no XML.
+    """
+
+    def refuse(*about: Any) -> None:
+        raise UsageError(f"{path} declares a document type, as no file of CVAT does: it is not read")
+
+    def stop(*about: Any) -> None:
+        raise _RootReached
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler, parser.StartElementHandler = refuse, stop
+    try:
+        for start in range(0, len(data), _BLOCK):
+            parser.Parse(data[start : start + _BLOCK])
+    except _RootReached:
+        pass
 
 
 def _size(image: Element) -> Size | None:
@@ -117,6 +151,8 @@ def _draw(tag: str, about: Mapping[str, str], height: int, width: int) -> Shape:
 def _drawn_mask(about: Mapping[str, str], height: int, width: int) -> Shape:
     """A mask, cut at the photo's edge."""
     left, top, w, h = (int(_number(about, side)) for side in ("left", "top", "width", "height"))
+    if height * width > MAX_PIXELS:
+        return Shape(None, (f"a photo of {height} x {width} pixels",))
     if not (0 < w <= 3 * width and 0 < h <= 3 * height):
         return Shape(None, (f"a mask of {h} x {w} pixels, the image has {height} x {width} pixels",))
     crop = from_run_lengths([int(length) for length in about["rle"].split(",")], h, w)

@@ -136,12 +136,13 @@ def _read_group(group: Sequence[tuple[int, Mapping[str, Any]]], task: str, state
         place, each = (shaped or group)[0]
         yield _read_region(place, each, labels, task, state)
         return
-    seen: list[tuple[Any, list[str]]] = []
+    seen: set[str] = set()
     for place, each in labeled:
-        mine = (_shape(each), _labels(each))
+        labels = _labels(each)
+        mine = json.dumps([_shape(each), labels])
         if mine not in seen:
-            seen.append(mine)
-            yield _read_region(place, each, mine[1], task, state)
+            seen.add(mine)
+            yield _read_region(place, each, labels, task, state)
 
 
 def _read_region(

@@ -7,7 +7,6 @@ import io
 import json
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,11 +17,16 @@ from gem_label.formats.cvat_reading import read_cvat
 from gem_label.formats.label_studio import CONFIG_SUFFIX, is_label_studio, read_label_studio
 from gem_label.formats.table_reading import read_csv, read_parquet
 from gem_label.formats.yolo_reading import is_yolo_folder, read_yolo
-from gem_label.text_files import decode_text
+from gem_label.tables import reason
+from gem_label.text_files import PACKING_ERRORS, decode_text, member_files
 
 KINDS = "COCO (.json), CVAT (.xml), Label Studio (.json), YOLO (data.yaml or its folder) or a table (.csv, .parquet)"
 MAX_BYTES = 1 << 33
 """Of an annotation file, unpacked."""
+
+_ALWAYS_FINE = 1 << 28
+_MOST_GROWTH = 200
+"""Bytes unpacked for each byte of an archive above `_ALWAYS_FINE`: annotations have some ten, bombs a thousand."""
 
 _SUFFIXES = (".xml", ".json", ".csv", ".parquet")
 
@@ -97,9 +101,12 @@ def _read_archive(path: Path, data: bytes) -> Annotations:
     """The annotation file in a .zip, or YOLO's folder in one."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [each for each in archive.infolist() if not each.is_dir()]
-            if sum(each.file_size for each in members) > MAX_BYTES:
-                raise UsageError(f"{path} has more than {MAX_BYTES:,} bytes unpacked")
+            members = member_files(archive)
+            unpacked = sum(each.file_size for each in members)
+            if unpacked > min(MAX_BYTES, max(_ALWAYS_FINE, _MOST_GROWTH * len(data))):
+                raise UsageError(
+                    f"{path} has {unpacked:,} bytes unpacked, {len(data):,} packed: is it a zip bomb?"
+                )
             names = [each.filename for each in members if "__MACOSX" not in each.filename]
             if any(PurePosixPath(name).name in ("data.yaml", "data.yml") for name in names):
                 return _read_yolo_archive(archive, names)
@@ -108,8 +115,8 @@ def _read_archive(path: Path, data: bytes) -> Annotations:
             if len(found) != 1:
                 raise UsageError(f"{path} holds {len(found)} annotation files: unpack it and give one")
             return _read_content(path, found[0], archive.read(found[0]))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError) as error:
-        raise UsageError(f"cannot unpack {path}: {error}") from error
+    except (*PACKING_ERRORS, KeyError) as error:
+        raise UsageError(f"cannot unpack {path}: {reason(error)}") from error
 
 
 def _read_yolo_archive(archive: zipfile.ZipFile, names: list[str]) -> Annotations:

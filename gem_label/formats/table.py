@@ -134,9 +134,9 @@ def _rows(photo: AnnotatedPhoto, report: WriteReport) -> Iterator[dict[str, Any]
     """The rows of a photo; one where it has no masks."""
     report.photos += 1
     height, width = photo.size or (None, None)
-    path = None if photo.path is None else _as_text(photo.path)
+    path = None if photo.path is None else cell_text(photo.path)
     of_photo = dict.fromkeys(COLUMNS) | {
-        "photo": _as_text(photo.name),
+        "photo": cell_text(photo.name),
         "path": path,
         "width": width,
         "height": height,
@@ -153,7 +153,7 @@ def _rows(photo: AnnotatedPhoto, report: WriteReport) -> Iterator[dict[str, Any]
 def _of_mask(drawn: DrawnMask, report: WriteReport) -> dict[str, Any]:
     mask = drawn.mask
     texts = {"label": mask.label, "mask_id": mask.mask_id, "id": None if mask.id is None else str(mask.id)}
-    cells: dict[str, Any] = {name: text and _as_text(text) for name, text in texts.items()}
+    cells: dict[str, Any] = {name: text and cell_text(text) for name, text in texts.items()}
     if cells != texts:
         report.altered["masks with text that UTF-8 cannot hold"] += 1
     cells |= {
@@ -167,7 +167,7 @@ def _of_mask(drawn: DrawnMask, report: WriteReport) -> dict[str, Any]:
     return cells | dict(zip(("x", "y", "w", "h"), drawn.box, strict=True))
 
 
-def _as_text(text: str) -> str:
+def cell_text(text: str) -> str:
     r"""Text that UTF-8 holds and tools read: \udcff for a byte that is none, \x00 for a NUL."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", r"\x00")
 

@@ -26,6 +26,7 @@ from gem_label.formats.annotations import (
 )
 from gem_label.formats.table import COLUMNS, FORMULA, METADATA
 from gem_label.geometry import Shape, is_number, is_whole, read_segmentation, rectangle
+from gem_label.tables import reason
 
 Row = Mapping[str, Any]
 
@@ -123,8 +124,7 @@ def read_parquet(path: Path, data: bytes) -> Annotations:
         )
         return _read(path, [names[name] for name in wanted], rows, about)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        message = " ".join(str(error).split())[:200]
-        raise UsageError(f"cannot read {path} as parquet: {message}") from error
+        raise UsageError(f"cannot read {path} as parquet: {reason(error)}") from error
 
 
 def _about(metadata: bytes | None) -> Mapping[str, Any]:

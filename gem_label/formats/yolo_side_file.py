@@ -33,6 +33,9 @@ ROUNDING = 1e-4
 _SAME = 0.01
 """Of a polygon's sides and area, by which it may differ besides."""
 
+_MOST_ALIKE = 50
+"""Entries that are looked at for a line, where more are alike."""
+
 _UNTOUCHED = 0.2
 """Pixels by which the sums over a polygon's points differ at most where nobody moved a point."""
 
@@ -153,7 +156,7 @@ def match_lines(
     if not usable:
         return [{} for _ in lines]
     known = np.stack([sides for _, sides in usable])
-    pairs = []
+    pairs: list[tuple[float, bool, int, int, int]] = []
     for place, (label, polygon) in enumerate(lines):
         if polygon is None:
             continue
@@ -161,10 +164,14 @@ def match_lines(
         width, height = known[:, 2] - known[:, 0], known[:, 3] - known[:, 1]
         allowed = np.stack([width, height, width, height, known[:, 4]], 1) * _SAME
         allowed += np.stack([np.ones(len(known))] * 4 + [width + height], 1) * ROUNDING
-        for j in np.flatnonzero((off <= allowed).all(1)).tolist():
-            # of polygons that are the same, the one with the same label, then the one at the same place
-            distance = round(float(off[j].max()), 6)
-            pairs.append((distance, label != usable[j][0].get("label"), abs(place - j), place, j))
+        near = np.flatnonzero((off <= allowed).all(1))
+        far = off[near].max(1).round(6)
+        # of polygons that are the same, the one with the same label, then the one at the same place
+        nearest = near[np.lexsort((np.abs(near - place), far))[:_MOST_ALIKE]]
+        pairs += [
+            (round(float(off[j].max()), 6), label != usable[j][0].get("label"), abs(place - j), place, j)
+            for j in nearest.tolist()
+        ]
     found: list[Mapping[str, Any]] = [{} for _ in lines]
     lines_left, entries_left = set(range(len(lines))), set(range(len(usable)))
     for *_, place, j in sorted(pairs):

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from gem_label.formats.cvat import xml_text
+from gem_label.formats.table import cell_text
 from gem_label.geometry import are_near
 from gem_label.review.editing.changes import MaskChanges
 from gem_label.review.exchange.file_masks import FileMask, FileMasks
@@ -57,11 +59,11 @@ def compare_masks(
             continue
         old = existing[pairs[i]]
         redrawn = not _is_same(mask, rles[pairs[i]], tolerance)
-        relabeled = mask.label != old.get("label")
+        relabeled = not _is_same_label(mask.label, old.get("label"))
         report.redrawn += redrawn
         report.relabeled += relabeled
         report.unchanged += not (redrawn or relabeled)
-        new = _tag({**old, "label": mask.label}, "accepted")
+        new = _tag({**old, "label": mask.label} if relabeled else old, "accepted")
         if redrawn:
             new = with_mask(new, mask.rle)
         if redrawn or relabeled or (accept_unchanged and "accepted" not in (old.get("tags") or [])):
@@ -147,6 +149,11 @@ def _is_same(mask: FileMask, rle: dict[str, Any], tolerance: float) -> bool:
             return True
     iou = float(coco_mask.iou([mask.rle], [rle], [0])[0, 0])
     return iou >= 1.0 or (tolerance > 0 and iou > 0 and are_near(mask.rle, rle, tolerance))
+
+
+def _is_same_label(of_file: str, label: Any) -> bool:
+    """Whether a label of a file is a mask's label, or what formats write for one that they cannot hold."""
+    return of_file == label or (isinstance(label, str) and of_file in (xml_text(label), cell_text(label)))
 
 
 def _own_id(mask_id: str | None, taken: set[Any]) -> str | None:
