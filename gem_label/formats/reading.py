@@ -67,13 +67,14 @@ def _read(path: Path) -> Annotations:
 
 def _unzip(path: Path, data: bytes) -> bytes:
     """The content of a .gz."""
+    most = min(MAX_BYTES, max(_ALWAYS_FINE, _MOST_GROWTH * len(data)))
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"cannot unpack {path}: {error}") from error
-    if len(content) > MAX_BYTES:
-        raise UsageError(f"{path} has more than {MAX_BYTES:,} bytes unpacked")
+            content = file.read(most + 1)
+    except (OSError, *PACKING_ERRORS) as error:
+        raise UsageError(f"cannot unpack {path}: {reason(error)}") from error
+    if len(content) > most:
+        raise UsageError(f"{path} has more than {most:,} bytes unpacked")
     return content
 
 
