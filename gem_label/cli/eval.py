@@ -85,7 +85,6 @@ def points(
     \b
     Example: gem-label eval points RUN --points labels/points.csv --json points.json
     """
-    from gem_label.cli.photos import find_photos
     from gem_label.evaluation.models import encoder_of_run
     from gem_label.evaluation.openimages import class_names as names_of
     from gem_label.evaluation.openimages import read_points
@@ -96,6 +95,7 @@ def points(
         run_predictions,
     )
     from gem_label.evaluation.results import write_result
+    from gem_label.listing import find_photos
     from gem_label.runs import open_run
     from gem_label.weights import file_sha256
 
@@ -122,11 +122,13 @@ def points(
         evaluation = PointEvaluation(table, settings, partial)
         predictions = run_predictions(run, table, names, model, rules, evaluation.done)
     else:
-        photos = find_photos([str(source)])
+        found = find_photos([str(source)])  # before a model is loaded
         chosen = _choose_model(method, clip, weights, short_side, device)
+        for note in found.notes():
+            print(note, file=sys.stderr)
         _note_unknown_words(chosen, names.values())
         evaluation = PointEvaluation(table, settings | {"model": chosen.describe()}, partial)
-        predictions = photo_predictions(photos, table, names, chosen, evaluation.done)
+        predictions = photo_predictions(found.photos, table, names, chosen, evaluation.done)
     evaluation.run(predictions)
     if not evaluation.done:
         if partial is not None:
