@@ -246,7 +246,7 @@ def our_chain(arguments: argparse.Namespace) -> Chain:
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.photos import workers_for
     from gem_label.labeler import Labeler
-    from gem_label.listing import list_images
+    from gem_label.photos.listing import list_images
     from gem_label.runs import open_run
     from gem_label.runs.export import export_run
     from gem_label.sam import FastSettings, ProposalSettings

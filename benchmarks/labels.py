@@ -48,9 +48,9 @@ from gem_label.errors import UsageError
 from gem_label.evaluation.labels import LabelReport
 from gem_label.evaluation.results import percent, text_table, write_result
 from gem_label.formats.photo_names import pair_photos
-from gem_label.images import read_image
 from gem_label.labeler import Labeler, load_labeler, text_encoder_of
-from gem_label.listing import list_images
+from gem_label.photos.listing import list_images
+from gem_label.photos.reading import read_image
 from gem_label.runs import open_run
 
 VOCABULARIES = {10: 8, 1: 12}

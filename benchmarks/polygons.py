@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
-from gem_label.formats.polygons import Outline, mask_polygons, outline, single_outline
+from gem_label.formats.outlines.polygons import Outline, mask_polygons, outline, single_outline
 from gem_label.runs import open_run
 
 Mask = NDArray[np.bool_]

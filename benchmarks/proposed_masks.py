@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from gem_label.images import read_image
 from gem_label.masks import MaskSet
+from gem_label.photos.reading import read_image
 from gem_label.sam import FastSettings, load_sam, propose_masks
 from gem_label.weights import file_sha256
 

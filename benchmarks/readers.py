@@ -35,7 +35,7 @@ from tool_environments import TOOLS, Tool, ToolError, python_of, run, version_of
 from gem_label.errors import GemLabelError
 from gem_label.formats.annotations import AnnotatedMask, AnnotatedPhoto, Annotations, WriteReport
 from gem_label.formats.drawing import WriteSettings, draw_masks
-from gem_label.formats.label_studio_regions import region_id
+from gem_label.formats.label_studio.regions import region_id
 from gem_label.formats.reading import read_annotations
 from gem_label.formats.writing import FORMATS, write_annotations
 from gem_label.progress import finish

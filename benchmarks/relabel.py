@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gem_label.labeling import LabelSettings, Vocabulary, label_maskset
-from gem_label.listing import Photo
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.overlaps import find_overlaps
+from gem_label.photos.listing import Photo
 from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter, open_run, relabel_run
 from gem_label.runs.schema import ShardWriter

@@ -27,11 +27,11 @@ from gem_label.engines.photos import workers_for
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.coverage import Coverage, PhotoOverlap, coverage_by_size, overlap
 from gem_label.evaluation.label_files import draw_all, read_truth
-from gem_label.images import read_image
 from gem_label.labeler import Labeler, pool_photo
 from gem_label.labeling import label_maskset
-from gem_label.listing import Photo
 from gem_label.masks import MaskSet
+from gem_label.photos.listing import Photo
+from gem_label.photos.reading import read_image
 from gem_label.runs import RunPhoto
 
 STAGES = ("decode", "SAM encoder", "prompts", "GEM", "pooling", "labelling", "writing")

@@ -20,11 +20,11 @@ from gem_label.clip.models import Clip, as_clip, load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.engines import EmbeddedPhoto, LabelJob
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.images import read_image, to_rgb
 from gem_label.labeling import LabelSettings, MaskLabels, Thresholds, Vocabulary, label_maskset
 from gem_label.labeling.negatives import Wanted
 from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.overlaps import find_overlaps
+from gem_label.photos.reading import read_image, to_rgb
 from gem_label.precision import Precision
 from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.listing import Photo
+from gem_label.photos.listing import Photo
 from gem_label.phrases import as_words
 from gem_label.text_files import open_text
 from gem_label.vocabulary import Vocabulary

@@ -29,7 +29,7 @@ from gem_label.evaluation.labels import LabelReport, evaluate_labels
 from gem_label.evaluation.results import write_result
 from gem_label.labeler import Labeler
 from gem_label.labeling import LabelSettings
-from gem_label.listing import list_images
+from gem_label.photos.listing import list_images
 from gem_label.runs import open_run
 from gem_label.runs.export import export_run
 from gem_label.sam.fast import FastSettings

@@ -30,7 +30,7 @@ from gem_label.evaluation.point_evaluation import (
 )
 from gem_label.evaluation.results import percent, text_table, write_result
 from gem_label.labeler import Labeler
-from gem_label.listing import Photo, list_images
+from gem_label.photos.listing import Photo, list_images
 from gem_label.runs import open_run
 from gem_label.sam.models import load_sam
 from gem_label.sam.proposals import ProposalSettings

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.labeling import LabelSettings, label_maskset
-from gem_label.listing import Photo
 from gem_label.masks import MaskSet, encode_mask
+from gem_label.photos.listing import Photo
 from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunPhoto, RunWriter, open_run
 from gem_label.vocabulary import Vocabulary

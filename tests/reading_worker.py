@@ -70,7 +70,7 @@ def readers() -> Mapping[str, Callable[[Path], int]]:
     from gem_label.formats.annotations import Annotations
     from gem_label.formats.coco import read_coco_results
     from gem_label.formats.reading import parse_json, read_annotations
-    from gem_label.listing import find_photos
+    from gem_label.photos.listing import find_photos
     from gem_label.text_files import read_text
     from gem_label.vocabulary import Vocabulary
     from gem_label.words import WordsPerImage

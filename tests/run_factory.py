@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
-from gem_label.listing import Photo
 from gem_label.masks import MaskSet, encode_mask
+from gem_label.photos.listing import Photo
 from gem_label.runs import Run, RunWriter, open_run
 
 CLASSES = ("cat", "dog", "cup")

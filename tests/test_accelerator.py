@@ -20,9 +20,9 @@ from gem_label.clip.methods import METHODS
 from gem_label.clip.models import Clip, as_clip, load_clip
 from gem_label.clip.windows import Window
 from gem_label.demo import demo_folder
-from gem_label.images import read_image
 from gem_label.labeler import Labeler
 from gem_label.masks import MaskSet
+from gem_label.photos.reading import read_image
 from gem_label.sam import FastSettings, ProposalSettings, Sam, load_sam, propose_masks
 from gem_label.sam.proposals import AnySettings
 from gem_label.weights import pull_weights

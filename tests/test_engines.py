@@ -19,8 +19,8 @@ from gem_label.engines.photos import workers_for
 from gem_label.engines.writing import FAILURES_IN_A_ROW
 from gem_label.errors import GemLabelError, ImageError
 from gem_label.labeling import LabelSettings
-from gem_label.listing import Photo, list_images
 from gem_label.masks import MaskSet, encode_mask
+from gem_label.photos.listing import Photo, list_images
 from gem_label.runs import RunPhoto, RunWriter, open_run
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage

@@ -46,11 +46,11 @@ from gem_label.evaluation.point_evaluation import (
     run_predictions,
 )
 from gem_label.evaluation.points import PointTotals
-from gem_label.images import read_image
 from gem_label.labeler import MAX_PATCHES
 from gem_label.labeling import LabelSettings, Vocabulary
-from gem_label.listing import Photo, list_images
 from gem_label.masks import MaskSet
+from gem_label.photos.listing import Photo, list_images
+from gem_label.photos.reading import read_image
 from gem_label.runs import Run, RunWriter, open_run
 from gem_label.weights import pull_weights
 

@@ -17,17 +17,17 @@ from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import AnnotatedMask, AnnotatedPhoto, Annotations, WriteReport
-from gem_label.formats.brush import encode_brush_crop
 from gem_label.formats.coco import read_coco
 from gem_label.formats.drawing import WriteSettings
-from gem_label.formats.label_studio import (
+from gem_label.formats.label_studio.brush import encode_brush_crop
+from gem_label.formats.label_studio.reading import photo_name
+from gem_label.formats.label_studio.writing import (
     decode_brush,
     encode_brush,
     is_label_studio,
     read_label_studio,
     write_label_studio,
 )
-from gem_label.formats.label_studio_reading import photo_name
 from gem_label.geometry import Shape, ellipse, polygons, rectangle
 
 Mask = NDArray[np.bool_]

@@ -16,8 +16,8 @@ from format_factory import NASTY, by_name, iou, photos
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import AnnotatedMask, Annotations, unusable
-from gem_label.formats.table import COLUMNS, write_csv, write_parquet
-from gem_label.formats.table_reading import read_csv, read_parquet
+from gem_label.formats.table.reading import read_csv, read_parquet
+from gem_label.formats.table.writing import COLUMNS, write_csv, write_parquet
 from gem_label.progress import finish
 
 NAMES = ["a.jpg", "sub folder/ü,猫.png", "empty.jpg", 'quo"te.jpg', "line\nbreak.jpg", "=cmd.jpg"]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import AnnotatedMask, AnnotatedPhoto, Annotations, unusable
 from gem_label.formats.drawing import WriteSettings
-from gem_label.formats.yolo import place, write_yolo
-from gem_label.formats.yolo_reading import is_yolo_folder, read_yolo
-from gem_label.formats.yolo_side_file import SIDE_FILE
+from gem_label.formats.yolo.reading import is_yolo_folder, read_yolo
+from gem_label.formats.yolo.side_file import SIDE_FILE
+from gem_label.formats.yolo.writing import place, write_yolo
 from gem_label.progress import finish
 
 NAMES = [

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import AnnotatedMask
-from gem_label.formats.yolo_reading import read_yolo
+from gem_label.formats.yolo.reading import read_yolo
 
 SQUARE = "0 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75"
 

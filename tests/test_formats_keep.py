@@ -13,7 +13,7 @@ from gem_label.formats.annotations import STATES, AnnotatedMask, AnnotatedPhoto,
 from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.reading import read_annotations
 from gem_label.formats.writing import FORMATS, write_annotations
-from gem_label.formats.yolo_side_file import SIDE_FILE
+from gem_label.formats.yolo.side_file import SIDE_FILE
 from gem_label.progress import finish
 
 LABELS = ("cat", "traffic light", "dog, small", "Füße")

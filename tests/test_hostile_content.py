@@ -19,11 +19,11 @@ from test_import_cases import written
 
 from gem_label.errors import UsageError
 from gem_label.evaluation.openimages import read_points
-from gem_label.formats.label_studio_reading import read_label_studio
+from gem_label.formats.label_studio.reading import read_label_studio
 from gem_label.formats.reading import read_annotations
-from gem_label.formats.yolo_side_file import match_lines
+from gem_label.formats.yolo.side_file import match_lines
 from gem_label.geometry import MAX_OUTLINE, polygons
-from gem_label.listing import find_photos
+from gem_label.photos.listing import find_photos
 from gem_label.tables import shorten
 from gem_label.text_files import read_text
 from gem_label.vocabulary import Vocabulary

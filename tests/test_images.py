@@ -1,4 +1,4 @@
-"""gem_label.images: every kind of photo is read as people see it."""
+"""gem_label.photos.reading: every kind of photo is read as people see it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from gem_label import png
 from gem_label.errors import ImageError
-from gem_label.images import check_header, open_image, read_image, upright_size
+from gem_label.photos import png
+from gem_label.photos.reading import check_header, open_image, read_image, upright_size
 
 
 def ramp(height: int = 24, width: int = 40) -> NDArray[np.uint8]:

@@ -25,8 +25,8 @@ from gem_label.engines.local import LocalEngine
 from gem_label.errors import UsageError
 from gem_label.labeler import MAX_PATCHES, Labeler, text_encoder_of
 from gem_label.labeling import LabelSettings
-from gem_label.listing import list_images
 from gem_label.masks import MaskSet, encode_mask, patch_weights
+from gem_label.photos.listing import list_images
 from gem_label.runs import Run, open_run, relabel_run, search_run
 from gem_label.sam.models import load_sam
 from gem_label.sam.proposals import ProposalSettings

@@ -23,8 +23,8 @@ from gem_label.labeling import (
     label_maskset,
     score_evidence,
 )
-from gem_label.listing import Photo
 from gem_label.masks import MaskSet
+from gem_label.photos.listing import Photo
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
 

@@ -1,4 +1,4 @@
-"""gem_label.listing: what is listed, and what else may stand where photos are expected."""
+"""gem_label.photos.listing: what is listed, and what else may stand where photos are expected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from run_factory import make_run
 
 from gem_label.cli.photos import describe_failures
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.listing import find_photos, list_images
+from gem_label.photos.listing import find_photos, list_images
 
 
 def test_listing_a_folder(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from gem_label.errors import UsageError
-from gem_label.formats.borders import Borders, signed_areas, trace_borders
-from gem_label.formats.polygons import PARTS, drawn_iou, mask_polygons, outline, single_outline
+from gem_label.formats.outlines.borders import Borders, signed_areas, trace_borders
+from gem_label.formats.outlines.polygons import PARTS, drawn_iou, mask_polygons, outline, single_outline
 
 small_masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 

@@ -16,8 +16,8 @@ from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.models import load_clip
 from gem_label.demo import demo_folder
 from gem_label.evaluation.models import encoder_of_run
-from gem_label.images import read_image
 from gem_label.labeler import Labeler
+from gem_label.photos.reading import read_image
 from gem_label.precision import Precision
 from gem_label.runs import open_run
 from gem_label.sam import load_sam

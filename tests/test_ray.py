@@ -20,8 +20,8 @@ from gem_label.engines import LabelReport
 from gem_label.engines.cluster import RayEngine, Share, share_of_cluster
 from gem_label.engines.local import LocalEngine
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.listing import list_images
 from gem_label.masks import MaskSet
+from gem_label.photos.listing import list_images
 from gem_label.runs import Run, RunWriter, open_run
 
 

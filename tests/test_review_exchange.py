@@ -20,8 +20,8 @@ from run_factory import make_run, mask_labels, mask_set, rectangles
 from written import EXACT, export
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.formats.cvat import run_lengths
-from gem_label.formats.cvat_reading import from_run_lengths
+from gem_label.formats.cvat.reading import from_run_lengths
+from gem_label.formats.cvat.writing import run_lengths
 from gem_label.formats.writing import FORMATS
 from gem_label.masks import encode_mask
 from gem_label.progress import finish

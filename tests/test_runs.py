@@ -26,8 +26,8 @@ from random_run import (
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, Thresholds, label_maskset
-from gem_label.listing import Photo
 from gem_label.overlaps import find_overlaps
+from gem_label.photos.listing import Photo
 from gem_label.runs import RunPhoto, open_run, relabel_run, search_run
 from gem_label.runs.files import MANIFEST, MASKS
 from gem_label.runs.jsonl import read_jsonl

@@ -121,7 +121,7 @@ def measure(
     from gem_label.bench import Annotations
     from gem_label.bench import bench as run_bench
     from gem_label.labeler import load_labeler
-    from gem_label.listing import list_images
+    from gem_label.photos.listing import list_images
     from gem_label.vocabulary import Vocabulary
 
     truth = None if annotations is None else Annotations.read(annotations)

@@ -34,7 +34,7 @@ def demo(
     from gem_label.engines.photos import workers_for
     from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
-    from gem_label.listing import list_images
+    from gem_label.photos.listing import list_images
     from gem_label.runs import open_run
     from gem_label.runs.export import export_run
     from gem_label.sam import FastSettings
@@ -84,8 +84,8 @@ def draw_pictures(run: Run, out: Path) -> Path:
     """
     from PIL import Image
 
-    from gem_label.images import read_image
     from gem_label.overlay import contact_sheet, draw_overlay
+    from gem_label.photos.reading import read_image
 
     (out / "overlays").mkdir(parents=True, exist_ok=True)
     overlays = []

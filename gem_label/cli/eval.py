@@ -95,7 +95,7 @@ def points(
         run_predictions,
     )
     from gem_label.evaluation.results import write_result
-    from gem_label.listing import find_photos
+    from gem_label.photos.listing import find_photos
     from gem_label.runs import open_run
     from gem_label.weights import file_sha256
 

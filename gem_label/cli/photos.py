@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from gem_label.listing import Photo
+    from gem_label.photos.listing import Photo
 
 _REASONS = 3
 """Kinds of failures that a line names."""
@@ -31,10 +31,10 @@ def find_photos(paths: Sequence[str]) -> list[Photo]:
     """The photos that the arguments stand for; what else is to be said of them goes to stderr.
 
     Raises:
-        UsageError: see `gem_label.listing.find_photos`.
+        UsageError: see `gem_label.photos.listing.find_photos`.
         GemLabelError: likewise.
     """
-    from gem_label import listing
+    from gem_label.photos import listing
 
     found = listing.find_photos(paths)
     for note in found.notes():

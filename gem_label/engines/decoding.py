@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import ImageError
-from gem_label.images import read_image
+from gem_label.photos.reading import read_image
 from gem_label.runs import RunPhoto
 
 DECODER_THREADS = min(4, os.cpu_count() or 1)

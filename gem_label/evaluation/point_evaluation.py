@@ -27,9 +27,9 @@ from gem_label.evaluation.points import (
     similarity_prediction,
     union_prediction,
 )
-from gem_label.images import read_image
-from gem_label.listing import Photo
 from gem_label.masks import MaskSet
+from gem_label.photos.listing import Photo
+from gem_label.photos.reading import read_image
 from gem_label.runs import Run, RunPhoto
 from gem_label.runs.jsonl import append_jsonl, read_jsonl, write_jsonl
 

@@ -121,7 +121,7 @@ def polygons_of(drawn: DrawnMask, tolerance: float | None, report: WriteReport) 
         report: counts the outline and what it keeps.
     """
     # OpenCV only where polygons are asked for
-    from gem_label.formats.polygons import mask_polygons, outline
+    from gem_label.formats.outlines.polygons import mask_polygons, outline
 
     corner = np.array(drawn.box[:2])
     if tolerance is None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import brief
-from gem_label.images import image_suffixes
+from gem_label.photos.reading import image_suffixes
 
 Parts = tuple[str, ...]
 Key = TypeVar("Key", bound=Hashable)

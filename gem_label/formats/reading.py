@@ -13,10 +13,10 @@ from typing import Any
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import Annotations, brief
 from gem_label.formats.coco import read_coco
-from gem_label.formats.cvat_reading import read_cvat
-from gem_label.formats.label_studio import CONFIG_SUFFIX, is_label_studio, read_label_studio
-from gem_label.formats.table_reading import read_csv, read_parquet
-from gem_label.formats.yolo_reading import is_yolo_folder, read_yolo
+from gem_label.formats.cvat.reading import read_cvat
+from gem_label.formats.label_studio.writing import CONFIG_SUFFIX, is_label_studio, read_label_studio
+from gem_label.formats.table.reading import read_csv, read_parquet
+from gem_label.formats.yolo.reading import is_yolo_folder, read_yolo
 from gem_label.tables import reason
 from gem_label.text_files import PACKING_ERRORS, decode_text, member_files
 

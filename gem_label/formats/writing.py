@@ -9,11 +9,11 @@ from pathlib import Path
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import Annotations, WriteReport
 from gem_label.formats.coco import write_coco, write_lvis
-from gem_label.formats.cvat import write_cvat
+from gem_label.formats.cvat.writing import write_cvat
 from gem_label.formats.drawing import WriteSettings
-from gem_label.formats.label_studio import write_label_studio
-from gem_label.formats.table import write_csv, write_parquet
-from gem_label.formats.yolo import write_yolo
+from gem_label.formats.label_studio.writing import write_label_studio
+from gem_label.formats.table.writing import write_csv, write_parquet
+from gem_label.formats.yolo.writing import write_yolo
 
 Writer = Callable[[Annotations, Path, WriteSettings | None], Generator[int, None, WriteReport]]
 

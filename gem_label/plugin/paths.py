@@ -14,7 +14,7 @@ from typing import Any
 
 from gem_label.allowed_folders import folders_from_environment, resolve_below
 from gem_label.errors import UsageError
-from gem_label.formats.label_studio import CONFIG_SUFFIX
+from gem_label.formats.label_studio.writing import CONFIG_SUFFIX
 from gem_label.formats.reading import read_annotations
 from gem_label.formats.writing import FORMATS, check_target
 from gem_label.plugin.base import is_own_process

@@ -27,8 +27,8 @@ from gem_label.atomic import delete_leftovers, is_leftover, write_atomic
 from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
-from gem_label.listing import Photo, unique_image_id
 from gem_label.masks import MaskSet
+from gem_label.photos.listing import Photo, unique_image_id
 from gem_label.runs.files import (
     FAILURES,
     FORMAT,

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from gem_label.formats.cvat import xml_text
-from gem_label.formats.table import cell_text
+from gem_label.formats.cvat.writing import xml_text
+from gem_label.formats.table.writing import cell_text
 from gem_label.geometry import are_near
 from gem_label.review.editing.changes import MaskChanges
 from gem_label.review.exchange.file_masks import FileMask, FileMasks

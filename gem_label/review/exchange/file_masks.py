@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from gem_label.errors import ImageError
 from gem_label.formats.annotations import AnnotatedMask, AnnotatedPhoto, Size
 from gem_label.geometry import Shape, resize_rle
-from gem_label.images import read_image
+from gem_label.photos.reading import read_image
 
 Boxes = Literal["rectangle", "sam", "leave"]
 BOXES: tuple[Boxes, ...] = ("rectangle", "sam", "leave")

@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.images import open_image, upright_size
+from gem_label.photos.reading import open_image, upright_size
 from gem_label.review.storage.detections import Document, relative_box
 from gem_label.review.storage.internals import deserialize_array, samples_of, serialize_array
 from gem_label.rle import Box, crop_mask, encode_crop

@@ -13,7 +13,7 @@ from gem_label.engines.photos import workers_for
 from gem_label.errors import UsageError
 from gem_label.labeling import LabelSettings, Vocabulary
 from gem_label.labeling.negatives import Wanted
-from gem_label.listing import Photo, unique_image_id
+from gem_label.photos.listing import Photo, unique_image_id
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
 from gem_label.review.pushing.push_run import PushReport, push_run

@@ -83,7 +83,7 @@ class GemSamModel(fo.SamplesMixin, fo.Model):
 
         Args:
             arg: (H, W, 3) uint8 RGB.
-            sample: the FiftyOne sample; its file is read again by `gem_label.images.read_image`, so that
+            sample: the FiftyOne sample; its file is read again by `gem_label.photos.reading.read_image`, so that
                 16-bit, CMYK and transparent photos look as they do in a run.
         """
         picture = arg if sample is None else Path(sample.filepath)

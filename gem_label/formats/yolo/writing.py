@@ -19,7 +19,7 @@ from gem_label.atomic import replacing_folder
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import AnnotatedPhoto, Annotations, WriteReport
 from gem_label.formats.drawing import DrawnMask, PhotoFiles, WriteSettings, draw_masks
-from gem_label.formats.yolo_side_file import SIDE_FILE, Polygon, side_line
+from gem_label.formats.yolo.side_file import SIDE_FILE, Polygon, side_line
 from gem_label.text_files import read_text
 
 TOLERANCE = 1.0
@@ -144,7 +144,7 @@ def _data_yaml(annotations: Annotations, photos: PhotoFiles) -> str:
 
 def _polygon(drawn: DrawnMask, tolerance: float | None, report: WriteReport) -> Polygon:
     """A mask as one polygon, (N, 2) x, y as parts of the photo's width and height, rounded as it is written."""
-    from gem_label.formats.polygons import single_outline  # OpenCV only where polygons are asked for
+    from gem_label.formats.outlines.polygons import single_outline  # OpenCV only where polygons are asked for
 
     found = single_outline(drawn.crop, TOLERANCE if tolerance is None else tolerance)
     report.add_outline(found.iou)

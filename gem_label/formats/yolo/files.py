@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gem_label.errors import UsageError
-from gem_label.images import image_suffixes
+from gem_label.photos.reading import image_suffixes
 from gem_label.text_files import read_text
 
 SPLITS = ("train", "val", "validation", "valid", "test", "minival")

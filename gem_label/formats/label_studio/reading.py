@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import AnnotatedPhoto, Annotations, brief, is_text
-from gem_label.formats.label_studio_regions import read_regions
+from gem_label.formats.label_studio.regions import read_regions
 
 _PHOTO = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?|heic|avif)$", re.IGNORECASE)
 _EXPORTED = ("project", "created_at", "updated_at", "total_annotations")

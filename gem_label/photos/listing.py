@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
-from gem_label.images import check_header, image_suffixes
-from gem_label.photo_archives import unpack_photos
-from gem_label.photo_sources import (
+from gem_label.photos.archives import unpack_photos
+from gem_label.photos.reading import check_header, image_suffixes
+from gem_label.photos.sources import (
     ARCHIVE_SUFFIX,
     LIST_SUFFIX,
     describe_left_out,

@@ -14,9 +14,9 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from gem_label import png
-from gem_label.bit_depth import has_deep_colors, read_deep_colors, scale_to_bytes, stated_maximum
 from gem_label.errors import ImageError
+from gem_label.photos import png
+from gem_label.photos.bit_depth import has_deep_colors, read_deep_colors, scale_to_bytes, stated_maximum
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
@@ -91,7 +91,7 @@ def read_image(path: str | os.PathLike[str], admit: Callable[[int], None] | None
     """Read a photo as people see it: upright, its first frame, 8-bit RGB.
 
     EXIF rotation is applied, transparency goes over white, 16-bit and float pixels are scaled by their range
-    (`gem_label.bit_depth`).
+    (`gem_label.photos.bit_depth`).
 
     Args:
         path: the file.

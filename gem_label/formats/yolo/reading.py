@@ -22,8 +22,8 @@ from gem_label.formats.annotations import (
     is_text,
     unusable,
 )
-from gem_label.formats.yolo_files import Located, YoloFolder
-from gem_label.formats.yolo_side_file import (
+from gem_label.formats.yolo.files import Located, YoloFolder
+from gem_label.formats.yolo.side_file import (
     Noted,
     Polygon,
     exact_mask,

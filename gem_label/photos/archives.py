@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.images import image_suffixes
-from gem_label.photo_sources import is_passed_over
+from gem_label.photos.reading import image_suffixes
+from gem_label.photos.sources import is_passed_over
 from gem_label.tables import reason
 
 _MOST_GROWTH = 200

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from gem_label.errors import UsageError
-from gem_label.formats.borders import Borders, count_corners, hole_cuts, signed_areas, trace_borders
-from gem_label.formats.simplification import simplify_borders
+from gem_label.formats.outlines.borders import Borders, count_corners, hole_cuts, signed_areas, trace_borders
+from gem_label.formats.outlines.simplification import simplify_borders
 
 Polygon = NDArray[np.float64]
 

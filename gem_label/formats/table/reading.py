@@ -24,7 +24,7 @@ from gem_label.formats.annotations import (
     is_text,
     unusable,
 )
-from gem_label.formats.table import COLUMNS, FORMULA, METADATA
+from gem_label.formats.table.writing import COLUMNS, FORMULA, METADATA
 from gem_label.geometry import Shape, is_number, is_whole, read_segmentation, rectangle
 from gem_label.tables import reason
 

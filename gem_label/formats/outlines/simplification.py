@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.formats.borders import Borders, signed_areas
+from gem_label.formats.outlines.borders import Borders, signed_areas
 
 ROUNDS = 64
 """After so many rounds of adding corners, the stretches that are not within the tolerance stay exact."""

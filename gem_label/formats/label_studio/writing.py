@@ -15,11 +15,11 @@ import numpy as np
 from gem_label.atomic import replacing
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import AnnotatedPhoto, Annotations, WriteReport, is_text
-from gem_label.formats.brush import decode_brush, encode_brush, encode_brush_crop
-from gem_label.formats.cvat import xml_text
+from gem_label.formats.cvat.writing import xml_text
 from gem_label.formats.drawing import DrawnMask, WriteSettings, draw_masks
-from gem_label.formats.label_studio_reading import is_label_studio, read_label_studio
-from gem_label.formats.label_studio_regions import MAX_BRUSH, mask_id_of, region_id
+from gem_label.formats.label_studio.brush import decode_brush, encode_brush, encode_brush_crop
+from gem_label.formats.label_studio.reading import is_label_studio, read_label_studio
+from gem_label.formats.label_studio.regions import MAX_BRUSH, mask_id_of, region_id
 
 __all__ = ["decode_brush", "encode_brush", "is_label_studio", "read_label_studio", "write_label_studio"]
 
@@ -160,9 +160,10 @@ def _region(drawn: DrawnMask, settings: WriteSettings, report: WriteReport) -> d
 
 def _polygon(drawn: DrawnMask, tolerance: float | None, report: WriteReport) -> dict[str, Any]:
     """A mask as one polygon, in percent of the photo."""
-    from gem_label.formats import polygons  # OpenCV only where polygons are asked for
+    # OpenCV only where polygons are asked for
+    from gem_label.formats.outlines.polygons import single_outline
 
-    found = polygons.single_outline(drawn.crop, tolerance or 0.0)
+    found = single_outline(drawn.crop, tolerance or 0.0)
     if tolerance is not None:
         report.add_outline(found.iou)
     elif found.iou < 1:

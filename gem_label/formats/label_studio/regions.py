@@ -20,7 +20,7 @@ import numpy as np
 
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import AnnotatedMask, Draw, Size, State, brief, is_text, unusable
-from gem_label.formats.brush import decode_brush
+from gem_label.formats.label_studio.brush import decode_brush
 from gem_label.geometry import Shape, ellipse, is_number, polygons, rectangle
 from gem_label.rle import encode_crop
 

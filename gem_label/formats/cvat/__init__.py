@@ -1,0 +1,1 @@
+"""The XML of "CVAT for images 1.1"."""

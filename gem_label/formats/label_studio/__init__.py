@@ -1,0 +1,1 @@
+"""Label Studio's tasks (JSON), with brush masks or polygons."""

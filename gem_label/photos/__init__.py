@@ -1,0 +1,1 @@
+"""Photos on disk: what is given to photos (`listing`), and their files to upright RGB (`reading`)."""
