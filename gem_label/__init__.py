@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from gem_label.clip.dense import DenseEncoder
     from gem_label.clip.models import load_clip
     from gem_label.clip.text import TextEncoder
+    from gem_label.formats.reading import read_annotations
+    from gem_label.formats.writing import write_annotations
     from gem_label.labeler import Labeler
     from gem_label.masks import MaskSet
     from gem_label.runs import open_run
+    from gem_label.runs.export import export_run
     from gem_label.sam.models import load_sam
     from gem_label.vocabulary import Vocabulary
 
@@ -28,9 +31,12 @@ __all__ = [
     "MaskSet",
     "TextEncoder",
     "Vocabulary",
+    "export_run",
     "load_clip",
     "load_sam",
     "open_run",
+    "read_annotations",
+    "write_annotations",
 ]
 
 _HOMES = {
@@ -39,9 +45,12 @@ _HOMES = {
     "MaskSet": "gem_label.masks",
     "TextEncoder": "gem_label.clip.text",
     "Vocabulary": "gem_label.vocabulary",
+    "export_run": "gem_label.runs.export",
     "load_clip": "gem_label.clip.models",
     "load_sam": "gem_label.sam.models",
     "open_run": "gem_label.runs",
+    "read_annotations": "gem_label.formats.reading",
+    "write_annotations": "gem_label.formats.writing",
 }
 
 
