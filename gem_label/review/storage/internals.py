@@ -16,6 +16,21 @@ from numpy.typing import NDArray
 _DUPLICATE_KEY = 11000
 
 
+def find_mongod() -> str:
+    """The path of the database program that FiftyOne starts.
+
+    Raises:
+        FileNotFoundError: it has none; the message is FiftyOne's reason.
+        ImportError: FiftyOne cannot be imported.
+    """
+    from fiftyone.core.service import DatabaseService, ServiceExecutableNotFound
+
+    try:
+        return DatabaseService.find_mongod()
+    except (ServiceExecutableNotFound, PermissionError) as error:
+        raise FileNotFoundError(str(error)) from error
+
+
 def database() -> Any:
     """The pymongo database that FiftyOne is connected to."""
     from fiftyone.core.odm import get_db_conn
