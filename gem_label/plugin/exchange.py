@@ -18,13 +18,11 @@ from gem_label.plugin.base import Result, SteppedOperator
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.forms import (
     add_mask_field,
-    add_target,
     check_file,
     mark_wrong,
-    possible_targets,
-    read_selection,
     titled,
 )
+from gem_label.plugin.targets import add_target, possible_targets, read_selection
 from gem_label.progress import Progress
 from gem_label.review.exchange.box_masks import load_box_drawer
 from gem_label.review.exchange.corrections import import_corrections
