@@ -119,11 +119,18 @@ def _logged(mask: str, name: str) -> Expression:
 
 def _change(action: Action, label: str | None) -> Expression:
     """The attributes that a mask gets."""
-    if action == "rename":
-        return {"label": {"$literal": label}}
     is_decision = {"$in": ["$$tag", sorted(DECIDED_TAGS)]}
     others = {"$filter": {"input": TAGS, "as": "tag", "cond": {"$not": [is_decision]}}}
+    if action == "rename":
+        confirmed = {"$concatArrays": [others, ["accepted"]]}
+        return {"label": {"$literal": label}, "tags": {"$cond": [_confirms(label), confirmed, TAGS]}}
     return {"tags": {"$concatArrays": [others, ["accepted" if action == "accept" else "rejected"]]}}
+
+
+def _confirms(label: str | None) -> Expression:
+    """Whether a new label of `$$mask` is what was proposed, so that only a tag tells that it is decided."""
+    proposed = {"$ifNull": ["$$mask.proposed_label", None]}
+    return {"$in": [proposed, [None, {"$literal": label}]]}
 
 
 def _agreeing(decision: Decision, masks: Sequence[Any]) -> Selection:
@@ -185,7 +192,7 @@ def undo(dataset: Any, field: str, decision: str | None = None) -> tuple[Decisio
     before = {"$let": {"vars": {"at": {"$indexOfArray": ["$$ids", "$$mask._id"]}}, "in": {"$cond": [
         {"$gte": ["$$at", 0]}, {"$arrayElemAt": ["$$before", "$$at"]}, "$$mask"]}}}  # fmt: skip
     # the log has whole masks where a mask itself was changed, otherwise only what the decision overwrote
-    overwritten = {"$mergeObjects": ["$$mask", _restored(found.action)]}
+    overwritten = {"$mergeObjects": ["$$mask", _restored(found)]}
     restored = {"$let": {"vars": {"old": before}, "in": {"$cond": [
         {"$gt": ["$$old._cls", None]}, "$$old", overwritten]}}}  # fmt: skip
     stay = {"$filter": {"input": masks, "as": "mask", "cond": {"$not": [was_added]}}}
@@ -211,11 +218,9 @@ def _is_untouched(decision: Decision) -> Expression:
     return {"$and": parts}
 
 
-def _restored(action: str) -> Expression:
+def _restored(decision: Decision) -> Expression:
     """What `$$mask` gets back of `$$old`: what the decision overwrote, and nothing that came since."""
     parts: Expression = {name: f"$$old.{name}" for name in ("decided_at", "decision")}
-    if action == "rename":
-        return {**parts, "label": "$$old.label"}
 
     def split(tags: Expression, decided: bool) -> Expression:
         is_decision = {"$in": ["$$tag", sorted(DECIDED_TAGS)]}
@@ -224,7 +229,11 @@ def _restored(action: str) -> Expression:
 
     old, others = _logged("$$old", "tags"), split(TAGS, False)
     same = {"$eq": [split(old, False), others]}
-    return {**parts, "tags": {"$cond": [same, old, {"$concatArrays": [others, split(old, True)]}]}}
+    tags = {"$cond": [same, old, {"$concatArrays": [others, split(old, True)]}]}
+    if decision.action == "rename":
+        tags = {"$cond": [_confirms(decision.label), tags, TAGS]}
+        return {**parts, "label": "$$old.label", "tags": tags}
+    return {**parts, "tags": tags}
 
 
 def _count_restored(dataset: Any, field: str, decision: str, untouched: Expression) -> int:
