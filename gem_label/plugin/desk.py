@@ -83,16 +83,15 @@ class ReviewDesk(foo.Panel):
     @event
     def toggle_less_likely(self, ctx: Any, state: DeskState) -> None:
         """Review the less likely labels, or the labels again: in the desk, and drawn in the grid."""
-        field = state.shown_field
+        if not state.less_likely and len(state.fields) == 1:
+            raise UsageError(f"field {state.shown_field!r} has no less likely labels")
+        # one change of the grid where possible: two while masks are painted can lose them (docs/fiftyone-issues.md)
+        if ctx.has_custom_view:
+            ctx.ops.clear_view()
         if state.less_likely:
             _draw_labels(ctx, state.dataset)
-            ctx.ops.clear_view()
-        elif len(state.fields) == 1:
-            raise UsageError(f"field {field!r} has no less likely labels")
         else:
-            field = less_likely_field(field)
-            ctx.ops.set_active_fields([field])
-            ctx.ops.set_view(masks_view(state.dataset, field, Selection(states=STATES[:1])))
+            ctx.ops.set_active_fields([less_likely_field(state.shown_field)])
         write_state(ctx, DeskState(state.dataset, state.field, not state.less_likely, state.tab))
 
     @event
@@ -158,7 +157,8 @@ class ReviewDesk(foo.Panel):
     @event
     def show_all(self, ctx: Any, state: DeskState) -> None:
         """Back to the whole dataset."""
-        ctx.ops.clear_view()
+        if ctx.has_custom_view:  # the App paints all masks again even when there is no view to clear
+            ctx.ops.clear_view()
         write_state(ctx, state, queue=None)
 
     @event
