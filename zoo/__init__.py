@@ -30,7 +30,7 @@ def load_model(model_name: str, model_path: str, **settings: Any) -> Any:
     Args:
         model_name: a name in manifest.json.
         model_path: what `download_model` wrote.
-        settings: of `gem_label.review.load_zoo_model`: classes, background, min_score, negatives, max_prompts, device.
+        settings: what `gem_label.review.load_zoo_model` takes besides the name.
 
     Raises:
         UsageError: no classes.

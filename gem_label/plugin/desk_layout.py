@@ -122,18 +122,19 @@ def _decisions(panel: types.Object, desk: Any) -> None:
     _button(row, "accept", "Accept", "thumb_up", desk.accept_selected, variant="contained")
     _button(row, "reject", "Reject", "thumb_down", desk.reject_selected)
     _button(row, "undo", "Undo", "undo", desk.undo_last)
-    for name, label, icon in (
-        ("rename", "Rename", "edit"),
-        ("merge", "Merge", "call_merge"),
-        ("delete", "Delete", "delete"),
-        ("relabel", "Relabel", "translate"),
-        ("search_masks", "Search", "search"),
-        ("evaluate_labels", "Measure", "straighten"),
-        ("export_annotations", "Export", "download"),
-    ):
-        _button(row, name, label, icon, desk.open_form, variant="square", params={"operator": name})
-    _button(row, "show_all", "Show all", "grid_view", desk.show_all, variant="square")
-    _button(row, "refresh", "Refresh", "refresh", desk.refresh, variant="square")
+    tools = {
+        "rename": "Rename",
+        "merge": "Merge",
+        "delete": "Delete",
+        "relabel": "Relabel",
+        "search_masks": "Search",
+        "evaluate_labels": "Measure",
+        "export_annotations": "Export",
+    }
+    for name, label in tools.items():  # no icons: at 1280 x 720 they would take a third row
+        _button(row, name, label, None, desk.open_form, variant="square", params={"operator": name})
+    _button(row, "show_all", "Show all", None, desk.show_all, variant="square")
+    _button(row, "refresh", "Refresh", None, desk.refresh, variant="square")
 
 
 def _toggle(panel: types.Object, desk: Any, state: DeskState) -> None:
@@ -178,19 +179,16 @@ def _plot(panel: types.Object, name: str, chart: charts.Chart, on_click: Any) ->
 
 def _thresholds(panel: types.Object, desk: Any, state: DeskState, statistics: ReviewStatistics) -> None:
     panel.md(
-        "**A threshold per class.** Each row has the scores of a class's undecided masks, from 0 to 1: click where "
-        "its labels begin to be right. Masks below go, the others stay; decided masks do not change.",
+        "**A threshold per class.** Click where the scores of its undecided masks begin to be right: those below go.",
         name="threshold_title",
     )
     effects = [statistics.effect(label, value) for label, value in state.thresholds.items() if value > 0]
     go, stay = sum(effect.go for effect in effects), sum(effect.stay for effect in effects)
     row = _row(panel, "apply")
-    _button(row, "show_changes", f"Show the {go} that go", "visibility", desk.show_changes, disabled=not go)
-    _button(row, "reject_below", f"Reject the {go}", "thumb_down", desk.reject_below, disabled=not go)
-    _button(
-        row, "accept_above", f"Accept the {stay} that stay", "thumb_up", desk.accept_above, disabled=not stay
-    )
-    _button(row, "clear", "Clear", "close", desk.clear_thresholds, disabled=not effects)
+    _button(row, "show_changes", f"Show the {go} that go", None, desk.show_changes, disabled=not go)
+    _button(row, "reject_below", f"Reject the {go}", None, desk.reject_below, disabled=not go)
+    _button(row, "accept_above", f"Accept the {stay} that stay", None, desk.accept_above, disabled=not stay)
+    _button(row, "clear", "Clear", None, desk.clear_thresholds, disabled=not effects)
     first = min(state.page * CLASSES_PER_PAGE, max(0, len(statistics.classes) - 1))
     first -= first % CLASSES_PER_PAGE
     classes = statistics.classes[first : first + CLASSES_PER_PAGE]
@@ -261,7 +259,7 @@ def progress_text(statistics: ReviewStatistics, less_likely: bool = False) -> st
     decided = total - states["undecided"]
     counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
     what = "less likely masks" if less_likely else "masks"
-    return f"**{decided} of {total} {what} decided**  \n{counts}"
+    return f"**{decided} of {total} {what} decided**: {counts}"
 
 
 def run_text(path: Path, manifest: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ def load_zoo_model(
     max_prompts: int = 192,
     device: str | None = None,
 ) -> GemSamModel:
-    """One of the models of `ZOO`, for `dataset.apply_model(load_zoo_model("gem-sam-vit-b-16", "cat, dog"), "gem_sam")`.
+    """One of the models of `ZOO`, for `dataset.apply_model(model, "gem_sam")`.
 
     Args:
         name: one of `ZOO`.
