@@ -13,12 +13,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fiftyone_fixture import fiftyone_db, free_port
+from review_dataset import demo_run
 
 from gem_label.allowed_folders import VARIABLE
 from gem_label.demo import scene_paths
@@ -115,7 +118,30 @@ class Desk:
         self.form.get_by_role("button", name=name, exact=True).first.click()
 
     def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name).click()
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def paints(self) -> None:
+        """Masks, which are magenta here, are to be seen in the grid: their pixels, not their elements."""
+        from io import BytesIO
+
+        from PIL import Image
+
+        deadline = time.monotonic() + PATIENCE / 1000
+        while time.monotonic() < deadline:
+            picture = self.page.locator("[data-cy=looker]").first.screenshot()
+            red, green, blue = np.moveaxis(np.asarray(Image.open(BytesIO(picture)).convert("RGB"), int), 2, 0)
+            if ((red > 220) & (green < 40) & (blue > 220)).mean() > 0.015:
+                return
+            self.page.wait_for_timeout(300)
+        self.page.screenshot(path=self.failure / "app-failed.png")
+        raise AssertionError(f"no mask is painted: look at {self.failure / 'app-failed.png'}")
+
+    def selects(self, masks: int) -> None:
+        """So many patches are ticked."""
+        from playwright.sync_api import expect
+
+        ticked = self.page.locator("[data-cy=looker] input:checked")
+        expect(ticked).to_have_count(masks, timeout=PATIENCE)
 
     def sees(self, text: str | re.Pattern) -> None:
         from playwright.sync_api import TimeoutError
@@ -218,14 +244,16 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     bar.click(force=True)
     desk.filtered()
 
-    # a slider tells at once what would stay
+    # a click on a class's scores tells at once what would stay
     desk.tab("Thresholds")
-    desk.sees(re.compile(r"from 0\.00: \d+ stay, 0 go"))
-    slider = page.locator(".MuiSlider-root", has=page.locator("input[max='1']")).first.bounding_box()
-    page.mouse.click(slider["x"] + 0.95 * slider["width"], slider["y"] + slider["height"] / 2)
-    text = page.get_by_text(re.compile(r"from 0\.9\d: \d+ stay, [1-9]\d* go")).first
+    chart = page.locator(".nsewdrag").last
+    chart.wait_for()
+    box = chart.bounding_box()
+    page.mouse.click(box["x"] + 0.95 * box["width"], box["y"] + 12)  # the largest class
+    text = page.get_by_text(re.compile(r"0\.9\d: \d+ stay, [1-9]\d* go")).first
     text.wait_for()
-    label, go = re.match(r"(.+) from .* stay, (\d+) go", text.inner_text()).groups()
+    go = re.search(r"stay, (\d+) go", text.inner_text()).group(1)
+    label = page.locator(".ytick text").first.text_content().strip()
     desk.press(f"Show the {go} that go")
     desk.filtered()
     desk.sees(re.compile(r"^\d samples?$"))
@@ -246,7 +274,6 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     hidden = masks(dataset, HIDDEN)
     desk.press(re.compile(rf"Show {len(hidden)} less likely labels?"))
     desk.sees(f"0 of {len(hidden)} less likely masks decided")
-    desk.filtered()
     desk.draws(HIDDEN, True)
     desk.tab("Queue")
     desk.press("Open the queue")
@@ -320,4 +347,86 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     desk.sees("labels per thing found")
     desk.sees(f"{len(now) - 1} of {len(now)} labels are right")
     desk.picture("measure")
+    page.close()
+
+
+@pytest.fixture
+def reviewed(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
+    """Six photos of noise with four masks each, which are drawn in magenta."""
+    import fiftyone as fo
+
+    from gem_label.review import push_run
+
+    push_run(demo_run(tmp_path / "run", 6), "magenta")
+    dataset = fo.load_dataset("magenta")
+    dataset.app_config.color_scheme = fo.ColorScheme(color_pool=["#ff00ff"], color_by="field", opacity=1.0)
+    dataset.save()
+    yield dataset
+    fo.delete_dataset(dataset.name)
+
+
+@pytest.mark.slow
+def test_a_decision_touches_what_is_selected_and_masks_stay_painted(
+    app: str, browser: Any, reviewed: Any, tmp_path: Path
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.set_default_timeout(PATIENCE)
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if "DataClone" in message.text else None)
+    desk = Desk(page, tmp_path)
+    desk.open(f"{app}/datasets/{reviewed.name}")
+    for tab in ("Thresholds", "Confused words", "Run", "Classes", "Queue"):
+        desk.tab(tab)
+        desk.paints()
+
+    # renamed masks leave the queue, and nothing is selected: the next button says so
+    desk.press("Open the queue")
+    desk.sees("24 patches")
+    desk.paints()
+    for place in range(3):
+        desk.select(place)
+    desk.press("Rename")
+    desk.sees("3 masks of gem_label")
+    page.keyboard.type("zebra")  # the focus is in the field of the label
+    desk.sees("A new class")
+    desk.submit("Rename")
+    desk.sees("21 patches")
+    desk.selects(0)
+    desk.paints()
+    desk.press("Reject")
+    desk.sees("select masks first")
+    counts = Counter(label for label, _ in masks(reviewed).values())
+    assert counts["zebra"] == 3
+    assert not any(tags for _, tags in masks(reviewed).values())
+
+    # undo, delete and merge
+    desk.press("Undo")
+    desk.sees("24 patches")
+    desk.paints()
+    desk.select(0)
+    desk.press("Delete")
+    desk.sees("1 mask of gem_label")
+    desk.submit("Delete")
+    desk.sees("23 patches")
+    desk.selects(0)
+    desk.paints()
+
+    # search shows patches; a decision about them shows what is stored
+    desk.press("Search")
+    desk.form.locator("input[type=text]").last.fill("horse")
+    desk.submit("Search")
+    desk.sees(re.compile("masks for 'horse', best first"))
+    desk.paints()
+    desk.select(0)
+    desk.press("Accept")
+    desk.sees("accept 1 mask")
+    desk.selects(0)
+    desk.paints()
+    assert [tags for _, tags in masks(reviewed).values() if tags] == [("accepted",)]
+
+    # the tab that was open is open and marked after a reload
+    page.reload()
+    desk.sees("The least certain masks first.")
+    desk.paints()
+    assert errors == []
     page.close()

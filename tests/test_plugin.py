@@ -2,95 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fiftyone_fixture import fiftyone_db
-from review_dataset import FIELD, WORDS, demo_run
+from plugin_calls import URI, DeskSession, dataset, execute, form_of, invalid, plugin, told
+from review_dataset import FIELD, WORDS
 
-from gem_label.allowed_folders import VARIABLE
 from gem_label.review.storage.decision_log import list_decisions
 
-__all__ = ["fiftyone_db"]
+__all__ = ["dataset", "fiftyone_db", "plugin"]
 
-URI = "@gem-label/gem-label/"
 OPERATORS = (
     "label", "relabel", "search_masks", "evaluate_points", "evaluate_labels", "accept", "reject", "rename",
     "merge", "delete", "undo", "export_annotations", "import_annotations", "open_review_desk", "review_desk",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def plugin(fiftyone_db: str) -> Any:
-    """FiftyOne with this repository's plugins folder."""
-    import fiftyone as fo
-
-    before = fo.config.plugins_dir
-    fo.config.plugins_dir = str(Path(__file__).parents[1] / "plugins")
-    yield fo
-    fo.config.plugins_dir = before
-
-
-@pytest.fixture
-def dataset(
-    plugin: Any, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Any:
-    """Six photos with four masks each of cats, horses and pizzas; the App may write into the test's folder."""
-    from gem_label.review import push_run
-
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
-    name = f"plugin {request.node.name}"[:90]
-    push_run(demo_run(tmp_path / "run", 6), name)
-    yield plugin.load_dataset(name)
-    plugin.delete_dataset(name)
-
-
-def request_of(samples: Any, **context: Any) -> dict[str, Any]:
-    """What the App sends."""
-    dataset = samples._root_dataset
-    view = samples._serialize() if samples is not dataset else []
-    return {"dataset_name": dataset.name, "dataset_id": str(dataset._doc.id), "view": view, **context}
-
-
-def form_of(name: str, samples: Any, context: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
-    """The form as the App gets it, by field name; "view" has title and button."""
-    import fiftyone.operators.executor as executor
-    from fiftyone.operators.registry import OperatorRegistry
-
-    request = request_of(samples, **(context or {})) | {"params": params, "target": "inputs"}
-    resolved = asyncio.run(executor.resolve_type(OperatorRegistry(), URI + name, request))
-    assert not isinstance(resolved, executor.ExecutionResult), resolved.error
-    return resolved.to_json()["type"]["properties"]
-
-
-def invalid(form: dict[str, Any]) -> dict[str, str]:
-    return {name: each["error_message"] for name, each in form.items() if each["invalid"]}
-
-
-def execute(name: str, samples: Any, context: dict[str, Any] | None = None, **params: Any) -> Any:
-    """Run an operator as the App does; its result, and what it tells the App to do, in order."""
-    import fiftyone.operators.executor as executor
-
-    request = request_of(samples, **(context or {})) | {"params": params}
-    result = asyncio.run(executor.execute_or_delegate_operator(URI + name, request))
-    if result.is_generator:
-        messages = [message.body for message in result.result]
-        value = None
-    else:
-        result.raise_exceptions()
-        messages, value = result.executor._requests, result.result
-    return value, [(message.operator_uri, message.params) for message in messages]
-
-
-def told(messages: list[tuple[str, dict[str, Any]]]) -> str:
-    """The last thing that the App showed."""
-    return [params["message"] for uri, params in messages if uri == "notify"][-1]
 
 
 def tags(dataset: Any) -> dict[str, int]:
@@ -133,13 +65,15 @@ def test_an_empty_dataset_is_told_what_to_do(plugin: Any, tmp_path: Path) -> Non
 
 def test_decisions_about_selected_labels_and_undo(dataset: Any) -> None:
     sample = dataset.first()
-    selected = [
-        {"label_id": d.id, "sample_id": sample.id, "field": FIELD} for d in sample[FIELD].detections[:2]
-    ]
+    chosen = sorted(sample[FIELD].detections[:2], key=lambda d: d.label)
+    selected = [{"label_id": d.id, "sample_id": sample.id, "field": FIELD} for d in chosen]
     form = form_of("accept", dataset, {"selected_labels": selected})
     assert form["target"]["type"]["values"] == ["selection", "dataset"]
     assert form["target"]["default"] == "selection"
     assert invalid(form) == {}
+    assert set(form) == {"target", "meant", "about"}  # nothing else is asked
+    named = ", ".join(f"{n} {label}" for label, n in Counter(d.label for d in chosen).most_common())
+    assert form["meant"]["view"]["label"] == f"2 masks of {FIELD}: {named}"
     result, messages = execute("accept", dataset, {"selected_labels": selected})
     assert result["masks"] == 2
     assert told(messages) == "accept 2 masks"
@@ -161,24 +95,35 @@ def test_decisions_about_selected_patches_a_view_and_thresholds(dataset: Any) ->
     execute("reject", patches, {"selected": chosen})
     assert tags(dataset) == {"rejected": 3}
     cats = dataset.filter_labels(FIELD, fo.ViewField("label") == "cat")
-    assert form_of("accept", cats)["target"]["default"] == "view"
+    form = form_of("accept", cats)
+    assert (form["target"]["type"]["values"], form["target"]["default"]) == (["view", "dataset"], None)
+    assert "no_target" in invalid(form)  # nothing is meant until it is chosen
+    form = form_of("accept", cats, target="view", undecided=True)
     execute("accept", cats, undecided=True)
     undecided_cats = labels(dataset)["cat"] - sum(
         d == "cat" for d in patches.limit(3).values(f"{FIELD}.label")
     )
+    assert invalid(form) == {}
+    assert form["meant"]["view"]["label"] == f"{undecided_cats} masks of {FIELD}: {undecided_cats} cat"
     assert tags(dataset) == {"rejected": 3, "accepted": undecided_cats}
     execute("undo", dataset)
     two = dataset.limit(2).values("id")
-    assert form_of("accept", dataset, {"selected": two})["target"]["default"] == "samples"
-    execute("accept", dataset, {"selected": two}, undecided=True)
+    assert form_of("accept", dataset, {"selected": two})["target"]["type"]["values"] == ["samples", "dataset"]
+    execute("accept", dataset, {"selected": two}, target="samples", undecided=True)
     assert tags(dataset)["accepted"] == 8 - 3
     with pytest.raises(Exception, match="no mask is meant"):
         execute("accept", dataset, min_score=1.0, labels=["horse"])
 
 
 def test_rename_merge_and_delete(dataset: Any) -> None:
-    form = form_of("rename", dataset, label=" ")
+    form = form_of("rename", dataset, label=" ", target="dataset")
     assert invalid(form) == {"label": "give the new label"}
+    hidden = form_of("rename", dataset, target="dataset")[
+        "no_label"
+    ]  # keeps the button off without a red line
+    assert (hidden["invalid"], hidden["view"]["name"], hidden["required"]) == (True, "HiddenView", False)
+    form = form_of("rename", dataset, target="dataset", label="ho")
+    assert form["classes"]["default"] == "A new class. Classes that begin so: horse"
     before = labels(dataset)
     execute("rename", dataset, label="mug", labels=["pizza", "horse"])
     assert labels(dataset) == {"cat": before["cat"], "mug": before["pizza"] + before["horse"]}
@@ -361,36 +306,6 @@ def test_the_words_of_a_run_are_what_one_types(plugin: Any) -> None:
 # --- less likely labels and the desk -------------------------------------------------------------------------------
 
 
-class DeskSession:
-    """The panel's events as the App sends them; `state` is what it keeps, `messages` what the last event asks for."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset, self.state = dataset, {}
-        self.messages: list[tuple[str, dict[str, Any]]] = []
-        self.send("on_load")
-
-    def send(self, method: str, view: Any = None, selected: Any = (), **params: Any) -> None:
-        import fiftyone.operators.executor as executor
-
-        request = request_of(self.dataset if view is None else view, selected=list(selected))
-        panel = {"panel_id": "desk", "panel_state": dict(self.state), "__method__": method}
-        request |= {"params": panel | params}
-        result = asyncio.run(executor.execute_or_delegate_operator(URI + "review_desk", request))
-        result.raise_exceptions()
-        self.messages = [(message.operator_uri, message.params) for message in result.executor._requests]
-        for uri, given in self.messages:
-            if uri == "patch_panel_state":
-                self.state |= given["state"]
-
-    def asked(self, uri: str) -> dict[str, Any]:
-        return next(params for name, params in self.messages if name == uri)
-
-    @property
-    def shown(self) -> dict[str, Any]:
-        """What the panel looks like, by name."""
-        return self.asked("show_panel_output")["output"]["type"]["properties"]
-
-
 def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: Path) -> None:
     from gem_label.review import push_run
     from gem_label.runs import open_run
@@ -406,7 +321,7 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
     assert "of 12 masks decided" in desk.shown["progress"]["default"]
     button = desk.shown["less_likely"]["type"]["properties"]["toggle"]["view"]
     assert button["label"] == "Show 12 less likely labels"
-    desk.send("change_tab", value="queue")
+    desk.send("change_tab", tab="queue")
     desk.send("open_queue")
     assert len(dataset.view()._build(dataset, desk.asked("set_view")["view"])) == 12
 
@@ -416,7 +331,7 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
     assert view.count(f"{hidden}.detections") == 12
     assert "0 of 12 less likely masks decided" in desk.shown["progress"]["default"]
     desk.send("open_form", operator="rename")
-    assert desk.asked("prompt_user_for_operation")["params"] == {"field": hidden}
+    assert desk.asked("prompt_user_for_operation")["params"] == {"field": hidden, "from_desk": True}
     desk.send("open_queue")
     patches = dataset.view()._build(dataset, desk.asked("set_view")["view"])
     some = patches.limit(2).values("id")

@@ -152,6 +152,11 @@ def test_the_model_zoo(
     assert (model.min_score.default, len(model.vocabulary.negatives) > 100) == (DEFAULT_MIN_SCORE, True)
     model = foz.load_zoo_model("gem-sam-demo", **asked, min_score="0, rose=0.01", negatives="none")
     assert model.vocabulary.negatives == ()
+    from gem_label.review import load_zoo_model  # the same without a source
+
+    assert load_zoo_model("gem-sam-demo", **asked).vocabulary.classes == ("bicycle", "rose")
+    with pytest.raises(UsageError, match="there is no model 'gem-sam'"):
+        load_zoo_model("gem-sam", "cat")
     dataset = fo.Dataset("model zoo", overwrite=True)
     dataset.add_sample(fo.Sample(filepath=str(scene_paths()[0])))
     dataset.apply_model(model, "gem_sam")

@@ -161,6 +161,21 @@ def test_rename_adds_the_class_and_decides(dataset: Any, tmp_path: Path) -> None
     assert {label for label, _ in state_of(dataset).values()} == {"bird", "car", "$puppy"}
 
 
+def test_the_same_name_again_confirms_it_and_undo_takes_that_back(dataset: Any) -> None:
+    ids = dataset.values(f"{FIELD}.detections.id", unwind=True)
+    before = state_of(dataset)
+    for label in set(dataset.values(f"{FIELD}.detections.label", unwind=True)):
+        decision = decide(dataset, FIELD, "rename", Selection(labels=[label]), label)
+    assert tagged(dataset, "accepted") == set(dataset.values(f"{FIELD}.detections.mask_id", unwind=True))
+    while len(list_decisions(dataset, FIELD)):
+        undo(dataset, FIELD)
+    assert state_of(dataset) == before
+    # masks that no run proposed are decided by any name
+    dataset.set_label_values(f"{FIELD}.detections.proposed_label", dict.fromkeys(ids))
+    decision = decide(dataset, FIELD, "rename", Selection(ids=ids[:1]), "zebra")
+    assert decision.masks == len(tagged(dataset, "accepted")) == 1
+
+
 def _run(tmp_path: Path) -> Any:
     from gem_label.runs import open_run
 

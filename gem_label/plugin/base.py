@@ -10,7 +10,7 @@ import fiftyone.operators as foo
 
 from gem_label.errors import GemLabelError
 from gem_label.progress import Progress
-from gem_label.review.storage.internals import dataset_of
+from gem_label.review.storage.internals import dataset_of, is_patches, rebuild_view
 
 Result = dict[str, Any]
 
@@ -24,6 +24,19 @@ OWN_PROCESS = object()
 def is_own_process(ctx: Any) -> bool:
     """Whether an operator was called from Python here, and not by the App or a queue that the App fills."""
     return ctx.request_params.get(CALLER) is OWN_PROCESS and not ctx.delegated
+
+
+def show_stored(ctx: Any, view: Any = None) -> list[Any]:
+    """What the App does after every change of masks: nothing is selected, and the grid shows what is stored.
+
+    Args:
+        ctx: the execution context.
+        view: what the grid shows now; None: what it shows already. Patches are copied from the masks again.
+    """
+    unselected = [ctx.ops.clear_selected_samples(), ctx.ops.clear_selected_labels()]
+    if view is None and is_patches(ctx.view):
+        view = rebuild_view(ctx.view)
+    return [*unselected, ctx.ops.reload_dataset() if view is None else ctx.ops.set_view(view)]
 
 
 class GemLabelOperator(foo.Operator):
@@ -46,7 +59,7 @@ class GemLabelOperator(foo.Operator):
 
     def after(self, ctx: Any, result: Result) -> Generator[Any, None, None]:
         """What the App does when the work is done."""
-        yield ctx.ops.reload_dataset()
+        yield from show_stored(ctx)
         yield ctx.ops.notify(result["message"], variant="success")
 
     def __call__(

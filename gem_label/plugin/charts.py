@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +18,11 @@ MAX_CLASSES = 30
 MAX_WORDS = 15
 CONFIG = {"displayModeBar": False, "responsive": True}
 
-Traces = list[dict[str, Any]]
+STEP = 0.02
+"""Width of a cell of `threshold_rows`."""
+
+Chart = tuple[list[dict[str, Any]], dict[str, Any]]
+"""Traces and a layout."""
 
 
 def layout(height: int, **changes: Any) -> dict[str, Any]:
@@ -27,15 +31,7 @@ def layout(height: int, **changes: Any) -> dict[str, Any]:
     return {"height": height, "margin": margins, "autosize": True, "dragmode": False} | changes
 
 
-def key_of(chart: str, traces: Traces) -> str:
-    """Where a panel keeps a chart's data: another place for lists of other lengths.
-
-    The App merges a panel's data entry by entry, so that a shorter list would keep the end of the longer one before.
-    """
-    return "_".join([chart, *(str(len(trace["y"])) for trace in traces)])
-
-
-def class_bars(statistics: ReviewStatistics) -> tuple[Traces, dict[str, Any]]:
+def class_bars(statistics: ReviewStatistics) -> Chart:
     """Masks per class, stacked by state; the classes with most masks on top."""
     names = list(statistics.classes[:MAX_CLASSES])
     by_class = statistics.by_class[: len(names)]
@@ -63,9 +59,7 @@ def class_bars(statistics: ReviewStatistics) -> tuple[Traces, dict[str, Any]]:
     )
 
 
-def score_histogram(
-    statistics: ReviewStatistics, label: str | None, bins: int = 20
-) -> tuple[Traces, dict[str, Any]]:
+def score_histogram(statistics: ReviewStatistics, label: str | None, bins: int = 20) -> Chart:
     """Masks per range of scores, of a class or of all."""
     counts = statistics.histogram(label, bins)
     edges = np.linspace(0, 1, bins + 1).round(2)
@@ -86,7 +80,68 @@ def score_histogram(
     )
 
 
-def confusion(pairs: Sequence[ConfusedPair]) -> tuple[Traces, dict[str, Any]]:
+def threshold_rows(
+    statistics: ReviewStatistics, classes: Sequence[str], thresholds: Mapping[str, float]
+) -> Chart:
+    """A row a class: how many undecided masks have which score, and where the class's threshold is.
+
+    Args:
+        statistics: of the field.
+        classes: C classes, which become rows from above.
+        thresholds: scores in [0, 1] by class; 0 where a class has none.
+    """
+    bins = round(1 / STEP)
+    rows = [statistics.undecided_histogram(label, bins).tolist() for label in classes]
+    edges = np.linspace(0, 1, bins + 1).round(3)
+    trace = go.Heatmap(
+        x=((edges[:-1] + edges[1:]) / 2).round(3).tolist(),
+        y=list(classes),
+        # roots: a bin with one mask is seen beside a bin with a hundred; empty cells are clicked too
+        z=np.sqrt(np.array(rows, float).reshape(len(classes), bins)).tolist(),
+        customdata=[[f"{low:g}: {count}" for low, count in zip(edges, row, strict=False)] for row in rows],
+        colorscale=[[0, "rgba(128,140,170,0.13)"], [0.001, "#9db4ee"], [1, "#2f56c9"]],
+        showscale=False,
+        xgap=1,
+        ygap=4,
+        hovertemplate="%{y} from %{customdata} masks here<extra></extra>",
+    ).to_plotly_json()
+    shapes = [
+        {"type": "line", "x0": score, "x1": score, "y0": row - 0.5, "y1": row + 0.5, "yref": "y",
+         "line": {"color": "#d0533f", "width": 3}}
+        for row, label in enumerate(classes) if (score := thresholds.get(label, 0.0)) > 0
+    ]  # fmt: skip
+    texts = [
+        {
+            "x": 1.01,
+            "xref": "paper",
+            "xanchor": "left",
+            "y": row,
+            "yref": "y",
+            "showarrow": False,
+            "text": text,
+        }
+        for row, text in enumerate(_row_text(statistics, label, thresholds) for label in classes)
+    ]
+    return [trace], layout(
+        46 + 24 * max(3, len(classes)),
+        xaxis={"range": [0, 1], "fixedrange": True, "showgrid": False, "title": {"text": "score"}},
+        yaxis={"autorange": "reversed", "automargin": True, "type": "category", "fixedrange": True},
+        margin={"l": 10, "r": 150, "t": 4, "b": 40},
+        shapes=shapes,
+        annotations=texts,
+    )
+
+
+def _row_text(statistics: ReviewStatistics, label: str, thresholds: Mapping[str, float]) -> str:
+    """What a class's threshold does, or how many undecided masks it has."""
+    score = thresholds.get(label, 0.0)
+    effect = statistics.effect(label, score)
+    if not score:
+        return f"{effect.stay} undecided"
+    return f"{score:.2f}: {effect.stay} stay, {effect.go} go"
+
+
+def confusion(pairs: Sequence[ConfusedPair]) -> Chart:
     """A heat map of labels (rows) and their close seconds (columns)."""
     weight: dict[str, int] = {}
     for pair in pairs:

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
+from pymongo.errors import PyMongoError
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.plugin import charts
-from gem_label.plugin.desk_layout import (
-    ALL,
-    CLASSES_PER_PAGE,
-    CLOSE,
-    QUEUE,
-    chosen_class,
-    chosen_field,
-    desk_layout,
-    page_of,
-    shown_field,
-)
-from gem_label.plugin.forms import possible_targets, read_selection
+from gem_label.plugin.base import show_stored
+from gem_label.plugin.desk_layout import CLASSES_PER_PAGE, CLOSE, QUEUE, desk_layout, threshold_of
+from gem_label.plugin.desk_state import ALL, TABS, DeskState, read_state, write_state
+from gem_label.plugin.targets import SELECT_FIRST, selected_ids
 from gem_label.review.editing.decisions import decide, undo
-from gem_label.review.statistics.review import confused_pairs, least_certain, review_statistics
+from gem_label.review.statistics.review import least_certain, review_statistics
 from gem_label.review.storage.decision_log import Decision, list_decisions
-from gem_label.review.storage.fields import has_less_likely, label_fields, less_likely_field
+from gem_label.review.storage.fields import label_fields, less_likely_field
 from gem_label.review.storage.selection import STATES, Selection
 from gem_label.review.storage.views import masks_view, patches_in_order
+
+Event = Callable[["ReviewDesk", Any, DeskState], None]
+
+
+def event(work: Event) -> Callable[[ReviewDesk, Any], None]:
+    """Make a handler of an event: it gets the state made right, and what is wrong becomes one line in the App."""
+
+    @wraps(work)
+    def handler(desk: ReviewDesk, ctx: Any) -> None:
+        try:
+            work(desk, ctx, read_state(ctx))
+        except GemLabelError as error:
+            ctx.ops.notify(str(error), variant="warning")
+        except PyMongoError as error:
+            ctx.ops.notify(f"the database does not answer: {error}", variant="error")
+
+    return handler
 
 
 class ReviewDesk(foo.Panel):
@@ -43,250 +53,268 @@ class ReviewDesk(foo.Panel):
             help_markdown="Review the masks of a label field; see docs/review.md of gem-label.",
         )
 
-    # --- events --------------------------------------------------------------------------------------------------
+    # --- what the desk shows -------------------------------------------------------------------------------------
 
-    def on_load(self, ctx: Any) -> None:
-        """Choose the field and count; the desk opens on the labels, not on the less likely ones."""
-        if ctx.panel.state.less_likely:
-            self._draw_labels(ctx)
-        self._load(ctx)
+    @event
+    def on_load(self, ctx: Any, state: DeskState) -> None:
+        """The desk opens on the labels, not on the less likely ones."""
+        if state.less_likely:
+            _draw_labels(ctx, state.dataset)
+        write_state(ctx, state, less_likely=False)
 
-    def on_change_dataset(self, ctx: Any) -> None:
+    @event
+    def on_change_dataset(self, ctx: Any, state: DeskState) -> None:
         """Another dataset, or the same after an operator changed it."""
-        if ctx.dataset and ctx.panel.state.dataset != ctx.dataset.name:
-            ctx.panel.state.less_likely = False
-        self._load(ctx)
+        write_state(ctx, state)
 
-    def refresh(self, ctx: Any) -> None:
+    @event
+    def refresh(self, ctx: Any, state: DeskState) -> None:
         """Count again."""
-        self._load(ctx)
+        write_state(ctx, state)
 
-    def change_field(self, ctx: Any) -> None:
+    @event
+    def change_field(self, ctx: Any, state: DeskState) -> None:
         """Review another field."""
-        ctx.panel.state.field = ctx.params["value"]
-        ctx.panel.state.less_likely = False
-        self._begin(ctx)
+        field = _text(ctx, "value")
+        if state.dataset is not None and field in label_fields(state.dataset):
+            state = DeskState(state.dataset, field, tab=state.tab)
+        write_state(ctx, state)
 
-    def toggle_less_likely(self, ctx: Any) -> None:
+    @event
+    def toggle_less_likely(self, ctx: Any, state: DeskState) -> None:
         """Review the less likely labels, or the labels again: in the desk, and drawn in the grid."""
-        ctx.panel.state.less_likely = not ctx.panel.state.less_likely
-        ctx.panel.state.queue = None
-        if ctx.panel.state.less_likely:
-            ctx.ops.set_active_fields([shown_field(ctx)])
-            self._show(ctx, Selection(states=STATES[:1]))
-        else:
-            self._draw_labels(ctx)
+        if not state.less_likely and len(state.fields) == 1:
+            raise UsageError(f"field {state.shown_field!r} has no less likely labels")
+        # one change of the grid where possible: two while masks are painted can lose them (docs/fiftyone-issues.md)
+        if ctx.has_custom_view:
             ctx.ops.clear_view()
-        self._begin(ctx)
+        if state.less_likely:
+            _draw_labels(ctx, state.dataset)
+        else:
+            ctx.ops.set_active_fields([less_likely_field(state.shown_field)])
+        write_state(ctx, DeskState(state.dataset, state.field, not state.less_likely, state.tab))
 
-    def change_tab(self, ctx: Any) -> None:
+    @event
+    def change_tab(self, ctx: Any, state: DeskState) -> None:
         """Show another part of the desk."""
-        ctx.panel.state.tab = ctx.params["value"]
-        self._refresh(ctx)
+        tab = _text(ctx, "tab")
+        write_state(ctx, state, tab=tab if tab in TABS else state.tab)
 
-    def change_label(self, ctx: Any) -> None:
-        """Show the scores of another class."""
-        ctx.panel.state.label = ctx.params["value"]
-        self._refresh(ctx)
+    @event
+    def change_label(self, ctx: Any, state: DeskState) -> None:
+        """Look at another class."""
+        label = _text(ctx, "value")
+        write_state(ctx, state, label=None if label == ALL else label)
 
-    def click_class(self, ctx: Any) -> None:
-        """Show the masks of the class (and state) that was clicked."""
-        state = ctx.params.get("trace")
-        selection = Selection(labels=[ctx.params["y"]], states=[state] if state in STATES else None)
-        self._show(ctx, selection)
-
-    def click_score(self, ctx: Any) -> None:
-        """Show the masks in the range of scores that was clicked."""
-        low = int(float(ctx.params["x"]) * 20) / 20
-        label = chosen_class(ctx)
-        labels = None if label is None else [label]
-        below = None if low >= 0.95 else round(low + 0.05, 2)
-        self._show(ctx, Selection(labels=labels, min_score=low, below_score=below))
-
-    def click_pair(self, ctx: Any) -> None:
-        """Show the masks that are called one word and nearly the other."""
-        label, runner_up = ctx.params["y"], ctx.params["x"]
-        self._show(
-            ctx, Selection(labels=[label], runner_ups=[runner_up], max_margin=CLOSE, states=STATES[:1])
-        )
-
-    def show_all(self, ctx: Any) -> None:
-        """Back to the whole dataset."""
-        ctx.panel.state.queue = None
-        ctx.ops.clear_view()
-
-    def turn_page(self, ctx: Any) -> None:
-        """The next classes' sliders."""
-        classes = len(review_statistics(ctx.dataset, shown_field(ctx)).classes)
+    @event
+    def turn_page(self, ctx: Any, state: DeskState) -> None:
+        """The next classes' thresholds."""
+        classes = len(review_statistics(state.dataset, state.shown_field).classes)
         pages = max(1, -(-classes // CLASSES_PER_PAGE))
-        ctx.panel.state.page = ((ctx.panel.state.page or 0) + ctx.params["step"]) % pages
-        self._refresh(ctx)
+        step = ctx.params.get("step")
+        write_state(ctx, state, page=(state.page + (step if isinstance(step, int) else 0)) % pages)
 
-    def move_threshold(self, ctx: Any) -> None:
-        """A slider was moved."""
-        statistics = review_statistics(ctx.dataset, shown_field(ctx))
-        place = int(ctx.params["path"].rpartition("threshold")[2])
-        label = page_of(ctx, statistics)[place]
-        ctx.panel.state.thresholds = {
-            **(ctx.panel.state.thresholds or {}),
-            label: round(float(ctx.params["value"]), 2),
-        }
-        self._refresh(ctx)
+    @event
+    def move_threshold(self, ctx: Any, state: DeskState) -> None:
+        """A cell of the chart of thresholds was clicked: the class goes from there on."""
+        label, score = _text(ctx, "y"), _number(ctx, "x")
+        if label is not None and score is not None:
+            write_state(ctx, state, thresholds={**state.thresholds, label: threshold_of(score)})
 
-    def show_changes(self, ctx: Any) -> None:
-        """Show the masks below their thresholds."""
-        self._with_thresholds(ctx, lambda t: self._show(ctx, Selection(falling=t, states=STATES[:1])))
+    @event
+    def clear_thresholds(self, ctx: Any, state: DeskState) -> None:
+        """All classes from 0 on again."""
+        write_state(ctx, state, thresholds={})
 
-    def reject_below(self, ctx: Any) -> None:
-        """Reject the undecided masks below their thresholds."""
-        self._with_thresholds(
-            ctx, lambda t: self._decide(ctx, "reject", Selection(falling=t, states=STATES[:1]))
-        )
+    # --- what the grid shows -------------------------------------------------------------------------------------
 
-    def accept_above(self, ctx: Any) -> None:
-        """Accept the undecided masks that reach their thresholds."""
-        self._with_thresholds(
-            ctx, lambda t: self._decide(ctx, "accept", Selection(reaching=t, states=STATES[:1]))
-        )
+    @event
+    def click_class(self, ctx: Any, state: DeskState) -> None:
+        """Show the masks of the class (and state) that was clicked."""
+        label, kind = _text(ctx, "y"), ctx.params.get("trace")
+        if label is not None:
+            _show(ctx, state, Selection(labels=[label], states=[kind] if kind in STATES else None))
 
-    def open_queue(self, ctx: Any) -> None:
-        """Show the least certain masks as patches."""
-        ctx.panel.state.queue = ctx.panel.state.label or ALL
-        self._show_queue(ctx)
+    @event
+    def click_score(self, ctx: Any, state: DeskState) -> None:
+        """Show the masks in the range of scores that was clicked."""
+        score = _number(ctx, "x")
+        if score is None:
+            return
+        low = int(score * 20) / 20
+        labels = None if state.label is None else [state.label]
+        below = None if low >= 0.95 else round(low + 0.05, 2)
+        _show(ctx, state, Selection(labels=labels, min_score=low, below_score=below))
 
-    def accept_selected(self, ctx: Any) -> None:
-        """Accept the selected masks."""
-        self._decide_selected(ctx, "accept")
+    @event
+    def click_pair(self, ctx: Any, state: DeskState) -> None:
+        """Show the masks that are called one word and nearly the other."""
+        label, runner_up = _text(ctx, "y"), _text(ctx, "x")
+        if label is not None and runner_up is not None:
+            close = Selection(labels=[label], runner_ups=[runner_up], max_margin=CLOSE, states=STATES[:1])
+            _show(ctx, state, close)
 
-    def reject_selected(self, ctx: Any) -> None:
-        """Reject the selected masks."""
-        self._decide_selected(ctx, "reject")
-
-    def open_form(self, ctx: Any) -> None:
-        """Ask what one of the operators asks, and count again when it is done."""
-        operator = ctx.params["operator"]
-        answers = {} if operator == "label" else {"field": shown_field(ctx)}
-        ctx.prompt(f"{self.plugin_name}/{operator}", params=answers, on_success=self.refresh)
-
-    def undo_last(self, ctx: Any) -> None:
-        """Take the last decision back."""
-
-        def work() -> Decision:
-            last = max(
-                (each for field in self._fields(ctx) for each in list_decisions(ctx.dataset, field, 1)),
-                key=lambda decision: decision.at,
-                default=None,
-            )
-            if last is None:
-                raise UsageError(f"there is nothing to undo in field {shown_field(ctx)!r}")
-            return undo(ctx.dataset, last.field, last.id)[0]
-
-        self._decided(ctx, work, "undone: ")
-
-    def _begin(self, ctx: Any) -> None:
-        """Look at another field."""
-        ctx.panel.state.thresholds = None  # an empty dictionary would be merged into what is there
-        ctx.panel.state.label = ALL
-        ctx.panel.state.page = 0
-        self._refresh(ctx)
-
-    # --- what events do ------------------------------------------------------------------------------------------
-
-    def _load(self, ctx: Any) -> None:
-        """Choose the field and count."""
-        fields = label_fields(ctx.dataset) if ctx.dataset else []
-        ctx.panel.state.dataset = ctx.dataset.name if ctx.dataset else None
-        if ctx.panel.state.field not in fields:
-            ctx.panel.state.field = fields[0] if fields else None
-        ctx.panel.state.tab = ctx.panel.state.tab or "classes"
-        self._refresh(ctx)
-
-    def _draw_labels(self, ctx: Any) -> None:
-        """Draw what the dataset has drawn at first, in place of the less likely labels."""
-        ctx.panel.state.less_likely = False
-        active = ctx.dataset.app_config.active_fields
-        ctx.ops.set_active_fields(list(active.paths) if active else label_fields(ctx.dataset))
-
-    def _show(self, ctx: Any, selection: Selection) -> None:
-        ctx.panel.state.queue = None
-        ctx.ops.set_view(masks_view(ctx.dataset, shown_field(ctx), selection))
-
-    def _show_queue(self, ctx: Any) -> None:
-        label, field = ctx.panel.state.queue, shown_field(ctx)
-        masks = least_certain(ctx.dataset, field, QUEUE, None if label == ALL else [label])
-        if masks:
-            ctx.ops.set_view(patches_in_order(ctx.dataset, field, [(m.sample_id, m.label_id) for m in masks]))
-        else:
-            ctx.panel.state.queue = None
+    @event
+    def show_all(self, ctx: Any, state: DeskState) -> None:
+        """Back to the whole dataset."""
+        if ctx.has_custom_view:  # the App paints all masks again even when there is no view to clear
             ctx.ops.clear_view()
-            ctx.ops.notify("no undecided masks are left", variant="success")
+        write_state(ctx, state, queue=None)
 
-    def _with_thresholds(self, ctx: Any, act: Callable[[dict[str, float]], None]) -> None:
-        thresholds = {
-            label: value for label, value in (ctx.panel.state.thresholds or {}).items() if value > 0
-        }
-        if thresholds:
-            act(thresholds)
+    @event
+    def show_changes(self, ctx: Any, state: DeskState) -> None:
+        """Show the masks below their thresholds."""
+        _show(ctx, state, Selection(falling=_moved(state), states=STATES[:1]))
+
+    @event
+    def open_queue(self, ctx: Any, state: DeskState) -> None:
+        """Show the least certain masks as patches."""
+        _show_queue(ctx, write_state(ctx, state, queue=state.label or ALL))
+
+    # --- decisions -----------------------------------------------------------------------------------------------
+
+    @event
+    def reject_below(self, ctx: Any, state: DeskState) -> None:
+        """Reject the undecided masks below their thresholds."""
+        below = Selection(falling=_moved(state), states=STATES[:1])
+        _decided(ctx, state, decide(state.dataset, state.shown_field, "reject", below))
+
+    @event
+    def accept_above(self, ctx: Any, state: DeskState) -> None:
+        """Accept the undecided masks that reach their thresholds."""
+        above = Selection(reaching=_moved(state), states=STATES[:1])
+        _decided(ctx, state, decide(state.dataset, state.shown_field, "accept", above))
+
+    @event
+    def accept_selected(self, ctx: Any, state: DeskState) -> None:
+        """Accept the selected masks."""
+        _decide_selected(ctx, state, "accept")
+
+    @event
+    def reject_selected(self, ctx: Any, state: DeskState) -> None:
+        """Reject the selected masks."""
+        _decide_selected(ctx, state, "reject")
+
+    @event
+    def undo_last(self, ctx: Any, state: DeskState) -> None:
+        """Take the last decision back."""
+        last = max(
+            (each for field in state.fields for each in list_decisions(state.dataset, field, 1)),
+            key=lambda decision: decision.at,
+            default=None,
+        )
+        if last is None:
+            raise UsageError(f"there is nothing to undo in field {state.shown_field!r}")
+        _decided(ctx, state, undo(state.dataset, last.field, last.id)[0], "undone: ")
+
+    @event
+    def open_form(self, ctx: Any, state: DeskState) -> None:
+        """Ask what an operator asks, and show what is stored when it is done."""
+        operator = _text(ctx, "operator")
+        if operator is None:
+            return
+        answers: dict[str, Any] = {}
+        if operator != "label":
+            answers = {"field": self._field_of_form(ctx, state), "from_desk": True}
+        ctx.prompt(f"{self.plugin_name}/{operator}", params=answers, on_success=self.form_done)
+
+    def _field_of_form(self, ctx: Any, state: DeskState) -> str:
+        """The field that has selected masks, or else the one that the desk shows."""
+        shown = state.shown_field
+        selected = [field for field in state.fields if selected_ids(ctx, field)]
+        return shown if shown in selected or not selected else selected[0]
+
+    @event
+    def form_done(self, ctx: Any, state: DeskState) -> None:
+        """An operator of `open_form` has done its work: the queue moves on, other views show what is stored."""
+        asked, result = ctx.params.get("original_params"), ctx.params.get("result")
+        by_desk = isinstance(asked, dict) and asked.get("from_desk")
+        if state.dataset is not None and by_desk and isinstance(result, dict) and "decision" in result:
+            _show_decided(ctx, state)
         else:
-            ctx.ops.notify("move a slider first", variant="info")
-
-    def _decide_selected(self, ctx: Any, action: Any) -> None:
-        fields = [f for f in self._fields(ctx) if possible_targets(ctx, f)[0] == "selection"]
-        if not fields:
-            ctx.ops.notify("select masks first: patches in the grid, or labels in a photo", variant="info")
-            return
-        for field in fields:
-            self._decide(ctx, action, Selection(ids=read_selection(ctx, field).ids), field)
-        ctx.ops.clear_selected_samples()
-        ctx.ops.clear_selected_labels()
-
-    def _decide(self, ctx: Any, action: Any, selection: Selection, field: str | None = None) -> None:
-        self._decided(ctx, lambda: decide(ctx.dataset, field or shown_field(ctx), action, selection))
-
-    def _fields(self, ctx: Any) -> list[str]:
-        """The field of the labels and that of the less likely ones, if there is one."""
-        field = ctx.panel.state.field
-        return [field, less_likely_field(field)] if has_less_likely(ctx.dataset, field) else [field]
-
-    def _decided(self, ctx: Any, work: Callable[[], Decision], prefix: str = "") -> None:
-        try:
-            decision = work()
-        except GemLabelError as error:
-            ctx.ops.notify(str(error), variant="warning")
-            return
-        ctx.ops.notify(f"{prefix}{decision}", variant="success")
-        if ctx.panel.state.queue:
-            self._show_queue(ctx)
-        else:
-            ctx.ops.reload_dataset()
-        self._refresh(ctx)
-
-    def _refresh(self, ctx: Any) -> None:
-        """Compute what the tab shows."""
-        field = chosen_field(ctx)
-        if not field:
-            return
-        statistics = review_statistics(ctx.dataset, field)
-        tab = ctx.panel.state.tab
-        if tab == "classes":
-            bars, _ = charts.class_bars(statistics)
-            histogram, _ = charts.score_histogram(statistics, chosen_class(ctx))
-            self._draw(ctx, class_bars=bars, score_histogram=histogram)
-        elif tab == "words":
-            pairs = confused_pairs(ctx.dataset, field, CLOSE)
-            ctx.panel.state.pairs = len(pairs)
-            traces, ctx.panel.state.confusion_layout = charts.confusion(pairs)
-            self._draw(ctx, confusion=traces)
-
-    def _draw(self, ctx: Any, **data: charts.Traces) -> None:
-        """Give charts their data."""
-        keys = {chart: charts.key_of(chart, traces) for chart, traces in data.items()}
-        ctx.panel.state.chart_keys = keys
-        ctx.ops.set_panel_data({keys[chart]: traces for chart, traces in data.items()})
+            write_state(ctx, state)
 
     def render(self, ctx: Any) -> types.Property:
         """The layout of what the state says."""
-        return desk_layout(self, ctx)
+        return desk_layout(self, read_state(ctx))
+
+
+def _text(ctx: Any, name: str) -> str | None:
+    """A parameter of an event that is text; None where it is something else."""
+    value = ctx.params.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _number(ctx: Any, name: str) -> float | None:
+    """A parameter of an event that is a score in [0, 1]; None where it is something else."""
+    value = ctx.params.get(name)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 1 else None
+
+
+def _draw_labels(ctx: Any, dataset: Any) -> None:
+    """Draw what the dataset has drawn at first, in place of the less likely labels."""
+    active = dataset.app_config.active_fields
+    ctx.ops.set_active_fields(list(active.paths) if active else label_fields(dataset))
+
+
+def _show(ctx: Any, state: DeskState, selection: Selection) -> None:
+    ctx.ops.set_view(masks_view(state.dataset, state.shown_field, selection))
+    write_state(ctx, state, queue=None)
+
+
+def _show_queue(ctx: Any, state: DeskState) -> None:
+    field = state.shown_field
+    labels = None if state.queue in (None, ALL) else [state.queue]
+    masks = least_certain(state.dataset, field, QUEUE, labels)
+    if masks:
+        view = patches_in_order(state.dataset, field, [(mask.sample_id, mask.label_id) for mask in masks])
+        show_stored(ctx, view)
+        return
+    write_state(ctx, state, queue=None)
+    show_stored(ctx, state.dataset.view())
+    ctx.ops.notify("no undecided masks are left", variant="success")
+
+
+def _moved(state: DeskState) -> dict[str, float]:
+    """The thresholds that were moved.
+
+    Raises:
+        UsageError: none was.
+    """
+    thresholds = {label: score for label, score in state.thresholds.items() if score > 0}
+    if not thresholds:
+        raise UsageError("click a threshold first")
+    return thresholds
+
+
+def _decide_selected(ctx: Any, state: DeskState, action: Any) -> None:
+    selected = {field: ids for field in state.fields if (ids := selected_ids(ctx, field))}
+    if not selected:
+        raise UsageError(SELECT_FIRST)
+    try:
+        for field, ids in selected.items():
+            _tell(ctx, decide(state.dataset, field, action, Selection(ids=ids)))
+    finally:
+        _show_decided(ctx, state)
+
+
+def _decided(ctx: Any, state: DeskState, decision: Decision, prefix: str = "") -> None:
+    _tell(ctx, decision, prefix)
+    _show_decided(ctx, state)
+
+
+def _tell(ctx: Any, decision: Decision, prefix: str = "") -> None:
+    ctx.ops.notify(f"{prefix}{decision}", variant="success")
+
+
+def _show_decided(ctx: Any, state: DeskState) -> None:
+    """Show what is stored after a decision: the queue moves on."""
+    if state.queue:
+        _show_queue(ctx, state)
+    else:
+        show_stored(ctx)
+    write_state(ctx, read_state(ctx))
 
 
 class OpenReviewDesk(foo.Operator):

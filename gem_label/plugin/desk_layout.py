@@ -8,23 +8,21 @@ from typing import Any
 
 from fiftyone.operators import types
 
-from gem_label.errors import GemLabelError, UsageError
+from gem_label.errors import GemLabelError
 from gem_label.labeling import Thresholds
 from gem_label.plugin import charts
-from gem_label.review.statistics.review import ReviewStatistics, least_certain, review_statistics
+from gem_label.plugin.desk_state import ALL, TABS, DeskState
+from gem_label.review.statistics.review import (
+    ReviewStatistics,
+    confused_pairs,
+    least_certain,
+    review_statistics,
+)
 from gem_label.review.storage.fields import has_less_likely, label_fields, less_likely_field, run_of
 from gem_label.review.storage.selection import STATES
 from gem_label.tables import markdown_cell
 
-TABS = {
-    "classes": "Classes",
-    "thresholds": "Thresholds",
-    "queue": "Queue",
-    "words": "Confused words",
-    "run": "Run",
-}
-ALL = "all classes"
-CLASSES_PER_PAGE = 6
+CLASSES_PER_PAGE = 24
 QUEUE = 60
 WORDS_WIDTH = 400  # of a cell with several words
 CLOSE = 0.2
@@ -35,79 +33,70 @@ COLUMN = {"grid": {"sx": {"gridTemplateColumns": "minmax(0, 1fr)", "p": 2}}}
 OF_ITS_WIDTH = {"item": {"sx": {"width": "auto"}}}
 
 
-def chosen_field(ctx: Any) -> str | None:
-    """The field that the desk is about: that of the labels, or of the less likely ones; None: there is none yet."""
-    field = ctx.panel.state.field
-    if field and ctx.panel.state.less_likely and has_less_likely(ctx.dataset, field):
-        return less_likely_field(field)
-    return field
-
-
-def shown_field(ctx: Any) -> str:
-    """The field that the desk is about.
-
-    Raises:
-        UsageError: the dataset has none yet.
-    """
-    field = chosen_field(ctx)
-    if field is None:
-        raise UsageError("this dataset has no masks yet: label its photos first")
-    return field
-
-
-def chosen_class(ctx: Any) -> str | None:
-    """The class that the desk looks at; None: all."""
-    label = ctx.panel.state.label
-    return None if label in (None, ALL) else label
-
-
-def page_of(ctx: Any, statistics: ReviewStatistics) -> tuple[str, ...]:
-    """The classes whose sliders are shown."""
-    first = (ctx.panel.state.page or 0) * CLASSES_PER_PAGE
-    return statistics.classes[first : first + CLASSES_PER_PAGE]
-
-
-def desk_layout(desk: Any, ctx: Any) -> types.Property:
+def desk_layout(desk: Any, state: DeskState) -> types.Property:
     """The panel.
 
     Args:
         desk: the panel, whose methods are the handlers of its events.
-        ctx: the execution context; `ctx.panel.state` has field, less_likely, tab, label, page and thresholds.
+        state: what it shows.
     """
     panel = types.Object()
     view = types.GridView(orientation="vertical", gap=2, componentsProps=COLUMN)
-    field = chosen_field(ctx)
-    if not field:
-        panel.md("**No masks yet.** Label the photos, or push a run into this dataset.", name="empty")
-        row = _row(panel, "first")
-        _button(
-            row, "label", "Label photos", "auto_awesome", desk.open_form, variant="contained", params=LABEL
-        )
-        _button(row, "refresh", "Refresh", "refresh", desk.refresh)
-        return types.Property(panel, view=view)
-    statistics = review_statistics(ctx.dataset, field)
-    fields, main = label_fields(ctx.dataset), ctx.panel.state.field
+    try:
+        if state.dataset is None:
+            panel.md("**No dataset.** Open one above; the last one may have been deleted.", name="empty")
+        elif state.field is None:
+            _empty(panel, desk)
+        else:
+            _review(panel, desk, state)
+    except GemLabelError as error:  # somebody deletes the field or moves the run at this moment
+        panel.md(f"**{error}**", name="problem")
+    return types.Property(panel, view=view)
+
+
+def _empty(panel: types.Object, desk: Any) -> None:
+    panel.md("**No masks yet.** Label the photos, or push a run into this dataset.", name="empty")
+    row = _row(panel, "first")
+    _button(row, "label", "Label photos", "auto_awesome", desk.open_form, variant="contained", params=LABEL)
+    _button(row, "refresh", "Refresh", "refresh", desk.refresh)
+
+
+def _review(panel: types.Object, desk: Any, state: DeskState) -> None:
+    statistics = review_statistics(state.dataset, state.shown_field)
+    fields = label_fields(state.dataset)
     if len(fields) > 1:
         choices = types.DropdownView()
         for name in fields:
             choices.add_choice(name, label=name)
-        panel.enum("field", fields, default=main, label="Field", view=choices, on_change=desk.change_field)
-    panel.md(progress_text(statistics, less_likely=field != main), name="progress")
-    if has_less_likely(ctx.dataset, main):
-        _toggle(panel, desk, ctx.dataset, main, shown=field != main)
+        panel.enum(
+            "field", fields, default=state.field, label="Field", view=choices, on_change=desk.change_field
+        )
+    _progress(panel, statistics, state.less_likely)
+    if state.field and has_less_likely(state.dataset, state.field):
+        _toggle(panel, desk, state)
     _decisions(panel, desk)
-    tabs = types.TabsView()
+    tabs = _row(panel, "tabs")  # buttons: FiftyOne's tabs remember by themselves which was clicked last
     for tab, label in TABS.items():
-        tabs.add_choice(tab, label=label)
-    panel.enum("tab", list(TABS), default=ctx.panel.state.tab, view=tabs, on_change=desk.change_tab)
-    {
+        chosen = tab == state.tab
+        _button(tabs, tab, label, None, desk.change_tab, **_TAB_STYLES[chosen], params={"tab": tab})
+    parts = {
         "classes": _classes,
         "thresholds": _thresholds,
         "queue": _queue,
         "words": _words,
         "run": _run,
-    }[ctx.panel.state.tab](panel, desk, ctx, statistics)
-    return types.Property(panel, view=view)
+    }
+    parts[state.tab](panel, desk, state, statistics)
+
+
+_TAB_STYLES: dict[bool, dict[str, Any]] = {True: {"variant": "contained"}, False: {"variant": "outlined"}}
+
+
+def _progress(panel: types.Object, statistics: ReviewStatistics, less_likely: bool) -> None:
+    total = statistics.total
+    share = (total - statistics.by_state["undecided"]) / total if total else 0.0
+    panel.float("share", default=share, view=types.ProgressView(variant="linear"))
+    panel.md(progress_text(statistics, less_likely), name="progress")
 
 
 def _row(panel: types.Object, name: str) -> types.Object:
@@ -118,7 +107,7 @@ def _button(
     row: types.Object,
     name: str,
     label: str,
-    icon: str,
+    icon: str | None,
     on_click: Any,
     variant: str = "outlined",
     **options: Any,
@@ -133,110 +122,102 @@ def _decisions(panel: types.Object, desk: Any) -> None:
     _button(row, "accept", "Accept", "thumb_up", desk.accept_selected, variant="contained")
     _button(row, "reject", "Reject", "thumb_down", desk.reject_selected)
     _button(row, "undo", "Undo", "undo", desk.undo_last)
-    for name, label, icon in (
-        ("rename", "Rename", "edit"),
-        ("merge", "Merge", "call_merge"),
-        ("delete", "Delete", "delete"),
-        ("relabel", "Relabel", "translate"),
-        ("search_masks", "Search", "search"),
-        ("evaluate_labels", "Measure", "straighten"),
-        ("export_annotations", "Export", "download"),
-    ):
-        _button(row, name, label, icon, desk.open_form, variant="square", params={"operator": name})
-    _button(row, "show_all", "Show all", "grid_view", desk.show_all, variant="square")
-    _button(row, "refresh", "Refresh", "refresh", desk.refresh, variant="square")
+    tools = {
+        "rename": "Rename",
+        "merge": "Merge",
+        "delete": "Delete",
+        "relabel": "Relabel",
+        "search_masks": "Search",
+        "evaluate_labels": "Measure",
+        "export_annotations": "Export",
+    }
+    for name, label in tools.items():  # no icons: at 1280 x 720 they would take a third row
+        _button(row, name, label, None, desk.open_form, variant="square", params={"operator": name})
+    _button(row, "show_all", "Show all", None, desk.show_all, variant="square")
+    _button(row, "refresh", "Refresh", None, desk.refresh, variant="square")
 
 
-def _toggle(panel: types.Object, desk: Any, dataset: Any, field: str, shown: bool) -> None:
+def _toggle(panel: types.Object, desk: Any, state: DeskState) -> None:
     """The button that shows the less likely labels, or the labels again."""
     row = _row(panel, "less_likely")
-    if shown:
+    if state.less_likely:
         _button(row, "toggle", "Hide the less likely labels", "visibility_off", desk.toggle_less_likely)
         text = "Labels below the threshold. Those that are accepted or renamed come to the others."
         row.md(text, name="less_likely_text", componentsProps=OF_ITS_WIDTH)
         return
-    masks = review_statistics(dataset, less_likely_field(field)).by_state["undecided"]
+    field = less_likely_field(str(state.field))
+    masks = review_statistics(state.dataset, field).by_state["undecided"]
     label = f"Show {masks} less likely label{'' if masks == 1 else 's'}"
     _button(row, "toggle", label, "visibility", desk.toggle_less_likely, disabled=not masks)
 
 
-def _choose_class(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+def _choose_class(panel: types.Object, desk: Any, state: DeskState, statistics: ReviewStatistics) -> None:
     labels = types.DropdownView()
     for label in (ALL, *statistics.classes):
         labels.add_choice(label, label=label)
-    chosen = chosen_class(ctx) or ALL
+    chosen = state.label if state.label in statistics.classes else ALL
     panel.enum(
         "label", labels.values(), default=chosen, label="Class", view=labels, on_change=desk.change_label
     )
 
 
-def _classes(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+def _classes(panel: types.Object, desk: Any, state: DeskState, statistics: ReviewStatistics) -> None:
     hidden = len(statistics.classes) - charts.MAX_CLASSES
     more = f" The {charts.MAX_CLASSES} largest of {len(statistics.classes)} classes." if hidden > 0 else ""
     panel.md(f"**Masks per class.** Click a bar to see its masks.{more}", name="class_title")
-    _, layout = charts.class_bars(statistics)
-    _plot(panel, ctx, "class_bars", layout, desk.click_class)
+    _plot(panel, "class_bars", charts.class_bars(statistics), desk.click_class)
     panel.md("**Scores.** Click a bar to see its masks.", name="score_title")
-    _choose_class(panel, desk, ctx, statistics)
-    _, layout = charts.score_histogram(statistics, chosen_class(ctx))
-    _plot(panel, ctx, "score_histogram", layout, desk.click_score)
+    _choose_class(panel, desk, state, statistics)
+    label = state.label if state.label in statistics.classes else None
+    _plot(panel, "score_histogram", charts.score_histogram(statistics, label), desk.click_score)
 
 
-def _plot(panel: types.Object, ctx: Any, chart: str, layout: dict[str, Any], on_click: Any) -> None:
-    """A chart, over the data that was drawn last."""
-    panel.plot(ctx.panel.state.chart_keys[chart], layout=layout, config=charts.CONFIG, on_click=on_click)
+def _plot(panel: types.Object, name: str, chart: charts.Chart, on_click: Any) -> None:
+    traces, layout = chart
+    panel.plot(name, data=traces, layout=layout, config=charts.CONFIG, on_click=on_click)
 
 
-def _thresholds(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
-    thresholds = ctx.panel.state.thresholds or {}
+def _thresholds(panel: types.Object, desk: Any, state: DeskState, statistics: ReviewStatistics) -> None:
     panel.md(
-        "**A threshold per class.** Undecided masks below it go, the others stay; decided masks do not change.",
+        "**A threshold per class.** Click where the scores of its undecided masks begin to be right: those below go.",
         name="threshold_title",
     )
-    effects = [statistics.effect(label, value) for label, value in thresholds.items() if value > 0]
+    effects = [statistics.effect(label, value) for label, value in state.thresholds.items() if value > 0]
     go, stay = sum(effect.go for effect in effects), sum(effect.stay for effect in effects)
     row = _row(panel, "apply")
-    _button(row, "show_changes", f"Show the {go} that go", "visibility", desk.show_changes, disabled=not go)
-    _button(row, "reject_below", f"Reject the {go}", "thumb_down", desk.reject_below, disabled=not go)
-    _button(
-        row, "accept_above", f"Accept the {stay} that stay", "thumb_up", desk.accept_above, disabled=not stay
-    )
-    for place, label in enumerate(page_of(ctx, statistics)):
-        value = thresholds.get(label, 0.0)
-        effect = statistics.effect(label, value)
-        decided = f", {effect.decided} decided" if effect.decided else ""
-        panel.float(
-            f"threshold{place}",
-            min=0,
-            max=1,
-            default=value,
-            label=f"{label} from {value:.2f}: {effect.stay} stay, {effect.go} go{decided}",
-            view=types.SliderView(
-                label_position="top", value_label_display="auto", value_precision=2, min=0, max=1
-            ),
-            on_change=desk.move_threshold,
-        )
+    _button(row, "show_changes", f"Show the {go} that go", None, desk.show_changes, disabled=not go)
+    _button(row, "reject_below", f"Reject the {go}", None, desk.reject_below, disabled=not go)
+    _button(row, "accept_above", f"Accept the {stay} that stay", None, desk.accept_above, disabled=not stay)
+    _button(row, "clear", "Clear", None, desk.clear_thresholds, disabled=not effects)
+    first = min(state.page * CLASSES_PER_PAGE, max(0, len(statistics.classes) - 1))
+    first -= first % CLASSES_PER_PAGE
+    classes = statistics.classes[first : first + CLASSES_PER_PAGE]
+    chart = charts.threshold_rows(statistics, classes, state.thresholds)
+    _plot(panel, "threshold_rows", chart, desk.move_threshold)
     if len(statistics.classes) > CLASSES_PER_PAGE:
-        first = (ctx.panel.state.page or 0) * CLASSES_PER_PAGE
-        last = min(first + CLASSES_PER_PAGE, len(statistics.classes))
         pages = _row(panel, "pages")
         _button(pages, "back", "Back", "chevron_left", desk.turn_page, variant="square", params={"step": -1})
-        where = f"classes {first + 1} to {last} of {len(statistics.classes)}"
+        where = f"classes {first + 1} to {first + len(classes)} of {len(statistics.classes)}"
         pages.md(where, name="page", componentsProps=OF_ITS_WIDTH)
         _button(pages, "next", "Next", "chevron_right", desk.turn_page, variant="square", params={"step": 1})
 
 
-def _queue(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+def threshold_of(score: float) -> float:
+    """The threshold that a click on the chart of thresholds means: where the cell begins."""
+    return int(score / charts.STEP + 1e-9) * charts.STEP
+
+
+def _queue(panel: types.Object, desk: Any, state: DeskState, statistics: ReviewStatistics) -> None:
     panel.md(
         f"**The least certain masks first.** The {QUEUE} undecided masks with the smallest margin between their two "
         "best words, as patches in the grid. Select some, accept or reject them, and the queue moves on.",
         name="queue_title",
     )
-    _choose_class(panel, desk, ctx, statistics)
+    _choose_class(panel, desk, state, statistics)
     row = _row(panel, "start")
     _button(row, "open_queue", "Open the queue", "playlist_play", desk.open_queue, variant="contained")
-    label = chosen_class(ctx)
-    masks = least_certain(ctx.dataset, shown_field(ctx), 8, None if label is None else [label])
+    labels = [state.label] if state.label in statistics.classes else None
+    masks = least_certain(state.dataset, state.shown_field, 8, labels)
     lines = ["| label | second best | margin |", "|---|---|---:|"]
     lines += [
         f"| {markdown_cell(mask.label)} | {markdown_cell(mask.runner_up or '')} | {mask.margin:.3f} |"
@@ -245,21 +226,22 @@ def _queue(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistic
     panel.md("\n".join(lines) if masks else "No undecided masks are left.", name="queue_table")
 
 
-def _words(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+def _words(panel: types.Object, desk: Any, state: DeskState, statistics: ReviewStatistics) -> None:
     panel.md(
         f"**Words that are nearly equal.** Undecided masks whose second-best word is at most {CLOSE} behind their "
         "label. Click a number to see its masks.",
         name="words_title",
     )
-    if not ctx.panel.state.pairs:
+    pairs = confused_pairs(state.dataset, state.shown_field, CLOSE)
+    if not pairs:
         panel.md("No masks are that close.", name="no_pairs")
         return
-    _plot(panel, ctx, "confusion", ctx.panel.state.confusion_layout, desk.click_pair)
+    _plot(panel, "confusion", charts.confusion(pairs), desk.click_pair)
 
 
-def _run(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics) -> None:
+def _run(panel: types.Object, desk: Any, state: DeskState, statistics: ReviewStatistics) -> None:
     try:
-        run = run_of(ctx.dataset, ctx.panel.state.field)
+        run = run_of(state.dataset, str(state.field))
     except GemLabelError as error:
         panel.md(f"**No run.** {error}", name="no_run")
         return
@@ -267,7 +249,7 @@ def _run(panel: types.Object, desk: Any, ctx: Any, statistics: ReviewStatistics)
 
 
 def progress_text(statistics: ReviewStatistics, less_likely: bool = False) -> str:
-    """How far the review is, with a bar.
+    """How far the review is, as Markdown.
 
     Args:
         statistics: of the field that is shown.
@@ -275,12 +257,9 @@ def progress_text(statistics: ReviewStatistics, less_likely: bool = False) -> st
     """
     total, states = statistics.total, statistics.by_state
     decided = total - states["undecided"]
-    share = decided / total if total else 0.0
-    full = round(24 * share)
-    bar = "■" * full + "□" * (24 - full)
     counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
     what = "less likely masks" if less_likely else "masks"
-    return f"{bar} **{decided} of {total} {what} decided ({share:.0%})**  \n{counts}"
+    return f"**{decided} of {total} {what} decided**: {counts}"
 
 
 def run_text(path: Path, manifest: dict[str, Any]) -> str:

@@ -19,14 +19,12 @@ from gem_label.plugin.base import Result, SteppedOperator, is_own_process
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.forms import (
     add_mask_field,
-    add_target,
     mark_wrong,
-    possible_targets,
-    read_selection,
     refuse,
     titled,
 )
 from gem_label.plugin.paths import allowed_path, check_replaceable, existing_exports
+from gem_label.plugin.targets import add_target, possible_targets, read_selection
 from gem_label.progress import Progress
 from gem_label.review.exchange.export import export_masks
 from gem_label.review.storage.selection import Selection

@@ -1,4 +1,4 @@
-"""Parts of forms, and what they mean: the field, the words, which masks."""
+"""Parts of forms, and what they mean: the field, the words, negative words and thresholds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,10 @@ from gem_label.phrases import as_words
 from gem_label.plugin.paths import allowed_file
 from gem_label.review.storage.fields import mask_fields
 from gem_label.review.storage.internals import is_patches
-from gem_label.review.storage.selection import STATES, Selection
 from gem_label.review.tasks.labeling import dataset_words, word_fields, words_of_field
 from gem_label.text_files import decode_text
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
-
-TARGETS = {
-    "selection": "the selected masks",
-    "samples": "all masks of the selected photos",
-    "view": "all masks that the view shows",
-    "dataset": "all masks of the dataset",
-}
 
 
 def refuse(form: types.Object, name: str, check: Callable[[], Any]) -> None:
@@ -61,35 +53,52 @@ def problem(form: types.Object, name: str, text: str) -> None:
     mark_wrong(form, name, text)
 
 
+def wait_for(form: types.Object, name: str, reason: str) -> None:
+    """Keep the button off, without a red line, until something is typed or chosen; Python gets the reason."""
+    form.str(name, view=types.HiddenView())
+    mark_wrong(form, name, reason)
+
+
 def titled(form: types.Object, label: str, button: str) -> types.Property:
     """The finished form."""
     return types.Property(form, view=types.PromptView(label=label, submit_button_label=button))
 
 
 def add_mask_field(form: types.Object, ctx: Any) -> str | None:
-    """Choose a field of masks; returns the one that is chosen, None when there is none (then the form says so)."""
+    """Choose a field of masks, where there are several.
+
+    Returns:
+        The field that is chosen; None when there is none: then the form says so.
+    """
     fields = mask_fields(ctx.dataset)
     if not fields:
         problem(form, "no_field", "this dataset has no masks yet: label it first")
         return None
+    chosen = chosen_field(ctx)
     choices = types.DropdownView()
     for field in fields:
         choices.add_choice(field, label=field)
     form.enum(
         "field",
         fields,
-        default=fields[0],
+        default=chosen if chosen in fields else fields[0],
         label="Field",
         description="The label field that holds the masks",
-        view=choices,
+        view=choices if len(fields) > 1 else types.HiddenView(),
     )
-    return chosen_field(ctx)
+    return chosen
 
 
 def chosen_field(ctx: Any) -> str | None:
-    """The field that a form's answers name, by default the first that a run was pushed into."""
+    """The field that a form's answers name, by default that of the selected masks, or else the first of a run."""
+    if ctx.params.get("field"):
+        return str(ctx.params["field"])
     fields = mask_fields(ctx.dataset)
-    return ctx.params.get("field") or (fields[0] if fields else None)
+    selected = [label.get("field") for label in ctx.selected_labels or []]
+    selected.append(
+        getattr(ctx.view, "patches_field", None) if is_patches(ctx.view) and ctx.selected else None
+    )
+    return next((field for field in selected if field in fields), fields[0] if fields else None)
 
 
 # --- words -------------------------------------------------------------------------------------------------------
@@ -295,79 +304,3 @@ def read_min_score(ctx: Any) -> Thresholds | None:
     """
     given = ctx.params.get("min_score")
     return None if given in (None, "") else Thresholds.of(given)
-
-
-# --- which masks -------------------------------------------------------------------------------------------------
-
-
-def possible_targets(ctx: Any, field: str) -> list[str]:
-    """Which of `TARGETS` there are at the moment, the narrowest first."""
-    targets = ["dataset"]
-    if ctx.has_custom_view:
-        targets.insert(0, "view")
-    if photos_selected(ctx):
-        targets.insert(0, "samples")
-    if _selected_ids(ctx, field):
-        targets.insert(0, "selection")
-    return targets
-
-
-def photos_selected(ctx: Any) -> bool:
-    """Whether photos, not patches of them, are selected in the grid."""
-    return bool(ctx.selected) and not is_patches(ctx.view)
-
-
-def _selected_ids(ctx: Any, field: str) -> list[str]:
-    """Ids of the masks that are selected in the App: in a sample's view, or as patches in the grid."""
-    ids = [label["label_id"] for label in ctx.selected_labels or [] if label.get("field", field) == field]
-    if not ids and is_patches(ctx.view) and getattr(ctx.view, "patches_field", None) == field:
-        ids = list(ctx.selected)
-    return ids
-
-
-def add_target(form: types.Object, targets: list[str], label: str) -> None:
-    """Ask for one of some `TARGETS`; the first is the default."""
-    choices = types.RadioGroup()
-    for target in targets:
-        choices.add_choice(target, label=TARGETS[target])
-    form.enum("target", targets, default=targets[0], label=label, view=choices)
-
-
-def add_masks(form: types.Object, ctx: Any, field: str, thresholds: bool = True) -> None:
-    """Ask which masks are meant."""
-    add_target(form, possible_targets(ctx, field), "Which masks")
-    labels = types.AutocompleteView(allow_user_input=False, allow_duplicates=False)
-    for name in ctx.dataset.distinct(f"{field}.detections.label"):
-        labels.add_choice(name, label=name)
-    form.list(
-        "labels",
-        types.String(),
-        label="Only of these classes",
-        description="Nothing chosen: of all",
-        view=labels,
-    )
-    if not thresholds:
-        return
-    form.float("min_score", min=0, max=1, label="Only with at least this score")
-    form.float("below_score", min=0, max=1, label="Only with a lower score than this")
-    form.bool("undecided", default=False, label="Only masks that nobody decided about yet")
-
-
-def read_selection(ctx: Any, field: str) -> Selection:
-    """The masks that a form's answers mean."""
-    target = ctx.params.get("target") or possible_targets(ctx, field)[0]
-    ids = view = None
-    if target == "selection":
-        ids = _selected_ids(ctx, field)
-    elif target == "samples":
-        view = ctx.dataset.select(ctx.selected)
-    elif target == "view":
-        view = ctx.view
-    return Selection(
-        view=view,
-        ids=ids,
-        labels=ctx.params.get("labels") or None,
-        min_score=ctx.params.get("min_score"),
-        below_score=ctx.params.get("below_score"),
-        states=STATES[:1] if ctx.params.get("undecided") else None,
-    )

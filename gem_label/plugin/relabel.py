@@ -24,7 +24,6 @@ from gem_label.plugin.forms import (
     add_negative_words,
     add_words,
     has_words,
-    photos_selected,
     problem,
     read_min_score,
     read_negatives,
@@ -32,6 +31,7 @@ from gem_label.plugin.forms import (
     read_words_per_photo,
     titled,
 )
+from gem_label.plugin.targets import photos_selected
 from gem_label.progress import Progress
 from gem_label.review.storage.fields import run_of
 from gem_label.review.tasks.relabeling import LabelChange, field_thresholds, preview_labels, relabel_dataset

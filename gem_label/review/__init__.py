@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gem_label.review.app import open_app
     from gem_label.review.pushing.push_run import PushReport, push_run
-    from gem_label.review.tasks.model import GemSamModel
+    from gem_label.review.tasks.model import GemSamModel, load_zoo_model
 
-__all__ = ["GemSamModel", "PushReport", "open_app", "push_run"]
+__all__ = ["GemSamModel", "PushReport", "load_zoo_model", "open_app", "push_run"]
 
 
 def __getattr__(name: str) -> Any:
     homes = {
         "GemSamModel": "tasks.model",
+        "load_zoo_model": "tasks.model",
         "PushReport": "pushing.push_run",
         "open_app": "app",
         "push_run": "pushing.push_run",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from gem_label.errors import UsageError
-from gem_label.review.editing.restoring import count_restored, logged, restore
+from gem_label.review.editing.restoring import confirms, count_restored, logged, restore
 from gem_label.review.storage.decision_log import (
     UNDO_STEPS,
     Decision,
@@ -139,10 +139,11 @@ def _is_as_logged(action: Action) -> Expression:
 
 def _change(action: Action, label: str | None) -> Expression:
     """The attributes that a mask gets."""
-    if action == "rename":
-        return {"label": {"$literal": label}}
     is_decision = {"$in": ["$$tag", sorted(DECIDED_TAGS)]}
     others = {"$filter": {"input": TAGS, "as": "tag", "cond": {"$not": [is_decision]}}}
+    if action == "rename":
+        confirmed = {"$concatArrays": [others, ["accepted"]]}
+        return {"label": {"$literal": label}, "tags": {"$cond": [confirms(label), confirmed, TAGS]}}
     return {"tags": {"$concatArrays": [others, ["accepted" if action == "accept" else "rejected"]]}}
 
 

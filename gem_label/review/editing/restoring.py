@@ -79,6 +79,12 @@ def logged(mask: str, name: str) -> Expression:
     return {"$ifNull": [f"{mask}.{name}", [] if name == "tags" else None]}
 
 
+def confirms(label: str | None) -> Expression:
+    """Whether a new label of `$$mask` is what was proposed, so that only a tag tells that it is decided."""
+    proposed = {"$ifNull": ["$$mask.proposed_label", None]}
+    return {"$in": [proposed, [None, {"$literal": label}]]}
+
+
 def _masks_of(field: str) -> Expression:
     return {"$ifNull": [f"${field}.detections", []]}
 
@@ -121,8 +127,6 @@ def _restored(decision: Decision) -> Expression:
         is_written = {"$eq": ["$$mask", _at("$$after", "$$after._id", "$$mask._id")]}
         return {"$cond": [is_written, "$$old", rest]}
     parts: Expression = {name: f"$$old.{name}" for name in ("decided_at", "decision")}
-    if decision.action == "rename":
-        return {"$mergeObjects": ["$$mask", {**parts, "label": "$$old.label"}]}
 
     def split(tags: Expression, decided: bool) -> Expression:
         is_decision = {"$in": ["$$tag", sorted(DECIDED_TAGS)]}
@@ -132,4 +136,7 @@ def _restored(decision: Decision) -> Expression:
     old, others = logged("$$old", "tags"), split(TAGS, False)
     same = {"$eq": [split(old, False), others]}
     tags = {"$cond": [same, old, {"$concatArrays": [others, split(old, True)]}]}
+    if decision.action == "rename":
+        parts["label"] = "$$old.label"
+        tags = {"$cond": [confirms(decision.label), tags, TAGS]}
     return {"$mergeObjects": ["$$mask", {**parts, "tags": tags}]}

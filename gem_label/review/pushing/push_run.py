@@ -174,8 +174,8 @@ def _open_dataset(name: str, field: str, classes: Iterable[str]) -> Any:
     except ValueError as error:
         raise UsageError(f"cannot use dataset {name!r}, field {field!r}: {error}") from error
     dataset.persistent = True
-    if dataset.app_config.color_scheme is None:  # masks of one field in one color tell nothing
-        dataset.app_config.color_scheme = fo.ColorScheme(color_by="value")
+    if dataset.app_config.color_scheme is None:  # a color per class, and what is below a mask can be seen
+        dataset.app_config.color_scheme = fo.ColorScheme(color_by="value", opacity=0.4)
     fields = (field, less_likely_field(field))
     known = dict.fromkeys([*classes, *new_labels(dataset, fields)])
     for name in fields:

@@ -80,6 +80,11 @@ class ReviewStatistics:
         counts = np.r_[counts[:99], counts[99] + counts[100]]  # 1 belongs to the last part
         return counts.reshape(bins, -1).sum(axis=1)
 
+    def undecided_histogram(self, label: str, bins: int) -> NDArray[np.int64]:
+        """Undecided masks of a class per range of scores: `bins`, a divisor of 100, equal parts of [0, 1]."""
+        counts = self.counts[self.classes.index(label), 0]
+        return np.r_[counts[:99], counts[99] + counts[100]].reshape(bins, -1).sum(axis=1)
+
     def effect(self, label: str, threshold: float) -> ThresholdEffect:
         """What a threshold in [0, 1] would do to a class; exact in steps of 0.01."""
         if label not in self.classes:
@@ -144,6 +149,26 @@ def _count(samples: _Samples, field: str, stamp: tuple[Any, ...]) -> ReviewStati
     for key, masks in rows:
         counts[index[str(key["label"])], STATES.index(key["state"]), key["bin"]] += masks
     return ReviewStatistics(classes, counts)
+
+
+def count_meant(dataset: Any, field: str, selection: Selection) -> dict[str, int]:
+    """How many masks are meant: by label, most first.
+
+    Raises:
+        UsageError: the view shows patches of another field.
+    """
+    rows = aggregate_masks(
+        dataset,
+        field,
+        selection,
+        [
+            _attributes("label"),
+            {"$unwind": "$masks"},
+            {"$group": {"_id": {"$ifNull": ["$masks.label", NO_LABEL]}, "masks": {"$sum": 1}}},
+            {"$sort": {"masks": -1, "_id": 1}},
+        ],
+    )
+    return {str(row["_id"]): row["masks"] for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

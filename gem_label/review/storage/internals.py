@@ -115,6 +115,20 @@ def is_patches(view: Any) -> bool:
     return view._is_patches
 
 
+def rebuild_view(view: Any) -> Any:
+    """The same view over what is stored now.
+
+    A view of patches shows a copy of the masks that FiftyOne makes once and keeps in the view's `_state`: without it
+    FiftyOne makes the copy again. The copy that the App shows stays, since somebody else may look at it.
+    """
+    import fiftyone as fo
+
+    stages = view._serialize(include_uuids=False)
+    for stage in stages:
+        stage["kwargs"] = [[name, None if name == "_state" else value] for name, value in stage["kwargs"]]
+    return fo.DatasetView._build(view._root_dataset, stages)
+
+
 def aggregate_view(view: Any, stages: list[dict[str, Any]]) -> Any:
     """Run pipeline stages on what a view shows: a pymongo cursor. Patches have a collection of their own."""
     pipeline = view._pipeline(post_pipeline=stages)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.errors import GemLabelError
-from gem_label.labeler import Labeler, as_vocabulary
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.labeler import Labeler, as_vocabulary, load_labeler
 from gem_label.labeling import Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
 from gem_label.review.pushing.merge import photo_proposals
@@ -20,6 +20,54 @@ try:
     import fiftyone as fo
 except ImportError as error:
     raise GemLabelError(f"{error}: pip install 'gem-label[fiftyone]'") from error
+
+
+ZOO = {
+    "gem-sam-vit-b-16": "ViT-B-16/openai",
+    "gem-sam-vit-l-14": "ViT-L-14/openai",
+    "gem-sam-demo": "demo",
+}
+"""Names of models -> CLIP; SAM is MobileSAM."""
+
+ZOO_SAM = "mobile_sam"
+
+
+def load_zoo_model(
+    name: str,
+    classes: Vocabulary | Sequence[str] | str | None = None,
+    background: str | Sequence[str] = (),
+    min_score: float | str | Mapping[str, float] | Thresholds | None = None,
+    negatives: Wanted = "auto",
+    max_prompts: int = 192,
+    device: str | None = None,
+) -> GemSamModel:
+    """One of the models of `ZOO`, for `dataset.apply_model(model, "gem_sam")`.
+
+    Args:
+        name: one of `ZOO`.
+        classes: words, text as `Vocabulary.parse` reads it, or a vocabulary.
+        background: words that compete with the classes and are never a label, or text as --background takes.
+        min_score: score in [0, 1] below which a mask is left out: a number, "0.5, cat=0.4", or numbers by class;
+            None: the default.
+        negatives: words that compete besides and are never a label: "auto", "none", how many, or the words.
+        max_prompts: most prompts for a photo, see `gem_label.sam.FastSettings`.
+        device: "cpu" or "cuda"; None: the GPU when there is one.
+
+    Raises:
+        UsageError: no such model, or no classes.
+    """
+    import torch
+
+    from gem_label.sam import FastSettings
+
+    if name not in ZOO:
+        raise UsageError(f"there is no model {name!r}: {', '.join(ZOO)}")
+    if not classes:
+        raise UsageError(f"give the words: load_zoo_model({name!r}, classes='cat, dog')")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    proposals = FastSettings.with_at_most(max_prompts)
+    labeler = load_labeler(device, clip=ZOO[name], sam=ZOO_SAM, proposals=proposals)
+    return GemSamModel(labeler, classes, background, min_score, negatives)
 
 
 class GemSamModel(fo.SamplesMixin, fo.Model):
