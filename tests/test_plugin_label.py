@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fiftyone_fixture import fiftyone_db
-from test_plugin import URI, execute, form_of, invalid, plugin, request_of
+from plugin_calls import URI, execute, form_of, invalid, plugin, request_of
 
 from gem_label.allowed_folders import VARIABLE
 from gem_label.demo import scene_paths

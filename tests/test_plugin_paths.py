@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from fiftyone_fixture import fiftyone_db
+from plugin_calls import URI, dataset, execute, form_of, invalid, plugin, told
 from review_dataset import FIELD
-from test_plugin import URI, dataset, execute, form_of, invalid, labels, plugin, told
+from test_plugin import labels
 
 from gem_label.allowed_folders import VARIABLE
 from gem_label.formats.reading import read_annotations
