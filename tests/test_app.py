@@ -251,7 +251,7 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
     page.mouse.click(box["x"] + 0.99 * box["width"], box["y"] + 12)  # the largest class
     text = page.get_by_text(re.compile(r"0\.9\d: \d+ stay, [1-9]\d* go")).first
     text.wait_for()
-    go = re.search(r"stay, (\d+) go", text.inner_text()).group(1)
+    go = re.search(r"stay, (\d+) go", text.text_content()).group(1)
     label = page.locator(".ytick text").first.text_content().strip()
     desk.press(f"Show the {go} that go")
     desk.filtered()
