@@ -201,6 +201,8 @@ def masks(dataset: Any, field: str = FIELD) -> dict[str, Any]:
 def test_a_review_from_an_empty_dataset_to_a_coco_file(
     app: str, browser: Any, dataset: Any, tmp_path: Path
 ) -> None:
+    from playwright.sync_api import expect
+
     from gem_label.review.statistics.review import least_certain
     from gem_label.weights import pull_weights
 
@@ -246,14 +248,16 @@ def test_a_review_from_an_empty_dataset_to_a_coco_file(
 
     # a click on a class's scores tells at once what would stay
     desk.tab("Thresholds")
-    chart = page.locator(".nsewdrag").last
-    chart.wait_for()
-    box = chart.bounding_box()
-    page.mouse.click(box["x"] + 0.95 * box["width"], box["y"] + 12)  # the largest class
+    desk.sees("A threshold per class")
+    expect(page.locator(".nsewdrag")).to_have_count(1, timeout=PATIENCE)
+    page.wait_for_timeout(1000)  # the chart takes its place
+    box = page.locator(".nsewdrag").bounding_box()
+    page.mouse.click(box["x"] + 0.99 * box["width"], box["y"] + 12)  # the largest class
     text = page.get_by_text(re.compile(r"0\.9\d: \d+ stay, [1-9]\d* go")).first
     text.wait_for()
-    go = re.search(r"stay, (\d+) go", text.inner_text()).group(1)
-    label = page.locator(".ytick text").first.text_content().strip()
+    go = re.search(r"stay, (\d+) go", text.text_content()).group(1)
+    ticks = page.locator(".ytick text").all()
+    label = min(ticks, key=lambda tick: tick.bounding_box()["y"]).text_content().strip()
     desk.press(f"Show the {go} that go")
     desk.filtered()
     desk.sees(re.compile(r"^\d samples?$"))
@@ -413,7 +417,7 @@ def test_a_decision_touches_what_is_selected_and_masks_stay_painted(
 
     # search shows patches; a decision about them shows what is stored
     desk.press("Search")
-    desk.form.locator("input[type=text]").last.fill("horse")
+    desk.form.get_by_placeholder("broken window").fill("horse")
     desk.submit("Search")
     desk.sees(re.compile("masks for 'horse', best first"))
     desk.paints()
