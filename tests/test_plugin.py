@@ -327,8 +327,7 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
 
     desk.send("toggle_less_likely")
     assert desk.asked("set_active_fields")["fields"] == [hidden]
-    view = dataset.view()._build(dataset, desk.asked("set_view")["view"])
-    assert view.count(f"{hidden}.detections") == 12
+    assert "set_view" not in [uri for uri, _ in desk.messages]  # one change of the grid in an event
     assert "0 of 12 less likely masks decided" in desk.shown["progress"]["default"]
     desk.send("open_form", operator="rename")
     assert desk.asked("prompt_user_for_operation")["params"] == {"field": hidden, "from_desk": True}
@@ -342,7 +341,7 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
     desk.send("reject_selected", view=patches, selected=patches.skip(2).limit(1).values("id"))
     assert "1 of 10 less likely masks decided" in desk.shown["progress"]["default"]
 
-    desk.send("toggle_less_likely")
+    desk.send("toggle_less_likely", view=patches)
     assert desk.asked("set_active_fields")["fields"] == [FIELD]
     assert "clear_view" in [uri for uri, _ in desk.messages]
     assert "2 of 14 masks decided" in desk.shown["progress"]["default"]
