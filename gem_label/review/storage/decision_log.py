@@ -33,6 +33,8 @@ class Decision:
         at: when, in UTC.
         label: the new label, of "rename" alone.
         missed: masks that were meant too, but changed in between and stay as they are now.
+        author: the name of the person who decided, where it is known.
+        request: the id that the program gave its request, so that a repeated request is recognized.
     """
 
     id: str
@@ -42,6 +44,8 @@ class Decision:
     at: datetime
     label: str | None = None
     missed: int = 0
+    author: str | None = None
+    request: str | None = None
 
     def __str__(self) -> str:
         """One line for a list: "reject 12 masks"."""
@@ -51,17 +55,22 @@ class Decision:
 
 
 def collections() -> tuple[Any, Any]:
-    """The two collections, with their indexes."""
+    """The two collections."""
     db = database()
-    decisions, masks = db[DECISIONS], db[DECIDED_MASKS]
-    decisions.create_index([("dataset", 1), ("field", 1)])
+    return db[DECISIONS], db[DECIDED_MASKS]
+
+
+def _create_indexes() -> None:
+    """Make the indexes of the two collections where they are missing."""
+    decisions, masks = collections()
+    decisions.create_index([("dataset", 1), ("field", 1), ("forgotten", 1), ("_id", -1)])
     masks.create_index("decision")
     masks.create_index("sample")
-    return decisions, masks
 
 
 def record(dataset: Any, decision: Decision) -> None:
     """Store a decision, and forget what can no longer be undone."""
+    _create_indexes()
     decisions, masks = collections()
     decisions.insert_one(
         {
@@ -72,9 +81,12 @@ def record(dataset: Any, decision: Decision) -> None:
             "masks": decision.masks,
             "at": decision.at,
             "label": decision.label,
+            "author": decision.author,
+            "request": decision.request,
         }
     )
-    of_field = decisions.find({"dataset": dataset_id(dataset), "field": decision.field}, ["_id"])
+    query = {"dataset": dataset_id(dataset), "field": decision.field, "forgotten": None}
+    of_field = decisions.find(query, ["_id"])
     too_old = [document["_id"] for document in of_field.sort("_id", -1).skip(UNDO_STEPS)]
     if too_old:
         masks.delete_many({"decision": {"$in": too_old}, "removed": []})
@@ -98,6 +110,8 @@ def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
             document["masks"],
             document["at"].replace(tzinfo=UTC),
             document["label"],
+            author=document.get("author"),
+            request=document.get("request"),
         )
         for document in decisions.find(query).sort("_id", -1).limit(limit)
     ]
