@@ -13,7 +13,20 @@ from run_factory import make_run, mask_set
 from gem_label.labeling import MaskLabels
 
 FIELD = "gem_label"
-CLASSES = ("cat", "cup", "rocket", "spoon", "suit", "table")
+CLASSES = (
+    "cat",
+    "cup",
+    "eye",
+    "flag",
+    "helmet",
+    "nose",
+    "rocket",
+    "saucer",
+    "spoon",
+    "suit",
+    "table",
+    "wood",
+)
 HEIGHT, WIDTH = 240, 320
 
 

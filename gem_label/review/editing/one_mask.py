@@ -13,7 +13,7 @@ from typing import Any, Literal
 from gem_label.errors import UsageError
 from gem_label.review.editing.decisions import Action, decide, undo
 from gem_label.review.queues.order import MaskReference
-from gem_label.review.storage.decision_log import UNDO_STEPS, Decision, list_decisions
+from gem_label.review.storage.decision_log import UNDO_STEPS, Decision, list_decisions, request_of
 from gem_label.review.storage.detections import Document, state_of
 from gem_label.review.storage.fields import check_mask_field, less_likely_field, main_field
 from gem_label.review.storage.internals import samples_of
@@ -72,7 +72,8 @@ def decide_mask(
     found = _find(dataset, field, mask)
     if found is None:
         return Answer("gone")
-    if found[1].get("decision") != seen and not _is_from(dataset, field, found[1].get("decision"), request):
+    last = found[1].get("decision")
+    if last != seen and request_of(last) != request:
         return _answer("conflict", found[1])
     wanted = None if label is None else label.strip()
     for _ in range(3):  # at most: out of the rejected ones, the other label, accepted
@@ -98,16 +99,20 @@ def undo_request(dataset: Any, field: str, mask: MaskReference, request: str) ->
         request: the id of that request.
 
     Returns:
-        What the mask is now; "conflict" where somebody decided about it since, which stays.
+        What the mask is now; what somebody else decided about it since stays.
 
     Raises:
-        UsageError: there is no such field.
+        UsageError: there is no such field, or too many decisions were made since.
     """
     check_mask_field(dataset, field)
     for decision in list(_decisions_of(dataset, field, request)):
         undo(dataset, decision.field, decision.id)
     found = _find(dataset, field, mask)
-    return Answer("gone") if found is None else _answer("stored", found[1])
+    if found is None:
+        return Answer("gone")
+    if request_of(found[1].get("decision")) == request:
+        raise UsageError(f"only the last {UNDO_STEPS} decisions can be undone")
+    return _answer("stored", found[1])
 
 
 def _next_step(detection: Document, label: str | None) -> Action | None:
@@ -118,11 +123,6 @@ def _next_step(detection: Document, label: str | None) -> Action | None:
     if detection.get("label") != label:
         return "accept" if state == "rejected" else "rename"
     return "accept" if state in ("undecided", "rejected") else None
-
-
-def _is_from(dataset: Any, field: str, decision: str | None, request: str) -> bool:
-    """Whether a request made a decision."""
-    return any(each.id == decision for each in _decisions_of(dataset, field, request))
 
 
 def _decisions_of(dataset: Any, field: str, request: str) -> Iterator[Decision]:

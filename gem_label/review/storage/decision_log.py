@@ -117,6 +117,12 @@ def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
     ]
 
 
+def request_of(decision: str | None) -> str | None:
+    """The id of the request that a decision came from, also when it can no longer be undone."""
+    decisions, _ = collections()
+    return (decisions.find_one({"_id": decision}, ["request"]) or {}).get("request")
+
+
 def decided_samples(decision: str) -> list[Any]:
     """The ids of the samples that a decision is about, as in the database."""
     _, masks = collections()

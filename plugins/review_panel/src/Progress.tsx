@@ -29,8 +29,8 @@ export function Progress({ session }: { session: Session }) {
               : "The share of labels that you accepted, with its 95 % interval. Only a random sample tells what all masks are like."
           }
         >
-          <b>{percent(precision.share)}</b> right ({percent(precision.low)} to {percent(precision.high)}
-          {honest ? "" : ", of these masks"})
+          <b>{percent(precision.share)}</b> {honest ? "right" : "of these right"} (95 %: {percent(precision.low)} to{" "}
+          {percent(precision.high)})
         </span>
       )}
       <span data-unstored={entries.length}>

@@ -10,6 +10,7 @@ import { Server, type Methods } from "./server";
 import { Session } from "./session";
 import { Side } from "./Side";
 import { STYLES } from "./styles";
+import { Toolbar } from "./Toolbar";
 
 const FILLED = 0.45;
 
@@ -126,33 +127,10 @@ function Review({ session }: { session: Session }) {
           )}
           {ended && !session.message && <End session={session} backKey={shown(keys.back)} />}
         </div>
-        <Side session={session} details={picture?.details ?? null} keys={keys} act={act} photo={photo} />
+        <Side session={session} details={picture?.details ?? null} photo={photo} />
       </div>
-      <div className="glr-bar">
-        <Progress session={session} />
-        <span className="glr-grow" />
-        <label>
-          Fill
-          <input
-            type="range"
-            min={0}
-            max={1}
-            step={0.05}
-            value={look.opacity}
-            onChange={(event) => setLook({ ...look, opacity: Number(event.target.value) })}
-          />
-        </label>
-        <label>
-          Zoom
-          <input
-            type="range"
-            min={0}
-            max={MARGINS.length - 1}
-            value={look.zoom}
-            onChange={(event) => setLook({ ...look, zoom: Number(event.target.value) })}
-          />
-        </label>
-      </div>
+      <Toolbar session={session} keys={keys} act={act} look={look} onLook={setLook} />
+      <Progress session={session} />
       <div className="glr-hidden" aria-live="polite">
         {picture && `${picture.details.label ?? "no label"}, ${picture.details.state}`}
       </div>

@@ -1,5 +1,4 @@
 import * as React from "react";
-import { shown, type Action, type Keys } from "./keys";
 import type { Details, State } from "./server";
 import type { Session } from "./session";
 
@@ -12,16 +11,10 @@ const STATES: Record<State, string> = {
 
 const percent = (share: number) => `${Math.round(100 * share)} %`;
 
-type Properties = {
-  session: Session;
-  details: Details | null;
-  keys: Keys;
-  act: (action: Action) => void;
-  photo: React.RefObject<HTMLCanvasElement>;
-};
+type Properties = { session: Session; details: Details | null; photo: React.RefObject<HTMLCanvasElement> };
 
-/** The whole photo, the label with its score, other classes, and what can be done. */
-export function Side({ session, details, keys, act, photo }: Properties) {
+/** The whole photo, the label with its score, and other classes. */
+export function Side({ session, details, photo }: Properties) {
   return (
     <div className="glr-side">
       <div className="glr-photo">
@@ -41,7 +34,6 @@ export function Side({ session, details, keys, act, photo }: Properties) {
           ))}
         </ol>
       )}
-      <Actions session={session} keys={keys} act={act} />
     </div>
   );
 }
@@ -59,34 +51,6 @@ function Label({ details }: { details: Details }) {
         </div>
       )}
       <div className="glr-state">{STATES[details.state]}</div>
-    </div>
-  );
-}
-
-const BUTTONS: [Action, string][] = [
-  ["accept", "Accept"],
-  ["reject", "Reject"],
-  ["type", "Other class"],
-  ["skip", "Skip"],
-  ["undo", "Undo"],
-  ["redo", "Redo"],
-  ["back", "Back"],
-  ["forward", "Next"],
-  ["edit", "Edit"],
-  ["fill", "Fill"],
-];
-
-function Actions({ session, keys, act }: Pick<Properties, "session" | "keys" | "act">) {
-  const disabled: Partial<Record<Action, boolean>> = { undo: !session.canUndo, redo: !session.canRedo };
-  for (const action of ["accept", "reject", "type", "skip", "edit"] as const) disabled[action] = !session.picture;
-  return (
-    <div className="glr-actions" role="group" aria-label="Decide">
-      {BUTTONS.map(([action, name]) => (
-        <button key={action} type="button" disabled={disabled[action]} onClick={() => act(action)}>
-          <kbd>{shown(keys[action])}</kbd>
-          {name}
-        </button>
-      ))}
     </div>
   );
 }

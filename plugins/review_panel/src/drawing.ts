@@ -16,7 +16,7 @@ export type Picture = {
 type Rectangle = { x: number; y: number; width: number; height: number };
 
 export const MARGINS = [4, 2, 1, 0.5, 0.25, 0.1, 0.02]; // around the box, in its longer side; "+" is the next one
-export const USUAL_ZOOM = 3;
+export const USUAL_ZOOM = 4;
 
 export async function preparePicture(details: Details, photos: Photos): Promise<Picture> {
   const [width, height] = details.size;

@@ -317,6 +317,10 @@ export class Session {
       details.state = answer.state;
       details.decision = answer.decision;
     }
+    // what did not come about does not count, and there is nothing to undo of it
+    if (entry.kind === "decide" && answer.outcome !== "stored") {
+      this.steps = this.steps.filter((step) => step.request !== entry.request);
+    }
     this.changed();
   };
 

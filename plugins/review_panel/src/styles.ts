@@ -2,7 +2,7 @@
 
 export const STYLES = `
 .glr { --line: var(--fo-palette-divider, #8884); --accent: var(--fo-palette-primary-plainColor, #ff6d04);
-  display: grid; grid-template-rows: auto minmax(0, 1fr) auto; gap: 8px; height: 100%; padding: 8px; box-sizing: border-box;
+  display: grid; grid-template-rows: auto minmax(0, 1fr) auto auto; gap: 8px; height: 100%; padding: 8px 8px 12px; box-sizing: border-box;
   position: relative; outline: none; font: 14px/1.35 Palanquin, system-ui, sans-serif;
   color: var(--fo-palette-text-primary); background: var(--fo-palette-background-level2); container-type: inline-size; }
 .glr:focus-visible, .glr:focus { box-shadow: inset 0 0 0 2px var(--accent); }
@@ -29,19 +29,22 @@ export const STYLES = `
 .glr-middle { position: absolute; inset: 0; display: flex; flex-direction: column; gap: 10px; align-items: center;
   justify-content: center; color: #eee; text-align: center; padding: 20px; }
 .glr-side { display: flex; flex-direction: column; gap: 8px; min-height: 0; overflow-y: auto; padding: 2px; }
-.glr-photo { height: 150px; flex: 0 1 190px; min-height: 96px; position: relative; background: #202020; border-radius: 4px; overflow: hidden; }
+.glr-photo { flex: 1 1 200px; max-height: 240px; min-height: 72px; position: relative; background: #202020; border-radius: 4px; overflow: hidden; }
 .glr-photo canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .glr-name { font-size: 20px; font-weight: 600; overflow-wrap: anywhere; line-height: 1.2; }
 .glr-score { display: grid; grid-template-columns: 1fr auto; gap: 8px; align-items: center; }
 .glr-track { height: 8px; border-radius: 4px; background: var(--fo-palette-background-level3); overflow: hidden; border: 1px solid var(--line); }
 .glr-track > div { height: 100%; background: var(--accent); }
 .glr-state { font-size: 13px; color: var(--fo-palette-text-secondary); }
-.glr-classes { display: grid; gap: 3px; margin: 0; padding: 0; list-style: none; }
-.glr-classes button { width: 100%; padding: 2px 6px; }
+.glr-classes { display: grid; gap: 2px; margin: 0; padding: 0; list-style: none; }
+.glr-classes button { width: 100%; padding: 1px 6px; line-height: 1.3; }
+.glr-classes kbd { padding: 2px 5px; }
 .glr-classes .glr-word { flex: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .glr-number { color: var(--fo-palette-text-secondary); font-variant-numeric: tabular-nums; }
-.glr-actions { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; }
-.glr-progress { display: flex; flex-wrap: wrap; gap: 4px 18px; color: var(--fo-palette-text-secondary); font-variant-numeric: tabular-nums; align-items: center; }
+.glr-tools { display: flex; flex-wrap: wrap; gap: 4px 6px; align-items: center; }
+.glr-tools button { padding: 3px 7px; gap: 5px; }
+.glr-tools label:first-of-type { margin-left: auto; }
+.glr-progress { display: flex; flex-wrap: wrap; gap: 4px 18px; min-height: 21px; color: var(--fo-palette-text-secondary); font-variant-numeric: tabular-nums; align-items: center; }
 .glr-progress b { color: var(--fo-palette-text-primary); font-weight: 600; }
 .glr-trouble { color: var(--fo-palette-text-primary); border: 1px solid var(--fo-palette-warning-main, #d80); border-radius: 4px; padding: 4px 8px; width: 100%; }
 .glr-over { position: absolute; inset: 0; z-index: 5; background: #000a; display: flex; align-items: flex-start; justify-content: center; padding: 24px; overflow: auto; }
