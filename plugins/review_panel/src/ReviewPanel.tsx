@@ -45,7 +45,11 @@ function Review({ session }: { session: Session }) {
     focus();
   }, [focus]);
 
-  React.useEffect(focus, [focus]);
+  // once the first mask is drawn: the App gives the focus to the panel's tab when it opens it
+  const hasPicture = picture !== null;
+  React.useEffect(() => {
+    if (hasPicture && !document.activeElement?.closest("input, textarea, select, [role=dialog]")) focus();
+  }, [hasPicture, focus]);
   useReturn(() => {
     session.readAgain();
     focus();

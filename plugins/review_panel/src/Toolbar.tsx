@@ -37,6 +37,7 @@ export function Toolbar({ session, keys, act, look, onLook }: Properties) {
           {name}
         </button>
       ))}
+      <span className="glr-sliders">
       <label title="How opaque the fill is">
         Fill
         <input
@@ -58,6 +59,7 @@ export function Toolbar({ session, keys, act, look, onLook }: Properties) {
           onChange={(event) => onLook({ ...look, zoom: Number(event.target.value) })}
         />
       </label>
+      </span>
     </div>
   );
 }

@@ -14,7 +14,7 @@ export const STYLES = `
   background: var(--fo-palette-background-level1); border: 1px solid var(--line); border-radius: 4px; padding: 4px 7px; }
 .glr select { max-width: 200px; }
 .glr input[type=number] { width: 64px; }
-.glr input[type=range] { accent-color: var(--accent); width: 90px; }
+.glr input[type=range] { accent-color: var(--accent); width: 80px; }
 .glr button { cursor: pointer; display: inline-flex; gap: 7px; align-items: center; text-align: left; }
 .glr button:hover:not(:disabled) { border-color: var(--accent); }
 .glr button:disabled { opacity: .45; cursor: default; }
@@ -43,7 +43,7 @@ export const STYLES = `
 .glr-number { color: var(--fo-palette-text-secondary); font-variant-numeric: tabular-nums; }
 .glr-tools { display: flex; flex-wrap: wrap; gap: 4px 6px; align-items: center; }
 .glr-tools button { padding: 3px 7px; gap: 5px; }
-.glr-tools label:first-of-type { margin-left: auto; }
+.glr-sliders { margin-left: auto; display: inline-flex; gap: 10px; }
 .glr-progress { display: flex; flex-wrap: wrap; gap: 4px 18px; min-height: 21px; color: var(--fo-palette-text-secondary); font-variant-numeric: tabular-nums; align-items: center; }
 .glr-progress b { color: var(--fo-palette-text-primary); font-weight: 600; }
 .glr-trouble { color: var(--fo-palette-text-primary); border: 1px solid var(--fo-palette-warning-main, #d80); border-radius: 4px; padding: 4px 8px; width: 100%; }
