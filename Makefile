@@ -83,6 +83,12 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: panel
+panel: $(VENV)/.installed-dev ## build the review panel's JavaScript after its sources changed
+	$(call say,"building plugins/gem_label/dist from plugins/review_panel")
+	cd plugins/review_panel && PATH="$(abspath $(BIN)):$$PATH" && \
+		npm install --no-package-lock --no-audit --no-fund --loglevel=error && npm run check && npm run build
+
 .PHONY: format
 format: $(VENV)/.installed-dev ## put the code into ruff's format
 	$(BIN)/ruff check --fix .

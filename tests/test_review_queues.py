@@ -293,3 +293,24 @@ def test_a_less_likely_label_that_is_accepted_moves_and_comes_back(dataset: Any,
     assert stored(dataset, less)[0] == "lynx"  # among the labels now
     assert undo_request(dataset, hidden, less, "r1").state == "undecided"
     assert less in queue_masks(dataset, hidden, "uncertain")
+
+
+def test_the_database_looks_at_few_samples_for_a_decision(dataset: Any, mask: MaskReference) -> None:
+    import fiftyone as fo
+
+    from gem_label.review.storage.internals import database, samples_name
+
+    dataset.add_samples([fo.Sample(filepath=f"/nowhere/{n}.jpg") for n in range(200)])
+    decide_mask(dataset, FIELD, mask, "lynx", None, "r0")  # declares attributes, makes indexes
+    undo_request(dataset, FIELD, mask, "r0")
+    database().command("profile", 2)
+    try:
+        decide_mask(dataset, FIELD, mask, "lynx", None, "r1")
+        undo_request(dataset, FIELD, mask, "r1")
+    finally:
+        database().command("profile", 0)
+    of_samples = database()["system.profile"].find({"ns": {"$regex": f"{samples_name(dataset)}$"}})
+    looked_at = [row.get("docsExamined", 0) for row in of_samples]
+    database().drop_collection("system.profile")
+    assert len(looked_at) >= 4
+    assert max(looked_at) <= 2

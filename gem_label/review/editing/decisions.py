@@ -201,8 +201,9 @@ def undo(dataset: Any, field: str, decision: str | None = None) -> tuple[Decisio
     is_gone = {"$not": [{"$in": ["$$mask._id", {"$ifNull": [f"${field}.detections._id", []]}]}]}
     was_removed = {"$and": [{"$gt": ["$$mask._cls", None]}, is_gone]}
     missing = {"$filter": {"input": "$$before", "as": "mask", "cond": was_removed}}
-    unsettle(dataset, field, untouched, decided_samples(found.id))
-    count = _count_restored(dataset, field, found.id, untouched)
+    samples = decided_samples(found.id)
+    unsettle(dataset, field, untouched, samples)
+    count = _count_restored(dataset, field, found.id, untouched, samples)
     apply_log(dataset, field, found.id, ["ids", "before", "added"], {"$concatArrays": [present, missing]})
     forget(found.id)
     dataset.reload()
@@ -235,8 +236,10 @@ def _restored(action: str) -> Expression:
     return {**parts, "tags": {"$cond": [same, old, {"$concatArrays": [others, split(old, True)]}]}}
 
 
-def _count_restored(dataset: Any, field: str, decision: str, untouched: Expression) -> int:
-    """How many masks an undo changes: those whose last decision it is, and those that it took out."""
+def _count_restored(
+    dataset: Any, field: str, decision: str, untouched: Expression, samples: Sequence[Any]
+) -> int:
+    """How many masks of its samples an undo changes: those whose last decision it is, and those it took out."""
     _, log = collections()
     last = {
         "$filter": {
@@ -247,7 +250,7 @@ def _count_restored(dataset: Any, field: str, decision: str, untouched: Expressi
     }
     touched = samples_of(dataset).aggregate(
         [
-            {"$match": {f"{field}.detections.decision": decision}},
+            {"$match": {"_id": {"$in": list(samples)}, f"{field}.detections.decision": decision}},
             {"$group": {"_id": None, "masks": {"$sum": {"$size": last}}}},
         ]
     )

@@ -82,7 +82,8 @@ def decide_mask(
         if step is None:
             break
         new = wanted if step == "rename" else None
-        decide(dataset, name, step, Selection(ids=[mask.label_id]), new, author=author, request=request)
+        chosen = Selection(ids=[mask.label_id], samples=[mask.sample_id])
+        decide(dataset, name, step, chosen, new, author=author, request=request)
         found = _find(dataset, field, mask)
         if found is None:
             return Answer("gone")

@@ -1,8 +1,16 @@
 import * as React from "react";
 import { ACTIONS, forgetKeys, keyName, refuseKey, shown, storeKeys, type Action, type Keys } from "./keys";
 
-/** All keys, each of which can be changed. */
-export function Help({ keys, onKeys, onClose }: { keys: Keys; onKeys: (keys: Keys) => void; onClose: () => void }) {
+type HelpProperties = {
+  keys: Keys;
+  onKeys: (keys: Keys) => void;
+  author: string;
+  onAuthor: (name: string) => void;
+  onClose: () => void;
+};
+
+/** All keys, each of which can be changed, and the name of the reviewer. */
+export function Help({ keys, onKeys, author, onAuthor, onClose }: HelpProperties) {
   const [changing, setChanging] = React.useState<Action | null>(null);
   const [refusal, setRefusal] = React.useState<string | null>(null);
   const sheet = React.useRef<HTMLDivElement>(null);
@@ -12,6 +20,7 @@ export function Help({ keys, onKeys, onClose }: { keys: Keys; onKeys: (keys: Key
       if (["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key)) return;
       if (!changing && ["Enter", " "].includes(event.key)) return; // they press buttons
       event.stopPropagation();
+      if ((event.target as HTMLElement).matches("input") && event.key !== "Escape") return;
       event.preventDefault();
       if (!changing) {
         if (event.key === "Escape" || keyName(event) === keys.help) onClose();
@@ -66,6 +75,12 @@ export function Help({ keys, onKeys, onClose }: { keys: Keys; onKeys: (keys: Key
             ))}
           </tbody>
         </table>
+        <p>
+          <label>
+            Reviewer, stored with every decision
+            <input type="text" value={author} onChange={(event) => onAuthor(event.target.value)} />
+          </label>
+        </p>
         {refusal && <p role="alert">⚠ {refusal}</p>}
         <p>Keys work while the panel has the focus, which its frame shows: click into it.</p>
         <button type="button" onClick={() => onKeys(forgetKeys())}>

@@ -84,15 +84,6 @@ export function QueueBar({ session, onHelp }: { session: Session; onHelp: () => 
         </select>
       </label>
       <span className="glr-grow" />
-      <label title="Stored with every decision">
-        Reviewer
-        <input
-          type="text"
-          size={10}
-          value={session.author}
-          onChange={(event) => session.setAuthor(event.target.value)}
-        />
-      </label>
       <button type="button" onClick={onHelp}>
         <kbd>?</kbd> Keys
       </button>

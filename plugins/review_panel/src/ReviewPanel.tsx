@@ -131,14 +131,22 @@ function Review({ session }: { session: Session }) {
           )}
           {ended && !session.message && <End session={session} backKey={shown(keys.back)} />}
         </div>
-        <Side session={session} details={picture?.details ?? null} photo={photo} />
+        <Side session={session} details={picture?.details ?? null} photo={photo} ended={ended} />
       </div>
       <Toolbar session={session} keys={keys} act={act} look={look} onLook={setLook} />
       <Progress session={session} />
       <div className="glr-hidden" aria-live="polite">
         {picture && `${picture.details.label ?? "no label"}, ${picture.details.state}`}
       </div>
-      {overlay === "help" && <Help keys={keys} onKeys={setKeys} onClose={close} />}
+      {overlay === "help" && (
+        <Help
+          keys={keys}
+          onKeys={setKeys}
+          author={session.author}
+          onAuthor={(name) => session.setAuthor(name)}
+          onClose={close}
+        />
+      )}
       {overlay === "typing" && (
         <Typing
           classes={session.classes}

@@ -11,13 +11,18 @@ const STATES: Record<State, string> = {
 
 const percent = (share: number) => `${Math.round(100 * share)} %`;
 
-type Properties = { session: Session; details: Details | null; photo: React.RefObject<HTMLCanvasElement> };
+type Properties = {
+  session: Session;
+  details: Details | null;
+  photo: React.RefObject<HTMLCanvasElement>;
+  ended: boolean;
+};
 
 /** The whole photo, the label with its score, and other classes. */
-export function Side({ session, details, photo }: Properties) {
+export function Side({ session, details, photo, ended }: Properties) {
   return (
     <div className="glr-side">
-      <div className="glr-photo">
+      <div className="glr-photo" style={{ visibility: ended ? "hidden" : "visible" }}>
         <canvas ref={photo} role="img" aria-label="The whole photo, with a box around the part that is shown large" />
       </div>
       {details && <Label details={details} />}

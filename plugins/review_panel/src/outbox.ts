@@ -75,7 +75,8 @@ export class Outbox {
           this.drop();
           continue;
         }
-        this.failure = (error as Error).message || "the server does not answer";
+        // browsers say "Failed to fetch" and the like when there is no connection
+        this.failure = error instanceof TypeError ? "no connection to the server" : (error as Error).message;
         this.changed();
         await this.pause(wait);
         wait = Math.min(2 * wait, LONGEST_WAIT);

@@ -53,7 +53,7 @@ export const STYLES = `
 .glr-sheet table { border-collapse: collapse; width: 100%; }
 .glr-sheet td { padding: 2px 8px 2px 0; }
 .glr-sheet p { margin: 8px 0; color: var(--fo-palette-text-secondary); }
-.glr-sheet input[type=text] { width: 100%; font-size: 16px; padding: 7px 9px; }
+.glr-sheet > input[type=text] { width: 100%; font-size: 16px; padding: 7px 9px; }
 .glr-sheet ul { list-style: none; margin: 8px 0 0; padding: 0; max-height: 300px; overflow: auto; }
 .glr-sheet li { padding: 5px 9px; border-radius: 4px; cursor: pointer; border-left: 3px solid transparent; }
 .glr-sheet li[aria-selected=true] { background: var(--fo-palette-background-level3); border-left-color: var(--accent); }
