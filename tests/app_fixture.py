@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 120_000  # milliseconds; a CI machine may do three other things at the same time
 
 
-@pytest.fixture(scope="module")
-def app(fiftyone_db: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of FiftyOne's server with this repository's plugin."""
+@contextmanager
+def serve_app(port: int, folder: Path) -> Iterator[str]:
+    """FiftyOne's server with this repository's plugin on a port; gives its address, and ends it."""
     import fiftyone.server.main
 
-    port, folder = free_port(), tmp_path_factory.mktemp("app")
     environment = os.environ | {"FIFTYONE_PLUGINS_DIR": str(Path(__file__).parents[1] / "plugins")}
     command = [sys.executable, fiftyone.server.main.__file__, "--address", "127.0.0.1", "--port", str(port)]
-    with (folder / "server.log").open("wb") as log:
+    with (folder / "server.log").open("ab") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_for(f"http://127.0.0.1:{port}/", server)
@@ -35,6 +35,13 @@ def app(fiftyone_db: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         finally:
             server.terminate()
             server.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def app(fiftyone_db: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of FiftyOne's server with this repository's plugin."""
+    with serve_app(free_port(), tmp_path_factory.mktemp("app")) as address:
+        yield address
 
 
 def _wait_for(address: str, server: subprocess.Popen) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from app_fixture import PATIENCE, app, browser
-from fiftyone_fixture import fiftyone_db
+from app_fixture import PATIENCE, app, browser, serve_app
+from fiftyone_fixture import fiftyone_db, free_port
 from numpy.typing import NDArray
 from panel_dataset import FIELD, panel_dataset
 from PIL import Image
@@ -46,14 +46,20 @@ class Panel:
     def __init__(self, page: Any, address: str, tmp_path: Path) -> None:
         page.set_default_timeout(PATIENCE)
         self.page, self.address = page, address
-        self.pictures = Path(os.environ.get("GEM_LABEL_SCREENSHOTS") or tmp_path)
+        self.pictures = tmp_path
 
-    def open(self) -> None:
+    def open(self, beside: bool = True) -> None:
+        """Open the panel beside the grid, or from the operator browser as a tab of its own."""
         self.page.goto(self.address)
         self.page.locator("[data-cy=looker]").first.wait_for()
         self.page.get_by_role("button", name="Dismiss").click()
-        self.page.locator("[data-cy=new-panel-btn]").first.click()
-        self.page.get_by_text("GEM-Label: Review", exact=True).first.click()
+        if beside:
+            self.page.locator("[data-cy=new-panel-btn]").first.click()
+            self.page.get_by_text("GEM-Label: Review", exact=True).first.click()
+        else:
+            self.page.keyboard.press("`")
+            self.page.keyboard.type("with the keyboard")
+            self.page.get_by_text("GEM-Label: Review with the keyboard").click()
         self.page.locator(f"{CANVAS}[data-mask]").click()
 
     def shown(self) -> str:
@@ -79,20 +85,27 @@ class Panel:
         content = base64.b64decode(address.partition(",")[2])
         return np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))
 
-    def picture(self, name: str) -> None:
+    def picture(self, name: str, of_docs: bool = False) -> None:
+        """Take a picture to look at; those of the documentation go where the environment says."""
+        folder = Path(os.environ.get("GEM_LABEL_SCREENSHOTS") or self.pictures) if of_docs else self.pictures
         self.page.mouse.move(2, 2)
         self.page.wait_for_timeout(600)
-        self.page.screenshot(path=self.pictures / f"review-{name}.jpg", type="jpeg", quality=72)
+        self.page.screenshot(path=folder / f"review-{name}.jpg", type="jpeg", quality=72)
 
 
 @pytest.fixture
-def panel(app: str, browser: Any, dataset: Any, tmp_path: Path) -> Iterator[Panel]:
-    """The panel, open beside the grid."""
+def closed_panel(app: str, browser: Any, dataset: Any, tmp_path: Path) -> Iterator[Panel]:
+    """The panel before it is opened."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
-    panel = Panel(page, f"{app}/datasets/{dataset.name}", tmp_path)
-    panel.open()
-    yield panel
+    yield Panel(page, f"{app}/datasets/{dataset.name}", tmp_path)
     page.close()
+
+
+@pytest.fixture
+def panel(closed_panel: Panel) -> Panel:
+    """The panel, open beside the grid."""
+    closed_panel.open()
+    return closed_panel
 
 
 def masks(dataset: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -267,6 +280,33 @@ def test_decisions_outlive_a_server_that_does_not_answer_and_a_reload(panel: Pan
 
 
 @pytest.mark.slow
+def test_decisions_outlive_a_server_that_ends(
+    fiftyone_db: str, browser: Any, dataset: Any, tmp_path: Path
+) -> None:
+    queue = [mask.label_id for mask in queue_masks(dataset, FIELD, "uncertain")]
+    page, port = browser.new_page(viewport={"width": 1440, "height": 900}), free_port()
+    with serve_app(port, tmp_path) as address:
+        panel = Panel(page, f"{address}/datasets/{dataset.name}", tmp_path)
+        panel.open()
+        panel.press("a", "r")
+        panel.stored()
+        page.route("**/operators/execute", lambda route: route.abort())
+        panel.press("a", "r", "a")
+        panel.sees(re.compile("3 decisions are not stored yet"))
+    page.locator(CANVAS).wait_for(state="detached")  # the App says that it has no server
+    page.unroute("**/operators/execute")
+    with serve_app(port, tmp_path):
+        panel.shown()
+        panel.stored()
+        panel.press("r")
+        panel.stored()
+        page.close()
+    tags = [masks(dataset)[i][1] for i in queue[:7]]
+    assert tags == [("accepted",), ("rejected",)] * 3 + [()]
+    assert len(list_decisions(dataset, FIELD)) == 6
+
+
+@pytest.mark.slow
 def test_what_somebody_else_decided_meanwhile_stays_and_is_said(panel: Panel, dataset: Any) -> None:
     from gem_label.review.editing.decisions import decide
     from gem_label.review.storage.selection import Selection
@@ -313,11 +353,14 @@ def test_the_outline_is_drawn_dark_and_light_around_the_mask(panel: Panel) -> No
 
 
 @pytest.mark.slow
-def test_what_is_reviewed_is_chosen_and_every_state_can_be_looked_at(panel: Panel, dataset: Any) -> None:
-    page = panel.page
+def test_what_is_reviewed_is_chosen_and_every_state_can_be_looked_at(
+    closed_panel: Panel, dataset: Any
+) -> None:
+    panel, page = closed_panel, closed_panel.page
+    panel.open(beside=False)
     panel.press("a", "r", "1", "a", "a")
     panel.stored()
-    panel.picture("keyboard")
+    panel.picture("keyboard", of_docs=True)
     choose = page.locator(".glr-bar select")
     choose.nth(0).select_option("random")
     expected = [mask.label_id for mask in queue_masks(dataset, FIELD, "random")]
@@ -353,7 +396,10 @@ def test_what_is_reviewed_is_chosen_and_every_state_can_be_looked_at(panel: Pane
     page.set_viewport_size({"width": 1280, "height": 720})
     panel.picture("keyboard-small")
     page.get_by_title("Light mode").click()
-    panel.picture("keyboard-light")
+    page.locator(CANVAS).click()
+    panel.press("?")
+    panel.picture("keyboard-light", of_docs=True)
+    panel.press("Escape")
     for button in ("Accept", "Reject", "Redo"):
         assert page.locator(".glr-tools").get_by_role("button", name=button).bounding_box()["y"] < 720
 

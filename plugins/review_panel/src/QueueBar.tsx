@@ -9,7 +9,7 @@ const ORDERS: [Order, string][] = [
 ];
 
 /** What to review: field, order, class or confused pair, and which photos. */
-export function QueueBar({ session, onHelp }: { session: Session; onHelp: () => void }) {
+export function QueueBar({ session }: { session: Session }) {
   const { question, description } = session;
   const pair = question.runner_up === null ? "" : JSON.stringify([question.label, question.runner_up]);
   const chosen = pair || (question.label === null ? "" : JSON.stringify([question.label]));
@@ -83,10 +83,6 @@ export function QueueBar({ session, onHelp }: { session: Session; onHelp: () => 
           <option value="selected">selected</option>
         </select>
       </label>
-      <span className="glr-grow" />
-      <button type="button" onClick={onHelp}>
-        <kbd>?</kbd> Keys
-      </button>
     </div>
   );
 }

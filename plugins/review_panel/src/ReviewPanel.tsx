@@ -14,19 +14,26 @@ import { Toolbar } from "./Toolbar";
 
 const FILLED = 0.45;
 
-/** The component of the panel; its schema has the addresses of the panel's Python methods. */
-export function ReviewPanel({ schema }: { schema: { view: Methods } }) {
+/** What the App gives the component: the schema has the addresses of the panel's Python methods. */
+export type PanelProperties = { schema: { view: Methods } };
+
+/** The component of the panel; `sessions` are the reviews that were begun, by the ids of their datasets. */
+export function ReviewPanel({ schema, sessions }: PanelProperties & { sessions: Map<string, Session> }) {
   const context = useAppContext();
+  const { dataset_id, dataset_name } = context;
   const [session, setSession] = React.useState<Session | null>(null);
-  const server = React.useMemo(() => new Server(schema.view, context), []);
-  server.context = context;
+  if (session) session.server.context = context;
   React.useEffect(() => {
-    setSession(context.dataset_name ? new Session(server, context.dataset_name) : null);
-  }, [context.dataset_name, server]);
+    if (!dataset_id || !dataset_name) return setSession(null);
+    let found = sessions.get(dataset_id);
+    if (found) void found.begin(); // labels may have changed since
+    else sessions.set(dataset_id, (found = new Session(new Server(schema.view, context), dataset_id, dataset_name)));
+    setSession(found);
+  }, [dataset_id, dataset_name]);
   return (
     <>
       <style>{STYLES}</style>
-      {session && <Review session={session} key={session.dataset} />}
+      {session && <Review session={session} key={session.datasetId} />}
     </>
   );
 }
@@ -107,7 +114,7 @@ function Review({ session }: { session: Session }) {
         if (!(event.target as HTMLElement).closest("select, input, .glr-over")) focus();
       }}
     >
-      <QueueBar session={session} onHelp={() => setOverlay("help")} />
+      <QueueBar session={session} />
       <div className="glr-main">
         <div className="glr-stage">
           <canvas

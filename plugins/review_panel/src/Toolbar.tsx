@@ -15,6 +15,7 @@ const BUTTONS: [Action, string][] = [
   ["forward", "Next"],
   ["edit", "Edit"],
   ["fill", "Fill"],
+  ["help", "Keys"],
 ];
 
 type Properties = {
@@ -38,27 +39,27 @@ export function Toolbar({ session, keys, act, look, onLook }: Properties) {
         </button>
       ))}
       <span className="glr-sliders">
-      <label title="How opaque the fill is">
-        Fill
-        <input
-          type="range"
-          min={0}
-          max={1}
-          step={0.05}
-          value={look.opacity}
-          onChange={(event) => onLook({ ...look, opacity: Number(event.target.value) })}
-        />
-      </label>
-      <label title="How much of the surroundings is shown">
-        Zoom
-        <input
-          type="range"
-          min={0}
-          max={MARGINS.length - 1}
-          value={look.zoom}
-          onChange={(event) => onLook({ ...look, zoom: Number(event.target.value) })}
-        />
-      </label>
+        <label title="How opaque the fill is">
+          Fill
+          <input
+            type="range"
+            min={0}
+            max={1}
+            step={0.05}
+            value={look.opacity}
+            onChange={(event) => onLook({ ...look, opacity: Number(event.target.value) })}
+          />
+        </label>
+        <label title="How much of the surroundings is shown">
+          Zoom
+          <input
+            type="range"
+            min={0}
+            max={MARGINS.length - 1}
+            value={look.zoom}
+            onChange={(event) => onLook({ ...look, zoom: Number(event.target.value) })}
+          />
+        </label>
       </span>
     </div>
   );

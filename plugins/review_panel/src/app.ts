@@ -17,6 +17,7 @@ declare global {
 
 /** What the App shows: sent along with requests, so that the server knows the dataset, the view and what is ticked. */
 export type AppContext = {
+  dataset_id: string | undefined;
   dataset_name: string | undefined;
   view: unknown;
   filters: unknown;
@@ -26,11 +27,12 @@ export type AppContext = {
 export function useAppContext(): AppContext {
   const { useRecoilValue } = window.recoil;
   const fos = window.__fos__;
+  const dataset_id = useRecoilValue(fos.datasetId);
   const dataset_name = useRecoilValue(fos.datasetName);
   const view = useRecoilValue(fos.view);
   const filters = useRecoilValue(fos.filters);
   const ticked: Map<string, unknown> | Set<string> = useRecoilValue(fos.selectedSamples);
-  return { dataset_name, view, filters, selected: [...ticked.keys()] };
+  return { dataset_id, dataset_name, view, filters, selected: [...ticked.keys()] };
 }
 
 export function useIsViewerOpen(): boolean {

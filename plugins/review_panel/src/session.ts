@@ -56,10 +56,11 @@ export class Session {
   private decidedBefore = 0;
 
   constructor(
-    public server: Server,
+    readonly server: Server,
+    readonly datasetId: string,
     readonly dataset: string,
   ) {
-    this.outbox = new Outbox(() => this.server, `gem-label-unstored:${dataset}`, this.changed, this.answered);
+    this.outbox = new Outbox(() => this.server, `gem-label-unstored:${datasetId}`, this.changed, this.answered);
     const stored = JSON.parse(sessionStorage.getItem(this.storageKey) ?? "null");
     if (stored) {
       this.question = stored.question;
@@ -70,7 +71,7 @@ export class Session {
   }
 
   private get storageKey(): string {
-    return `gem-label-review:${this.dataset}`;
+    return `gem-label-review:${this.datasetId}`;
   }
 
   subscribe = (listener: () => void): (() => void) => {

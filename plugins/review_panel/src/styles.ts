@@ -8,7 +8,6 @@ export const STYLES = `
 .glr:focus-visible, .glr:focus { box-shadow: inset 0 0 0 2px var(--accent); }
 .glr * { box-sizing: border-box; font-family: inherit; }
 .glr-bar { display: flex; flex-wrap: wrap; gap: 6px 10px; align-items: center; }
-.glr-bar .glr-grow { flex: 1; }
 .glr label { display: inline-flex; gap: 5px; align-items: center; color: var(--fo-palette-text-secondary); }
 .glr select, .glr input[type=text], .glr input[type=number], .glr button { font-size: 13px; color: var(--fo-palette-text-primary);
   background: var(--fo-palette-background-level1); border: 1px solid var(--line); border-radius: 4px; padding: 4px 7px; }
@@ -49,6 +48,7 @@ export const STYLES = `
 .glr-trouble { color: var(--fo-palette-text-primary); border: 1px solid var(--fo-palette-warning-main, #d80); border-radius: 4px; padding: 4px 8px; width: 100%; }
 .glr-over { position: absolute; inset: 0; z-index: 5; background: #000a; display: flex; align-items: flex-start; justify-content: center; padding: 24px; overflow: auto; }
 .glr-sheet { background: var(--fo-palette-background-level1); border: 1px solid var(--line); border-radius: 6px; padding: 14px 18px; max-width: 560px; width: 100%; }
+.glr-sheet :is(button, input[type=text]) { background: var(--fo-palette-background-level3); border-color: var(--fo-palette-text-tertiary, #888); }
 .glr-sheet h2 { font-size: 16px; margin: 0 0 8px; }
 .glr-sheet table { border-collapse: collapse; width: 100%; }
 .glr-sheet td { padding: 2px 8px 2px 0; }
