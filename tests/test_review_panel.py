@@ -57,6 +57,8 @@ class Panel:
             self.page.locator("[data-cy=new-panel-btn]").first.click()
             self.page.get_by_text("GEM-Label: Review", exact=True).first.click()
         else:
+            for close in self.page.get_by_title("Close").all():  # the App remembers what was open
+                close.click()
             self.page.keyboard.press("`")
             self.page.keyboard.type("with the keyboard")
             self.page.get_by_text("GEM-Label: Review with the keyboard").click()
@@ -358,7 +360,7 @@ def test_what_is_reviewed_is_chosen_and_every_state_can_be_looked_at(
 ) -> None:
     panel, page = closed_panel, closed_panel.page
     panel.open(beside=False)
-    panel.press("a", "r", "1", "a", "a")
+    panel.press("a", "r", "1", "a", "a", "-")
     panel.stored()
     panel.picture("keyboard", of_docs=True)
     choose = page.locator(".glr-bar select")
@@ -397,8 +399,9 @@ def test_what_is_reviewed_is_chosen_and_every_state_can_be_looked_at(
     panel.picture("keyboard-small")
     page.get_by_title("Light mode").click()
     page.locator(CANVAS).click()
-    panel.press("?")
     panel.picture("keyboard-light", of_docs=True)
+    panel.press("?")
+    panel.picture("keyboard-small-keys")
     panel.press("Escape")
     for button in ("Accept", "Reject", "Redo"):
         assert page.locator(".glr-tools").get_by_role("button", name=button).bounding_box()["y"] < 720

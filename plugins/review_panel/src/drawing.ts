@@ -54,7 +54,7 @@ function fit(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
 /** The part of the photo that fills a canvas: the box in the middle, with a margin. */
 function partAround(details: Details, margin: number, canvas: HTMLCanvasElement): Rectangle {
   const [x, y, w, h] = details.box;
-  const around = Math.max(w, h) * margin + 4;
+  const around = Math.max(w, h) * margin + 12;
   const aspect = canvas.width / canvas.height;
   let width = w + 2 * around;
   let height = h + 2 * around;

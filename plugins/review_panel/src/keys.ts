@@ -2,8 +2,8 @@
 
 export const ACTIONS = {
   accept: ["a", "accept the label"],
-  reject: ["r", "reject the mask: no class fits, or it is no thing"],
-  type: ["/", "type the name of a class, an old or a new one"],
+  reject: ["r", "reject the mask: no class fits it"],
+  type: ["/", "type the name of a class, or a new one"],
   skip: ["s", "skip the mask"],
   undo: ["u", "undo the last decision"],
   redo: ["Shift+u", "redo what was undone"],

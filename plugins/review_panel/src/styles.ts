@@ -46,12 +46,14 @@ export const STYLES = `
 .glr-progress { display: flex; flex-wrap: wrap; gap: 4px 18px; min-height: 21px; color: var(--fo-palette-text-secondary); font-variant-numeric: tabular-nums; align-items: center; }
 .glr-progress b { color: var(--fo-palette-text-primary); font-weight: 600; }
 .glr-trouble { color: var(--fo-palette-text-primary); border: 1px solid var(--fo-palette-warning-main, #d80); border-radius: 4px; padding: 4px 8px; width: 100%; }
-.glr-over { position: absolute; inset: 0; z-index: 5; background: #000a; display: flex; align-items: flex-start; justify-content: center; padding: 24px; overflow: auto; }
-.glr-sheet { background: var(--fo-palette-background-level1); border: 1px solid var(--line); border-radius: 6px; padding: 14px 18px; max-width: 560px; width: 100%; }
+.glr-over { position: absolute; inset: 0; z-index: 5; background: #000a; display: flex; align-items: flex-start; justify-content: center; padding: 12px; overflow: auto; }
+.glr-sheet { background: var(--fo-palette-background-level1); border: 1px solid var(--line); border-radius: 6px; padding: 12px 16px; max-width: 600px; width: 100%; }
 .glr-sheet :is(button, input[type=text]) { background: var(--fo-palette-background-level3); border-color: var(--fo-palette-text-tertiary, #888); }
 .glr-sheet h2 { font-size: 16px; margin: 0 0 8px; }
 .glr-sheet table { border-collapse: collapse; width: 100%; }
-.glr-sheet td { padding: 2px 8px 2px 0; }
+.glr-sheet td { padding: 1.5px 8px 1.5px 0; line-height: 1.2; }
+.glr-sheet td kbd { display: inline-block; padding: 2px 5px; }
+.glr-sheet td button { padding: 0 6px; }
 .glr-sheet p { margin: 8px 0; color: var(--fo-palette-text-secondary); }
 .glr-sheet > input[type=text] { width: 100%; font-size: 16px; padding: 7px 9px; }
 .glr-sheet ul { list-style: none; margin: 8px 0 0; padding: 0; max-height: 300px; overflow: auto; }
