@@ -314,3 +314,44 @@ def test_the_database_looks_at_few_samples_for_a_decision(dataset: Any, mask: Ma
     database().drop_collection("system.profile")
     assert len(looked_at) >= 4
     assert max(looked_at) <= 2
+
+
+# --- what the component of the panel calls ---
+
+
+def ask(dataset: Any, method: str, selected: list[str] | None = None, **params: Any) -> dict[str, Any]:
+    """What a method of the panel answers."""
+    from fiftyone.operators.executor import ExecutionContext
+
+    from gem_label.plugin.review_panel import ReviewPanel
+
+    request = {"dataset_name": dataset.name, "selected": selected or [], "params": params}
+    return getattr(ReviewPanel(), method)(ExecutionContext(request))
+
+
+def test_the_panel_describes_a_field_and_makes_its_queue(dataset: Any) -> None:
+    decide(dataset, FIELD, "accept", Selection(labels=["cat"]))
+    told = ask(dataset, "describe_field")
+    assert told["field"] == FIELD
+    undecided = Counter(each.label for each in detections(dataset).values() if not each.tags)
+    counts = {each["name"]: each["undecided"] for each in told["classes"]}
+    assert counts == {name: undecided[name] for name in CLASSES}
+    pair = told["pairs"][0]
+    question = {"field": FIELD, "order": "uncertain", "label": pair["label"], "runner_up": pair["runner_up"]}
+    assert ask(dataset, "make_queue", **question)["remaining"] >= pair["masks"]
+    one = ask(
+        dataset, "make_queue", selected=[dataset.last().id], field=FIELD, order="photo", scope="selected"
+    )
+    assert {sample for sample, _ in one["masks"]} <= {dataset.last().id}
+
+
+def test_the_panel_says_bad_input_in_one_line(dataset: Any, mask: MaskReference) -> None:
+    pair = [mask.sample_id, mask.label_id]
+    for method, params, problem in (
+        ("make_queue", {"field": "other", "order": "photo"}, "has no field 'other'"),
+        ("make_queue", {"field": FIELD, "order": "photo", "scope": "selected"}, "no photo is selected"),
+        ("decide", {"field": FIELD, "mask": pair, "label": " ", "request": "r1"}, "give the new label"),
+        ("undo", {"field": "other", "mask": pair, "request": "r1"}, "has no field 'other'"),
+    ):
+        assert problem in ask(dataset, method, **params)["error"]
+    assert not list_decisions(dataset, FIELD)

@@ -124,19 +124,19 @@ function Review({ session }: { session: Session }) {
             style={{ visibility: ended ? "hidden" : "visible" }}
           />
           {picture?.problem && <div className="glr-note">⚠ {picture.problem}</div>}
-          {session.message && (
+          {session.problem && (
             <div className="glr-note" role="alert">
-              ⚠ {session.message}{" "}
+              ⚠ {session.problem}{" "}
               <button type="button" onClick={() => void session.begin()}>
                 Try again
               </button>
             </div>
           )}
           {session.loading && <div className="glr-middle">Looking for masks …</div>}
-          {!session.loading && session.question.field === null && !session.message && (
+          {!session.loading && session.question.field === null && !session.problem && (
             <div className="glr-middle">No masks yet: label the photos first.</div>
           )}
-          {ended && !session.message && <End session={session} backKey={shown(keys.back)} />}
+          {ended && !session.problem && <End session={session} backKey={shown(keys.back)} />}
         </div>
         <Side session={session} details={picture?.details ?? null} photo={photo} ended={ended} />
       </div>

@@ -1,8 +1,8 @@
 // The state of a review: which mask is shown, what was decided, what can be undone. React draws what it says.
-import { preparePicture, type Picture } from "./drawing";
+import { Ahead } from "./ahead";
+import type { Picture } from "./drawing";
 import { Outbox, type Entry } from "./outbox";
-import { Photos } from "./photos";
-import type { Answer, Details, FieldDescription, Order, Reference, Server, State } from "./server";
+import type { Answer, FieldDescription, Order, Reference, Server, State } from "./server";
 import { perMinute, wilson, type Interval } from "./statistics";
 
 export type Question = {
@@ -26,10 +26,6 @@ type Step = {
 
 export type Counts = { decided: number; remaining: number; speed: number | null; precision: Interval | null };
 
-const AHEAD = 24; // masks whose details are fetched before they are needed
-const AT_ONCE = 20;
-const READY = 6; // masks whose photos are decoded before they are needed
-const KEPT = 12; // pictures around the shown one that stay
 const STEPS = 100; // the server can undo as many
 
 export class Session {
@@ -39,19 +35,14 @@ export class Session {
   position = 0;
   private undecided = 0; // when the queue was made
   loading = true;
-  message: string | null = null;
+  private message: string | null = null;
   version = 0;
   author = "";
   readonly outbox: Outbox;
   private steps: Step[] = [];
   private undone: Step[] = [];
-  private readonly details = new Map<string, Details>();
-  private readonly gone = new Set<string>();
-  private readonly pictures = new Map<string, Picture>();
-  private readonly preparing = new Set<string>();
-  private readonly photos = new Photos();
+  private readonly ahead: Ahead;
   private readonly listeners = new Set<() => void>();
-  private fetching = false;
   private generation = 0;
   private decidedBefore = 0;
 
@@ -61,6 +52,9 @@ export class Session {
     readonly dataset: string,
   ) {
     this.outbox = new Outbox(() => this.server, `gem-label-unstored:${datasetId}`, this.changed, this.answered);
+    this.ahead = new Ahead(server, this.changed, this.dropGone, (details) => {
+      this.outbox.saw(details.label_id, details.decision);
+    });
     const stored = JSON.parse(sessionStorage.getItem(this.storageKey) ?? "null");
     if (stored) {
       this.question = stored.question;
@@ -117,9 +111,7 @@ export class Session {
       this.position = before.length;
       this.decidedBefore = before.length;
       this.undecided = queue.remaining - queue.masks.filter(([, label]) => known.has(label)).length;
-      this.details.clear();
-      this.pictures.clear();
-      this.gone.clear();
+      this.ahead.clear();
     } catch (error) {
       if (generation !== this.generation) return;
       this.message = (error as Error).message;
@@ -134,8 +126,13 @@ export class Session {
     return this.masks[this.position] ?? null;
   }
 
+  /** Why masks cannot be shown; null: they can. */
+  get problem(): string | null {
+    return this.message ?? this.ahead.failure;
+  }
+
   get picture(): Picture | null {
-    return this.current ? (this.pictures.get(this.current[1]) ?? null) : null;
+    return this.current ? (this.ahead.pictures.get(this.current[1]) ?? null) : null;
   }
 
   get counts(): Counts {
@@ -168,77 +165,21 @@ export class Session {
       JSON.stringify({ question: this.question, steps: this.steps.slice(-STEPS * 20) }),
     );
     this.changed();
-    void this.fetchDetails();
-    this.preparePictures();
-  }
-
-  private async fetchDetails(): Promise<void> {
-    if (this.fetching || !this.question.field) return;
-    const near = this.masks.slice(Math.max(0, this.position - 2), this.position + AHEAD);
-    const wanted = near.filter(([, label]) => !this.details.has(label) && !this.gone.has(label)).slice(0, AT_ONCE);
-    const urgent = this.masks.slice(this.position, this.position + READY).some((each) => wanted.includes(each));
-    if (!wanted.length || (!urgent && wanted.length < AT_ONCE / 2 && this.position + AHEAD < this.masks.length)) return;
-    const generation = this.generation;
-    this.fetching = true;
-    let failed = false;
-    try {
-      const found = await this.server.getDetails(this.question.field, wanted, this.classes);
-      if (generation === this.generation) {
-        for (const [, label] of wanted) this.gone.add(label);
-        for (const details of found) {
-          this.gone.delete(details.label_id);
-          this.details.set(details.label_id, details);
-          this.outbox.saw(details.label_id, details.decision);
-        }
-        this.message = null;
-        this.dropGone();
-      }
-    } catch (error) {
-      failed = true;
-      if (generation === this.generation) this.message = (error as Error).message;
-    }
-    this.fetching = false;
-    this.changed();
-    if (failed) setTimeout(() => void this.fetchDetails(), 2000);
-    else void this.fetchDetails();
-    this.preparePictures();
+    this.ahead.look(this.masks, this.position, this.question.field, this.classes);
   }
 
   /** Leaves masks out that were deleted since the queue was made. */
-  private dropGone(): void {
-    const shown = this.masks.slice(0, this.position).filter(([, label]) => !this.gone.has(label)).length;
-    this.masks = this.masks.filter(([, label]) => !this.gone.has(label));
-    this.position = shown;
-  }
-
-  private preparePictures(): void {
-    const near = this.masks.slice(Math.max(0, this.position - 1), this.position + READY);
-    const wanted = [...near.slice(1), ...near.slice(0, 1)]; // the one before is the least urgent
-    for (const [, label] of wanted) {
-      const details = this.details.get(label);
-      if (!details || this.pictures.has(label) || this.preparing.has(label)) continue;
-      this.preparing.add(label);
-      void preparePicture(details, this.photos).then((picture) => {
-        this.preparing.delete(label);
-        this.pictures.set(label, picture);
-        this.changed();
-      });
-    }
-    const kept = new Set(this.masks.slice(Math.max(0, this.position - KEPT), this.position + KEPT).map(([, l]) => l));
-    for (const label of this.pictures.keys()) if (!kept.has(label)) this.pictures.delete(label);
-    if (this.details.size > 400) {
-      const near = this.masks.slice(Math.max(0, this.position - 100), this.position + 100).map(([, l]) => l);
-      for (const label of this.details.keys()) if (!near.includes(label)) this.details.delete(label);
-    }
-  }
+  private dropGone = (gone: Set<string>): void => {
+    this.position = this.masks.slice(0, this.position).filter(([, label]) => !gone.has(label)).length;
+    this.masks = this.masks.filter(([, label]) => !gone.has(label));
+    this.moved();
+  };
 
   /** Reads the shown mask again: it may have been edited in FiftyOne's viewer. */
   readAgain(): void {
     if (!this.current) return;
-    const label = this.current[1];
-    this.details.delete(label);
-    this.pictures.delete(label);
-    void this.fetchDetails();
+    this.ahead.forget(this.current[1]);
+    this.moved();
   }
 
   // --- what a reviewer does ---
@@ -247,7 +188,7 @@ export class Session {
   decide(label: string | null): boolean {
     const picture = this.picture;
     if (!picture || !this.current) return false;
-    const { label_id, label: now, state } = this.details.get(this.current[1]) ?? picture.details;
+    const { label_id, label: now, state } = this.ahead.details.get(this.current[1]) ?? picture.details;
     const earlier = this.steps.find((step) => step.mask[1] === label_id);
     const proposed = earlier ? earlier.proposed : now;
     this.take({ request: newId(), mask: this.current, label, before: { label: now, state }, proposed, at: Date.now() });
@@ -259,7 +200,7 @@ export class Session {
 
   private take(step: Step): void {
     this.steps.push(step);
-    const details = this.details.get(step.mask[1]);
+    const details = this.ahead.details.get(step.mask[1]);
     if (details) {
       details.state = step.label === null ? "rejected" : step.label === details.label ? "accepted" : "renamed";
       if (step.label !== null) details.label = step.label;
@@ -287,7 +228,7 @@ export class Session {
     const step = this.steps.pop();
     if (!step) return false;
     this.undone.push(step);
-    Object.assign(this.details.get(step.mask[1]) ?? {}, step.before);
+    Object.assign(this.ahead.details.get(step.mask[1]) ?? {}, step.before);
     this.send("undo", step);
     this.show(step.mask);
     return true;
@@ -311,7 +252,7 @@ export class Session {
 
   /** The database says what a mask is now. */
   private answered = (entry: Entry, answer: Answer): void => {
-    const details = this.details.get(entry.mask[1]);
+    const details = this.ahead.details.get(entry.mask[1]);
     const waiting = this.outbox.entries.some((each) => each.mask[1] === entry.mask[1]);
     if (details && answer.state && !waiting) {
       details.label = answer.label;
