@@ -92,6 +92,12 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/mypy
 	$(BIN)/mypy pipelines benchmarks zoo
 
+.PHONY: panel
+panel: $(VENV)/.installed-dev ## build the review panel's JavaScript after its sources changed
+	$(call say,"building plugins/gem_label/dist from plugins/review_panel")
+	cd plugins/review_panel && PATH="$(abspath $(BIN)):$$PATH" && \
+		npm install --no-package-lock --no-audit --no-fund --loglevel=error && npm run check && npm run build
+
 .PHONY: format
 format: $(VENV)/.installed-dev ## put the code into ruff's format
 	$(BIN)/ruff check --fix .
@@ -102,4 +108,4 @@ install: $(VENV)/.installed-demo ## the virtual environment with gem-label and F
 
 .PHONY: clean
 clean: ## remove what was made here, but for the cached weights
-	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_OUT) build dist plugins/review_panel/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 import urllib.request
 from collections import Counter
@@ -20,64 +18,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fiftyone_fixture import fiftyone_db, free_port
+from app_fixture import PATIENCE, app, browser
+from fiftyone_fixture import fiftyone_db
 from review_dataset import demo_run
 
-from gem_label.allowed_folders import VARIABLE
 from gem_label.demo import scene_paths
 
-__all__ = ["fiftyone_db"]
+__all__ = ["app", "browser", "fiftyone_db"]
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WORDS = ("bicycle", "dartboard", "rose", "tent", "chair", "monkey", "onion", "peach")
 FIELD, HIDDEN = "gem_label", "gem_label_less_likely"
-PATIENCE = 120_000  # milliseconds; a CI machine may do three other things at the same time
-
-
-@pytest.fixture(scope="module")
-def app(fiftyone_db: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of FiftyOne's server with this repository's plugin."""
-    import fiftyone.server.main
-
-    port, folder = free_port(), tmp_path_factory.mktemp("app")
-    environment = os.environ | {
-        "FIFTYONE_PLUGINS_DIR": str(Path(__file__).parents[1] / "plugins"),
-        VARIABLE: str(tmp_path_factory.getbasetemp()),
-    }
-    command = [sys.executable, fiftyone.server.main.__file__, "--address", "127.0.0.1", "--port", str(port)]
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/", server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(timeout=60)
-
-
-def _wait_for(address: str, server: subprocess.Popen) -> None:
-    deadline = time.monotonic() + PATIENCE / 1000
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.3)
-    raise RuntimeError(f"FiftyOne's server does not answer (exit code {server.poll()})")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.fail("no browser: sudo apt-get install chromium (`make test` does it)")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

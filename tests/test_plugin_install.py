@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,14 @@ def test_gem_label_plugin_install(tmp_path: Path) -> None:
     assert older.returncode == 2
     assert "--overwrite replaces it" in older.stderr
     assert install_plugin(tmp_path, overwrite=True) == tmp_path / "gem_label"
-    assert {path.name for path in (tmp_path / "gem_label").iterdir()} == {"__init__.py", "fiftyone.yml"}
+    assert {path.name for path in (tmp_path / "gem_label").iterdir()} == {
+        "__init__.py",
+        "fiftyone.yml",
+        "package.json",
+        "dist",
+    }
+    script = json.loads((tmp_path / "gem_label" / "package.json").read_text())["fiftyone"]["script"]
+    assert (tmp_path / "gem_label" / script).read_bytes() == (LOADER / script).read_bytes()
 
 
 def test_the_repository_holds_the_plugin_that_the_package_installs() -> None:

@@ -31,6 +31,7 @@ def register(plugin: Any, loader_version: str) -> None:
     from gem_label.plugin.measure import EvaluateLabels
     from gem_label.plugin.points import EvaluatePoints
     from gem_label.plugin.relabel import Relabel
+    from gem_label.plugin.review_panel import OpenReviewPanel, ReviewPanel
     from gem_label.plugin.search import SearchMasks
 
     for operator in (
@@ -49,6 +50,8 @@ def register(plugin: Any, loader_version: str) -> None:
         ImportAnnotations,
         OpenReviewDesk,
         ReviewDesk,
+        OpenReviewPanel,
+        ReviewPanel,
     ):
         plugin.register(operator)
 

@@ -1,4 +1,4 @@
-"""Installing the FiftyOne plugin: a folder of two files where FiftyOne looks for plugins."""
+"""Installing the FiftyOne plugin: a small folder where FiftyOne looks for plugins."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def install_plugin(folder: str | Path | None = None, overwrite: bool = False) ->
             shutil.rmtree(target)
         target.mkdir(parents=True)
         for name, content in new.items():
+            (target / name).parent.mkdir(exist_ok=True)
             (target / name).write_bytes(content)
     except OSError as error:
         raise GemLabelError(f"cannot write {target}: {error.strerror or error}") from error

@@ -355,6 +355,11 @@ class ShardFile:
         Raises:
             GemLabelError: a row group is damaged.
         """
+        for group, photos in enumerate(self.photos_by_group()):
+            yield photos, self.read_group(group, columns)
+
+    def photos_by_group(self) -> Iterator[list[PhotoRecord]]:
+        """Yield the photos of each row group, without reading its rows."""
         position, last = 0, self.parquet.num_row_groups - 1
         for group in range(self.parquet.num_row_groups):
             rows, start = self.parquet.metadata.row_group(group).num_rows, position
@@ -363,11 +368,18 @@ class ShardFile:
             ):
                 rows -= self.photos[position].masks
                 position += 1
-            try:
-                table = self.parquet.read_row_group(group, columns=None if columns is None else list(columns))
-            except _DAMAGE as error:
-                raise self._damaged(error) from error
-            yield self.photos[start:position], table
+            yield self.photos[start:position]
+
+    def read_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a row group.
+
+        Raises:
+            GemLabelError: it is damaged.
+        """
+        try:
+            return self.parquet.read_row_group(group, columns=None if columns is None else list(columns))
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
 
     def close(self) -> None:
         """Close the file."""

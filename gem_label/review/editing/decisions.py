@@ -44,7 +44,13 @@ _ATTEMPTS = 8  # that many people deciding the same at once
 
 
 def decide(
-    dataset: Any, field: str, action: Action, selection: Selection | None = None, label: str | None = None
+    dataset: Any,
+    field: str,
+    action: Action,
+    selection: Selection | None = None,
+    label: str | None = None,
+    author: str | None = None,
+    request: str | None = None,
 ) -> Decision:
     """Decide about masks; less likely labels that are accepted or renamed come into the labels' field.
 
@@ -55,6 +61,8 @@ def decide(
             the dataset, and a later push does not bring them back.
         selection: which masks; None: all of the field.
         label: the new label, for "rename" alone.
+        author: the name of the person who decides, for the log.
+        request: an id by which the log shows what came of a request.
 
     Raises:
         UsageError: no mask is meant, or the request does not make sense, or somebody else changed all of the masks
@@ -69,7 +77,7 @@ def decide(
     if (action == "rename") != (label is not None):
         raise UsageError("rename needs the new label, and nothing else takes one")
     declare_attributes(dataset, field)
-    decision = Decision(str(ObjectId()), action, field, 0, now(), label)
+    decision = Decision(str(ObjectId()), action, field, 0, now(), label, author=author, request=request)
     record(dataset, decision)
     try:
         _log_masks(dataset, decision, selection or Selection())

@@ -39,6 +39,8 @@ class Decision:
         at: when, in UTC.
         label: the new label, of "rename" alone.
         missed: masks that were meant too, but changed in between and stay as they are now.
+        author: the name of the person who decided, where it is known.
+        request: the id that the program gave its request, so that a repeated request is recognized.
     """
 
     id: str
@@ -48,6 +50,8 @@ class Decision:
     at: datetime
     label: str | None = None
     missed: int = 0
+    author: str | None = None
+    request: str | None = None
 
     def __str__(self) -> str:
         """One line for a list: "reject 12 masks"."""
@@ -57,17 +61,22 @@ class Decision:
 
 
 def collections() -> tuple[Any, Any]:
-    """The two collections, with their indexes."""
+    """The two collections."""
     db = database()
-    decisions, masks = db[DECISIONS], db[DECIDED_MASKS]
-    decisions.create_index([("dataset", 1), ("field", 1)])
+    return db[DECISIONS], db[DECIDED_MASKS]
+
+
+def _create_indexes() -> None:
+    """Make the indexes of the two collections where they are missing."""
+    decisions, masks = collections()
+    decisions.create_index([("dataset", 1), ("field", 1), ("forgotten", 1), ("_id", -1)])
     masks.create_index("decision")
     masks.create_index("sample")
-    return decisions, masks
 
 
 def record(dataset: Any, decision: Decision) -> None:
     """Store a decision that is about to be written."""
+    _create_indexes()
     decisions, _ = collections()
     decisions.insert_one(
         {
@@ -78,6 +87,8 @@ def record(dataset: Any, decision: Decision) -> None:
             "masks": decision.masks,
             "at": decision.at,
             "label": decision.label,
+            "author": decision.author,
+            "request": decision.request,
             "writing": True,
         }
     )
@@ -99,7 +110,8 @@ def complete(dataset: Any, decision: Decision) -> bool:
     change = {"$set": {"masks": decision.masks}, "$unset": {"writing": ""}}
     if not decisions.update_one({"_id": decision.id, "undoing": None}, change).matched_count:
         return False
-    of_field = decisions.find({"dataset": dataset_id(dataset), "field": decision.field}, ["_id"])
+    query = {"dataset": dataset_id(dataset), "field": decision.field, "forgotten": None}
+    of_field = decisions.find(query, ["_id"])
     too_old = [document["_id"] for document in of_field.sort(_LATEST_FIRST).skip(UNDO_STEPS)]
     if too_old:
         masks.delete_many({"decision": {"$in": too_old}, "removed": []})
@@ -128,9 +140,17 @@ def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
             document["masks"],
             document["at"].replace(tzinfo=UTC),
             document["label"],
+            author=document.get("author"),
+            request=document.get("request"),
         )
         for document in decisions.find(query).sort(_LATEST_FIRST).limit(limit)
     ]
+
+
+def request_of(decision: str | None) -> str | None:
+    """The id of the request that a decision came from, also when it can no longer be undone."""
+    decisions, _ = collections()
+    return (decisions.find_one({"_id": decision}, ["request"]) or {}).get("request")
 
 
 def decided_samples(decision: str) -> list[Any]:

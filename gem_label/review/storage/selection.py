@@ -41,6 +41,8 @@ class Selection:
     Attributes:
         view: only masks that this FiftyOne view shows (a view of samples, or of patches of the field).
         ids: only detections with these ids.
+        samples: only masks of the samples with these ids; the database finds a sample by its id at once, but has to
+            look through all of them for a detection.
         labels: only masks with one of these labels.
         min_score: only masks with at least this score, in [0, 1].
         below_score: only masks with a lower score than this, in [0, 1].
@@ -53,6 +55,7 @@ class Selection:
 
     view: Any = None
     ids: str | Sequence[str] | None = None
+    samples: str | Sequence[str] | None = None
     labels: str | Sequence[str] | None = None
     min_score: float | None = None
     below_score: float | None = None
@@ -110,21 +113,24 @@ def aggregate_masks(
     Raises:
         UsageError: the view shows patches of another field.
     """
+    from bson import ObjectId
+
     view = selection.view
+    in_samples: list[Expression] = []
+    if selection.samples is not None:
+        in_samples = [{"$match": {"_id": {"$in": [ObjectId(each) for each in as_words(selection.samples)]}}}]
     chosen: list[Expression] = [
         {"$project": {"masks": {"$filter": {"input": "$masks", "as": "mask", "cond": selection.condition}}}},
         {"$match": {"masks": {"$ne": []}}},
         *stages,
     ]
     if view is not None and view not in (dataset, dataset.view()):
-        return aggregate_view(view, [*_masks_in_view(dataset, field, view), *chosen])
+        return aggregate_view(view, [*_masks_in_view(dataset, field, view), *in_samples, *chosen])
     pipeline: list[Expression] = [{"$project": {"masks": {"$ifNull": [f"${field}.detections", []]}}}, *chosen]
     if selection.ids is not None:
-        from bson import ObjectId
-
         ids = [ObjectId(each) for each in as_words(selection.ids)]
         pipeline.insert(0, {"$match": {f"{field}.detections._id": {"$in": ids}}})
-    return samples_of(dataset).aggregate(pipeline, allowDiskUse=True)
+    return samples_of(dataset).aggregate([*in_samples, *pipeline], allowDiskUse=True)
 
 
 def _masks_in_view(dataset: Any, field: str, view: Any) -> list[Expression]:

@@ -1,0 +1,48 @@
+// What the FiftyOne App offers plugins as globals, as far as the panel uses it.
+
+type Recoil = { useRecoilValue: (atom: unknown) => any };
+
+declare global {
+  interface Window {
+    recoil: Recoil;
+    __fos__: Record<string, any>;
+    __foo__: { executeOperator: (uri: string, params: object) => unknown };
+    __fou__: { getFetchFunction: () => (method: string, path: string, body: object) => Promise<any> };
+    __fop__: {
+      registerComponent: (registration: object) => void;
+      PluginComponentType: { Component: number };
+    };
+  }
+}
+
+/** What the App shows: sent along with requests, so that the server knows the dataset, the view and what is ticked. */
+export type AppContext = {
+  dataset_id: string | undefined;
+  dataset_name: string | undefined;
+  view: unknown;
+  filters: unknown;
+  selected: string[];
+};
+
+export function useAppContext(): AppContext {
+  const { useRecoilValue } = window.recoil;
+  const fos = window.__fos__;
+  const dataset_id = useRecoilValue(fos.datasetId);
+  const dataset_name = useRecoilValue(fos.datasetName);
+  const view = useRecoilValue(fos.view);
+  const filters = useRecoilValue(fos.filters);
+  const ticked: Map<string, unknown> | Set<string> = useRecoilValue(fos.selectedSamples);
+  return { dataset_id, dataset_name, view, filters, selected: [...ticked.keys()] };
+}
+
+export function useIsViewerOpen(): boolean {
+  return Boolean(window.recoil.useRecoilValue(window.__fos__.isModalActive));
+}
+
+export function openViewer(sampleId: string): void {
+  void window.__foo__.executeOperator("@voxel51/operators/open_sample", { id: sampleId });
+}
+
+export function photoAddress(filepath: string): string {
+  return window.__fos__.getSampleSrc(filepath);
+}
