@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +39,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak-minutes", type=float, default=0.0, help="random cases for so long, in place of a fixed number"
     )
+
+
+@pytest.fixture
+def one_thread() -> AbstractContextManager[None]:
+    """PyTorch and BLAS on one thread: threads that wait for each other on a busy machine count as processor time."""
+
+    @contextmanager
+    def limited() -> Iterator[None]:
+        import torch
+        from threadpoolctl import threadpool_limits
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with threadpool_limits(1):
+                yield
+        finally:
+            torch.set_num_threads(threads)
+
+    return limited()

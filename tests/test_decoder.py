@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def mobile_sam() -> Sam:
 
 @pytest.mark.slow
 def test_mobile_sam_decodes_the_same_and_in_half_the_time(
-    mobile_sam: Sam, photos: dict[str, NDArray[np.uint8]]
+    mobile_sam: Sam, photos: dict[str, NDArray[np.uint8]], one_thread: AbstractContextManager[None]
 ) -> None:
     """A fifth to a quarter of the time is usual: that is the aim, half is what must never be lost."""
     model = mobile_sam.model
@@ -152,13 +153,14 @@ def test_mobile_sam_decodes_the_same_and_in_half_the_time(
     prompts = random_prompts(8, side=600)
     points = PointDecoder(model, features)
     ours, theirs = [], []
-    for _ in range(3):
-        started = time.process_time()
-        logits, predicted_iou = judged(model, features, prompts)
-        theirs.append(time.process_time() - started)
-        started = time.process_time()
-        found = points.decode(prompts)
-        ours.append(time.process_time() - started)
+    with one_thread:
+        for _ in range(3):
+            started = time.process_time()
+            logits, predicted_iou = judged(model, features, prompts)
+            theirs.append(time.process_time() - started)
+            started = time.process_time()
+            found = points.decode(prompts)
+            ours.append(time.process_time() - started)
     torch.testing.assert_close(found[0], logits, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(found[1], predicted_iou, atol=1e-4, rtol=0)
     assert min(ours) < 0.5 * min(theirs)
