@@ -99,4 +99,4 @@ install: $(VENV)/.installed-demo ## the virtual environment with gem-label and F
 
 .PHONY: clean
 clean: ## remove what was made here, but for the cached weights
-	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_OUT) build dist plugins/review_panel/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,6 +22,7 @@ URI = "@gem-label/gem-label/"
 OPERATORS = (
     "label", "relabel", "search_masks", "evaluate_points", "evaluate_labels", "accept", "reject", "rename",
     "merge", "delete", "undo", "export_annotations", "import_annotations", "open_review_desk", "review_desk",
+    "open_review_panel", "review_masks",
 )  # fmt: skip
 
 
