@@ -412,3 +412,14 @@ def test_what_is_reviewed_is_chosen_and_every_state_can_be_looked_at(
     page.locator("[data-cy=modal]").first.wait_for()
     page.keyboard.press("Escape")
     page.wait_for_function("document.activeElement.className === 'glr'")
+
+
+@pytest.mark.slow
+def test_a_dataset_without_masks_is_told_what_to_do(closed_panel: Panel, dataset: Any) -> None:
+    dataset.delete_sample_field(FIELD)
+    closed_panel.page.goto(closed_panel.address)
+    closed_panel.page.locator("[data-cy=looker]").first.wait_for()
+    closed_panel.page.keyboard.press("`")
+    closed_panel.page.keyboard.type("with the keyboard")
+    closed_panel.page.get_by_text("GEM-Label: Review with the keyboard").click()
+    closed_panel.sees("No masks yet: label the photos first.")

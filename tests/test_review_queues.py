@@ -345,6 +345,14 @@ def test_the_panel_describes_a_field_and_makes_its_queue(dataset: Any) -> None:
     assert {sample for sample, _ in one["masks"]} <= {dataset.last().id}
 
 
+def test_the_panel_describes_a_dataset_without_masks(dataset: Any) -> None:
+    told = ask(dataset, "describe_field")
+    dataset.delete_sample_field(FIELD)
+    empty = ask(dataset, "describe_field")
+    assert empty.keys() == told.keys()
+    assert (empty["field"], empty["fields"], empty["classes"], empty["pairs"]) == (None, [], [], [])
+
+
 def test_the_panel_says_bad_input_in_one_line(dataset: Any, mask: MaskReference) -> None:
     pair = [mask.sample_id, mask.label_id]
     for method, params, problem in (

@@ -114,7 +114,7 @@ def _describe_field(ctx: Any) -> Reply:
     if field not in fields:
         field = fields[0] if fields else None
     if field is None:
-        return {"fields": [], "field": None}
+        return {"fields": [], "field": None, "classes": [], "pairs": [], "author": _user()}
     statistics = review_statistics(ctx.dataset, field)
     undecided = {
         name: int(counts[0])
