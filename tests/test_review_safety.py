@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ from written import EXACT, export
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import WriteReport
+from gem_label.formats.cvat.writing import xml_text
 from gem_label.formats.reading import read_annotations
+from gem_label.formats.table.writing import cell_text
 from gem_label.formats.writing import FORMATS
 from gem_label.progress import finish
 from gem_label.review import push_run
@@ -176,8 +179,8 @@ def test_sizes_that_are_not_known_are_found_out_and_stored(
     write_photos(run)
     drop_metadata(dataset, metadata)
     assert export(dataset, FIELD, tmp_path / "out", format) == WriteReport(2, 4, 3)
-    before, after = ((tmp_path / name).read_text() for name in ("before", "out"))
-    assert after == before.replace("<name>before<", "<name>out<")
+    before, after = ((tmp_path / name).read_bytes() for name in ("before", "out"))
+    assert after == before.replace(b"<name>before<", b"<name>out<")
     dataset.reload()
     assert [(m.width, m.height, m.num_channels) for m in dataset.values("metadata")] == [(64, 48, 3)] * 2
     assert dataset.values("metadata.size_bytes") == [
@@ -234,9 +237,12 @@ def test_counts_are_of_what_the_file_has(dataset: Any, tmp_path: Path, format: A
     out = tmp_path / f"out{FORMATS[EXACT[format][0]].suffix}"
     counts = export(dataset, FIELD, out, format)
     left_out = Counter({"without a label": 3, "without a pixel": 1})
-    assert counts == WriteReport(2, 5, 4, left_out)
+    assert replace(counts, altered=Counter()) == WriteReport(2, 5, 4, left_out)
+    odd_label = {"cvat": xml_text, "label-studio": xml_text, "csv": cell_text, "parquet": cell_text}.get(
+        format, str
+    )("do\x00g\x1b\n<&>")
+    assert sum(counts.altered.values()) == (odd_label != "do\x00g\x1b\n<&>")
     labels = [mask.label for photo in read_annotations(out).photos for mask in photo.masks]
-    odd_label = "do\ufffdg\ufffd\n<&>" if format == "cvat" else "do\x00g\x1b\n<&>"
     assert sorted(labels) == sorted(["cat", "cup", odd_label, "dog", "dog"])
     if EXACT[format][0] not in ("coco", "lvis"):
         return

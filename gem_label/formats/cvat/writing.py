@@ -48,6 +48,8 @@ def write_cvat(
             report.photos += 1
             for drawn in draw_masks(photo, report):
                 report.masks += 1
+                if xml_text(drawn.mask.label) != drawn.mask.label:
+                    report.altered["labels with characters that XML cannot hold"] += 1
                 about = {
                     "label": xml_text(drawn.mask.label),
                     "source": "auto",
