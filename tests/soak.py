@@ -1,4 +1,4 @@
-"""How long tests with random cases go on: a fixed number of cases, or with `make soak` for so many minutes."""
+"""How long tests with random cases run: a fixed number of cases, or with `make soak` for so many minutes."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_a_free_port_and_one_that_a_web_server_has(start: Start, tmp_path: Path)
 
 def test_a_listener_that_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        # this process's own: FiftyOne goes on with a server that it started itself
+        # this process's own: FiftyOne reuses a server that it started itself
         check_port("127.0.0.1", silent.getsockname()[1])
 
 

@@ -60,7 +60,7 @@ def listens_on_network() -> bool:
 def check_port(address: str, port: int) -> None:
     """Make sure that an App can listen on a port.
 
-    A server that this process has started itself may listen there: FiftyOne goes on with it.
+    A server that this process has started itself may listen there: FiftyOne then uses it.
 
     Args:
         address: the interface.

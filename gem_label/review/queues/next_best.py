@@ -29,7 +29,7 @@ def scored_classes(dataset: Any, field: str, mask_ids: Sequence[str]) -> dict[st
 
     Returns:
         mask id -> classes with scores; empty where the field is from elsewhere or its run cannot be read, because a
-        review goes on without.
+        review continues without it.
     """
     try:
         run = run_of(dataset, field)
