@@ -75,10 +75,14 @@ class Desk:
         from io import BytesIO
 
         from PIL import Image
+        from playwright.sync_api import Error
 
         deadline = time.monotonic() + PATIENCE / 1000
         while time.monotonic() < deadline:
-            picture = self.page.locator("[data-cy=looker]").first.screenshot()
+            try:
+                picture = self.page.locator("[data-cy=looker]").first.screenshot()
+            except Error:  # the grid was made again at that moment
+                continue
             red, green, blue = np.moveaxis(np.asarray(Image.open(BytesIO(picture)).convert("RGB"), int), 2, 0)
             if ((red > 220) & (green < 40) & (blue > 220)).mean() > 0.015:
                 return

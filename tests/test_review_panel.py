@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ def dataset(fiftyone_db: str, photos: dict[str, NDArray[np.uint8]], tmp_path: Pa
     """Sixty photos with five masks each."""
     import fiftyone as fo
 
-    dataset = panel_dataset(tmp_path / "made", photos, 60, 5, "panel")
+    name = f"panel-{uuid4().hex[:6]}"  # the App's server remembers fields of datasets by their names
+    dataset = panel_dataset(tmp_path / "made", photos, 60, 5, name)
     yield dataset
     fo.delete_dataset(dataset.name)
 
