@@ -247,6 +247,11 @@ def is_number(value: Any) -> bool:
     return abs(value) < 1e15 and math.isfinite(value)
 
 
+def number_or_none(value: Any) -> float | None:
+    """A value of a JSON file as a finite number, None where it is none."""
+    return float(value) if is_number(value) else None
+
+
 def _is_points(part: Any) -> bool:
     """Whether a polygon is a list of points [x, y]."""
     return (

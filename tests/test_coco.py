@@ -15,8 +15,9 @@ from run_factory import make_run, mask_labels, mask_set, rectangles
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.drawing import WriteSettings
+from gem_label.photos.listing import photo_folder
 from gem_label.runs import Run
-from gem_label.runs.export import export_run, photo_folder
+from gem_label.runs.export import export_run
 
 
 def blob(height: int, width: int, seed: int, coarse: int = 8) -> NDArray[np.bool_]:

@@ -16,6 +16,8 @@ from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
     from gem_label.formats.annotations import Annotations
+    from gem_label.labeling import Thresholds
+    from gem_label.progress import Progress
 
 Result = TypeVar("Result")
 SHOWN_PROBLEMS = 20
@@ -134,29 +136,25 @@ def export(
             raise UsageError("--min-score and --for are about a run: of a dataset choose with --which")
         annotations = _of_dataset(run_or_name, field, which or Which.not_rejected)
     written = write_annotations(annotations, out, format.value, settings)
-    report = _with_bar(written, annotations.count, "export")
+    report = _with_bar(written, "export")
     print(f"{out}: {report}")
 
 
-def _of_run(path: Path, thresholds: object) -> Annotations:
+def _of_run(path: Path, thresholds: Thresholds | None) -> Annotations:
     from gem_label.runs import open_run
     from gem_label.runs.export import run_annotations
 
-    return run_annotations(open_run(path), thresholds)  # type: ignore[arg-type]
+    return run_annotations(open_run(path), thresholds)
 
 
 def _of_dataset(name: str, field: str, which: Which) -> Annotations:
     from gem_label.review.database import open_dataset
-    from gem_label.review.exchange.export import dataset_annotations
+    from gem_label.review.exchange.export import WHICH, dataset_annotations
     from gem_label.review.storage.selection import Selection
 
-    states = {
-        Which.not_rejected: ["undecided", "accepted", "renamed"],
-        Which.accepted: ["accepted", "renamed"],
-        Which.all: None,
-    }
+    states = WHICH[which.value.replace("-", " ")]
     dataset = open_dataset(name, "neither a run directory nor a FiftyOne dataset")
-    return dataset_annotations(dataset, field, Selection(states=states[which]))
+    return dataset_annotations(dataset, field, Selection(states=states))
 
 
 def import_annotations(
@@ -221,7 +219,7 @@ def import_annotations(
         draw_boxes,
         tolerance,
     )
-    report = _with_bar(work, None, "import")
+    report = _with_bar(work, "import")
     for line in report.problems[:SHOWN_PROBLEMS]:
         print(f"note: {line}", file=sys.stderr)
     if len(report.problems) > SHOWN_PROBLEMS:
@@ -231,18 +229,15 @@ def import_annotations(
         raise typer.Exit(1)
 
 
-def _with_bar(work: Generator[object, None, Result], total: int | None, name: str) -> Result:
+def _with_bar(work: Generator[Progress, None, Result], name: str) -> Result:
     """Run a generator to its end behind a progress bar."""
     from tqdm import tqdm
 
-    with tqdm(total=total, unit="photo", desc=name, file=sys.stderr, disable=None, leave=False) as bar:
+    with tqdm(unit="photo", desc=name, file=sys.stderr, disable=None, leave=False) as bar:
         while True:
             try:
                 step = next(work)
             except StopIteration as end:
                 return end.value
-            if isinstance(step, tuple):  # `Progress` says how far it is
-                bar.total, bar.n = step[1], step[0]
-                bar.refresh()
-            else:
-                bar.update()
+            bar.total = step.total
+            bar.update(step.done - bar.n)

@@ -10,6 +10,8 @@ from typing import Any
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import AnnotatedMask, AnnotatedPhoto, Annotations, Size
 from gem_label.formats.coco import read_coco, read_coco_results
+from gem_label.formats.label_studio.reading import is_label_studio
+from gem_label.formats.reading import read_annotations
 from gem_label.geometry import draw_shapes
 from gem_label.text_files import read_text
 
@@ -93,9 +95,7 @@ def score_of(path: Path, photo: AnnotatedPhoto, mask: AnnotatedMask) -> float:
 
 def _annotations(path: Path, data: Any) -> Annotations:
     """The annotations of a file whose JSON is read already, where it holds JSON of COCO's."""
-    if data is None or _is_tasks(data):
-        from gem_label.formats.reading import read_annotations
-
+    if data is None or is_label_studio(data):
         return read_annotations(path)
     annotations = read_coco(path, data)
     if not annotations.photos:
@@ -105,14 +105,7 @@ def _annotations(path: Path, data: Any) -> Annotations:
 
 def _is_results(data: Any) -> bool:
     """Whether JSON is a results list, which may be empty."""
-    return isinstance(data, list) and not _is_tasks(data)
-
-
-def _is_tasks(data: Any) -> bool:
-    """Whether JSON is no file of COCO's but tasks of Label Studio, or a single one."""
-    if isinstance(data, list):
-        return any(isinstance(row, dict) and "image_id" not in row for row in data)
-    return isinstance(data, dict) and "data" in data
+    return isinstance(data, list) and not is_label_studio(data)
 
 
 def _read_json(path: Path) -> Any:

@@ -28,7 +28,7 @@ from gem_label.formats.annotations import (
     is_text,
 )
 from gem_label.formats.drawing import DrawnMask, WriteSettings, draw_masks, polygons_of
-from gem_label.geometry import Segmentation, is_number, is_whole, rectangle
+from gem_label.geometry import Segmentation, is_number, is_whole, number_or_none, rectangle
 
 
 def write_coco(
@@ -282,19 +282,15 @@ def _mask(name: str, label: str, row: Mapping[str, Any], listed: Size | None) ->
         name,
         mask_id,
         own if _key(own := row.get("id")) is not None else None,
-        score=_number(row.get("score")),
-        margin=_number(row.get("margin")),
+        score=number_or_none(row.get("score")),
+        margin=number_or_none(row.get("margin")),
         state=state if state in STATES else None,
         crowd=row.get("iscrowd") == 1,
         box_only=bool(corners and not shape),
         box=box,
         size=_rle_size(shape, listed),
-        area=_number(row.get("area")),
+        area=number_or_none(row.get("area")),
     )
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if value is not None and is_number(value) else None
 
 
 def _key(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.label_studio.writing import write_label_studio
 from gem_label.formats.table.writing import write_csv, write_parquet
 from gem_label.formats.yolo.writing import write_yolo
+from gem_label.progress import Progress
 
 Writer = Callable[[Annotations, Path, WriteSettings | None], Generator[int, None, WriteReport]]
 
@@ -52,7 +54,7 @@ FORMATS = {
 
 def write_annotations(
     annotations: Annotations, out: str | Path, format: str = "coco", settings: WriteSettings | None = None
-) -> Generator[int, None, WriteReport]:
+) -> Generator[Progress, None, WriteReport]:
     """Write annotated photos in a format.
 
     Args:
@@ -62,7 +64,7 @@ def write_annotations(
         settings: how masks are written; None: as the format does by itself.
 
     Yields:
-        How many masks are written, after each photo; the generator returns the report.
+        Progress, after each photo; the generator returns the report.
 
     Raises:
         UsageError: unknown format, or `out` is a folder where a file is meant or the reverse.
@@ -76,7 +78,15 @@ def write_annotations(
     out = check_target(out, format)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        return (yield from FORMATS[format].write(annotations, out, settings))
+        work, done = FORMATS[format].write(annotations, out, settings), 0
+        with closing(work):
+            while True:
+                try:
+                    masks = next(work)
+                except StopIteration as end:
+                    return end.value
+                done += 1
+                yield Progress(done, max(annotations.count or 0, done), f"{masks} masks written")
     except OSError as error:
         raise GemLabelError(f"cannot write {out}: {error.strerror or error}") from error
 

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from gem_label.atomic import replacing
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.photos.reading import image_suffixes
 from gem_label.photos.sources import is_passed_over
@@ -144,16 +145,10 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: str, fol
     if not os.path.join(os.path.realpath(parent), "").startswith(inside):
         raise GemLabelError(f"{parent} is a link to elsewhere: move it away")
     os.makedirs(parent, exist_ok=True)
-    temporary = os.path.join(parent, f".{os.path.basename(target)}.{os.getpid()}.part")
-    try:
-        with archive.open(member) as source, open(temporary, "wb") as file:
-            shutil.copyfileobj(source, file, _BLOCK)
-        os.utime(temporary, (modified, modified))
-        os.replace(temporary, target)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    with archive.open(member) as source, replacing(target, sync=False) as file:
+        shutil.copyfileobj(source, file, _BLOCK)
+        file.flush()  # nothing is written after the time is set
+        os.utime(file.name, (modified, modified))
     return True
 
 

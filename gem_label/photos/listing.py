@@ -242,11 +242,22 @@ def _is_run(folder: str) -> bool:
     return isinstance(manifest, dict) and {"format", "settings", "vocabulary"} <= manifest.keys()
 
 
+def photo_folder(paths: Iterable[str]) -> str:
+    """The innermost folder that holds all photos, "" where there is no photo.
+
+    Args:
+        paths: absolute paths of the photos; gone through once.
+    """
+    # all paths begin with what the first and the last in their order have in common
+    first = last = ""
+    for path in paths:
+        first, last = min(first or path, path), max(last, path)
+    return os.path.commonpath([os.path.dirname(path) for path in (first, last)]) if last else ""
+
+
 def _folder_of(preferred: str | None, paths: list[str]) -> str:
     """The folder that ids are relative to: the preferred one where it holds all paths, else the innermost."""
-    # all paths begin with what the first and the last in their order have in common
-    folders = [os.path.join(os.path.dirname(path), "") for path in (min(paths), max(paths))]
-    common = os.path.commonpath(folders)
+    common = photo_folder(paths)
     return preferred if preferred is not None and _is_below(common, preferred) else common
 
 

@@ -26,15 +26,9 @@ from gem_label.plugin.forms import (
 from gem_label.plugin.paths import allowed_path, check_replaceable, existing_exports
 from gem_label.plugin.targets import add_target, possible_targets, read_selection
 from gem_label.progress import Progress
-from gem_label.review.exchange.export import export_masks
+from gem_label.review.exchange.export import WHICH, export_masks
 from gem_label.review.storage.selection import Selection
 from gem_label.review.tasks.labeling import default_run_folder, runs_folder
-
-WHICH = {
-    "not rejected": ["undecided", "accepted", "renamed"],
-    "accepted": ["accepted", "renamed"],
-    "all": None,
-}
 
 
 class ExportAnnotations(SteppedOperator):

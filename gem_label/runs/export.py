@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.writing import check_target, write_annotations
 from gem_label.labeling import MaskLabels, Thresholds
 from gem_label.masks import MaskSet
+from gem_label.photos.listing import photo_folder
 from gem_label.progress import finish
 from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord
@@ -81,7 +82,7 @@ def run_annotations(run: Run, min_score: float | str | Thresholds | None = None)
         "version": run.manifest.get("versions", {}).get("gem-label", ""),
         "date_created": run.manifest.get("created", ""),
     }
-    return Annotations(photos(), classes, folder=folder, info=info)
+    return Annotations(photos(), classes, count=run.manifest["counts"]["photos"], folder=folder, info=info)
 
 
 def _photo(
@@ -117,19 +118,3 @@ def _photo(
         tuple(c for i, c in enumerate(labels.classes) if i not in possible | shown) if knows_absence else (),
         tuple(labels.classes[i] for i in sorted(possible - shown)) if knows_absence else (),
     )
-
-
-def photo_folder(paths: Iterable[str]) -> str:
-    """The innermost folder that holds all photos ("" when there is no photo).
-
-    Args:
-        paths: absolute paths of the photos.
-    """
-    folder = ""
-    for path in paths:
-        parent = os.path.dirname(path)
-        if not folder:
-            folder = parent
-        elif parent != folder:
-            folder = os.path.commonpath([folder, parent])
-    return folder

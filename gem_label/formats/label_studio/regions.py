@@ -21,7 +21,7 @@ import numpy as np
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import AnnotatedMask, Draw, Size, State, brief, is_text, unusable
 from gem_label.formats.label_studio.brush import decode_brush
-from gem_label.geometry import Shape, ellipse, is_number, polygons, rectangle
+from gem_label.geometry import Shape, ellipse, is_number, number_or_none, polygons, rectangle
 from gem_label.rle import encode_crop
 
 MAX_BRUSH = 2**28
@@ -172,8 +172,8 @@ def _read_region(
         name,
         mask_id_of(id),
         id,
-        score=_number(region.get("score")),
-        margin=_number(meta.get("margin")),
+        score=number_or_none(region.get("score")),
+        margin=number_or_none(meta.get("margin")),
         state=state,
         crowd=meta.get("crowd") is True,
         box_only=kind == "rectangle",
@@ -204,10 +204,6 @@ def _size(region: Mapping[str, Any]) -> Size | None:
         side: Any = region.get(key)
         sides.append(int(side) if is_number(side) else 0)
     return (sides[0], sides[1]) if min(sides) > 0 else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if is_number(value) else None
 
 
 def _draw(

@@ -25,7 +25,7 @@ from gem_label.formats.annotations import (
     unusable,
 )
 from gem_label.formats.table.writing import COLUMNS, FORMULA, METADATA
-from gem_label.geometry import Shape, is_number, is_whole, read_segmentation, rectangle
+from gem_label.geometry import Shape, is_whole, number_or_none, read_segmentation, rectangle
 from gem_label.tables import reason
 
 Row = Mapping[str, Any]
@@ -225,7 +225,7 @@ def _number(value: Any) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    return float(value) if is_number(value) else None
+    return number_or_none(value)
 
 
 def _id(value: Any) -> int | str | None:

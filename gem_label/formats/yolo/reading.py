@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import ExifTags, Image
 
 from gem_label.errors import UsageError
 from gem_label.formats.annotations import (
@@ -32,6 +31,7 @@ from gem_label.formats.yolo.side_file import (
     read_side_file,
 )
 from gem_label.geometry import Shape, polygons, rectangle
+from gem_label.photos.reading import open_image, upright_size
 from gem_label.text_files import read_text
 
 OVERSHOOT = 0.1
@@ -221,10 +221,9 @@ def _below(path: str, root: str) -> str:
 def _size(path: str) -> Size | None:
     """Height and width of a photo as it is shown; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            on_its_side = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-            return (width, height) if on_its_side else (height, width)
+        with open_image(path) as image:
+            width, height = upright_size(image)
+            return height, width
     except (
         Exception
     ):  # decoders of broken files raise almost anything; the labels are sound without the photo

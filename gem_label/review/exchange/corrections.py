@@ -16,7 +16,7 @@ from gem_label.review.editing.changes import MaskChanges, replace_masks
 from gem_label.review.exchange.comparing import MISSING, Missing, compare_masks
 from gem_label.review.exchange.file_masks import BOXES, BoxDrawer, Boxes, FileMasks, draw_file_masks
 from gem_label.review.exchange.report import CorrectionReport
-from gem_label.review.storage.detections import Document
+from gem_label.review.storage.detections import Document, detections_of
 from gem_label.review.storage.documents import detection_rle
 from gem_label.review.storage.fields import (
     check_field_name,
@@ -102,8 +102,8 @@ def import_corrections(
         _disown(of_file, document["_id"], homes)
         report.refused += len(of_file.refused)
         report.problems += of_file.problems
-        existing = _detections(document, field)
-        named = _named(_detections(document, hidden), existing, of_file) if hidden else []
+        existing = detections_of(document, field)
+        named = _named(detections_of(document, hidden), existing, of_file) if hidden else []
         existing, less_likely = [*existing, *named], {mask["_id"] for mask in named}
         rles = []
         if of_file.masks and size is not None:
@@ -181,7 +181,7 @@ def _homes_of_ids(
             key = f"{field}.detections.mask_id"
             chosen = set(some)
             for document in samples_of(dataset).find({key: {"$in": some}}, [key]):
-                for mask in _detections(document, field):
+                for mask in detections_of(document, field):
                     if mask.get("mask_id") in chosen:
                         homes.setdefault(mask["mask_id"], set()).add(document["_id"])
     return homes
@@ -202,10 +202,6 @@ def _known_size(document: Document) -> Size | None:
     metadata = document.get("metadata") or {}
     height, width = metadata.get("height"), metadata.get("width")
     return (int(height), int(width)) if height and width else None
-
-
-def _detections(document: Document, field: str) -> list[Document]:
-    return (document.get(field) or {}).get("detections") or []
 
 
 def _named(hidden: list[Document], existing: list[Document], of_file: FileMasks) -> list[Document]:

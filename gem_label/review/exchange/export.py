@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from gem_label.formats.annotations import (
 )
 from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.writing import check_target, write_annotations
+from gem_label.geometry import number_or_none
+from gem_label.photos.listing import photo_folder
 from gem_label.progress import Progress
 from gem_label.review.storage.detections import Document, state_of
 from gem_label.review.storage.documents import find_sizes, pixel_box, read_crop
@@ -30,8 +31,12 @@ from gem_label.review.storage.internals import is_patches
 from gem_label.review.storage.selection import Selection, aggregate_masks
 from gem_label.rle import encode_crop
 
-NOT_REJECTED = Selection(states=["undecided", "accepted", "renamed"])
-"""What is exported unless another selection is asked for."""
+WHICH: dict[str, list[str] | None] = {
+    "not rejected": ["undecided", "accepted", "renamed"],
+    "accepted": ["accepted", "renamed"],
+    "all": None,
+}
+"""Choices of masks by what reviewers decided, for `Selection.states`; the first one unless another is asked for."""
 
 
 def export_masks(
@@ -61,17 +66,7 @@ def export_masks(
     """
     check_target(out, format)
     annotations = dataset_annotations(dataset, field, selection)
-    work = write_annotations(annotations, out, format, settings)
-    done = 0
-    try:
-        while True:
-            masks = next(work)
-            done += 1
-            yield Progress(done, annotations.count or done, f"{masks} masks written")
-    except StopIteration as end:
-        return end.value
-    finally:
-        work.close()
+    return (yield from write_annotations(annotations, out, format, settings))
 
 
 def dataset_annotations(dataset: Any, field: str, selection: Selection | None = None) -> Annotations:
@@ -93,7 +88,7 @@ def dataset_annotations(dataset: Any, field: str, selection: Selection | None = 
             label meanwhile.
     """
     check_mask_field(dataset, field)
-    selection = selection or NOT_REJECTED
+    selection = selection or Selection(states=WHICH["not rejected"])
     samples = dataset if selection.view is None else selection.view
     if is_patches(samples):
         samples = dataset.select(samples.distinct("sample_id"))
@@ -130,7 +125,7 @@ def _list_photos(dataset: Any, field: str, samples: Any) -> tuple[str, dict[Any,
     names = ["_id", "filepath", "metadata.width", "metadata.height"]
     rows = list(zip(*samples.values(names), strict=True))
     sizes = find_sizes(dataset, [row[0] for row in rows if not (row[2] and row[3])])
-    folder = os.path.commonpath([os.path.dirname(path) for _, path, _, _ in rows]) if rows else ""
+    folder = photo_folder(path for _, path, _, _ in rows)
     numbers = _photo_numbers(dataset, field)
     photos = {}
     for identifier, path, width, height in rows:
@@ -213,11 +208,7 @@ def _mask(detection: Document, photo: _Photo, id: int, classes: frozenset[str]) 
         name,
         mask_id,
         id,
-        _number(detection.get("confidence")),
-        _number(detection.get("margin")),
+        number_or_none(detection.get("confidence")),
+        number_or_none(detection.get("margin")),
         state,
     )
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and isfinite(value) else None

@@ -17,7 +17,7 @@ from gem_label.review.pushing.merge import MaskStorage, Merged, Proposal, merge_
 from gem_label.review.pushing.proposals import PhotoProposals
 from gem_label.review.pushing.report import PushReport
 from gem_label.review.storage.decision_log import deleted_mask_ids, now
-from gem_label.review.storage.detections import Document
+from gem_label.review.storage.detections import Document, detections_of
 from gem_label.review.storage.fields import less_likely_field
 from gem_label.review.storage.internals import add_samples_once, samples_of
 from gem_label.review.storage.less_likely import declare_less_likely
@@ -163,7 +163,7 @@ class Push:
 
     def _merge(self, doc: Document, deleted: Mapping[Any, set[str]], item: PhotoProposals) -> Merged:
         """The detections that a sample shall have; boxes and masks of new ones are still missing."""
-        existing, hidden = (_detections(doc, name) for name in (self.field, self.hidden))
+        existing, hidden = (detections_of(doc, name) for name in (self.field, self.hidden))
         gone = deleted.get(doc["_id"], set())
         merged = merge_detections(
             existing, item.proposals, self.template, self.storage, self.overwrite, gone, hidden
@@ -181,7 +181,7 @@ class Push:
         values: Document = {}
         for name, likely in ((self.field, True), (self.hidden, False)):
             wanted = merged.of(likely)
-            if wanted != _detections(doc, name) or (likely and doc.get(name) is None):
+            if wanted != detections_of(doc, name) or (likely and doc.get(name) is None):
                 values[name] = {"_cls": "Detections", "detections": wanted}
         metadata = doc.get("metadata") or {}
         if not (metadata.get("width") and metadata.get("height")):
@@ -254,17 +254,12 @@ def _is_as_read(document: Document, field: str) -> list[Document]:
 
     Not everything that writes to FiftyOne's database touches `last_modified_at`, and two writes may have the same.
     """
-    masks = _detections(document, field)
+    masks = detections_of(document, field)
     return [
         {"$eq": [{"$ifNull": [f"${field}.detections.{name}", []]},
                  {"$literal": [mask[name] for mask in masks if name in mask]}]}
         for name in ("_id", "label", "tags", "bounding_box", "decision")
     ]  # fmt: skip
-
-
-def _detections(document: Document, field: str) -> list[Document]:
-    """A field's detections in a sample's document."""
-    return (document.get(field) or {}).get("detections") or []
 
 
 def _crops(masks: list[tuple[Proposal, PhotoRecord]]) -> Iterator[NDArray[np.bool_]]:

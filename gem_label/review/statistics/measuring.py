@@ -14,7 +14,7 @@ from gem_label.evaluation.label_classes import normal
 from gem_label.evaluation.labels import LabelReport, PhotoLabels, evaluate_labels
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
-from gem_label.review.storage.detections import Document, is_accepted
+from gem_label.review.storage.detections import Document, detections_of, is_accepted
 from gem_label.review.storage.documents import detection_rle, photo_size
 from gem_label.review.storage.fields import (
     check_mask_field,
@@ -129,7 +129,7 @@ class _Collector:
         labels = [
             (mask, kept)
             for name, kept in ((self.field, True), (self.hidden, False))
-            for mask in (document.get(name) or {}).get("detections") or []
+            for mask in detections_of(document, name)
             if mask.get("label") and "rejected" not in (mask.get("tags") or ())
         ]
         truth: list[tuple[Document, dict[str, Any]]] = []

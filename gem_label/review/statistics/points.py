@@ -15,7 +15,7 @@ from gem_label.evaluation.openimages import class_names, read_points
 from gem_label.evaluation.points import ImagePoints, PointAverages, PointTotals, point_counts
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
-from gem_label.review.storage.detections import Document
+from gem_label.review.storage.detections import Document, detections_of
 from gem_label.review.storage.documents import photo_size, pixel_box, read_crop
 from gem_label.review.storage.fields import check_field_name, check_mask_field
 from gem_label.review.storage.internals import samples_of
@@ -175,7 +175,7 @@ def _evaluate_image(document: Document, field: str, points_field: str) -> _Image
     keypoints = (document.get(points_field) or {}).get("keypoints") or []
     masks = [
         mask
-        for mask in (document.get(field) or {}).get("detections") or []
+        for mask in detections_of(document, field)
         if mask.get("label") and "rejected" not in (mask.get("tags") or [])
     ]
     labels = {mask["label"] for mask in masks}

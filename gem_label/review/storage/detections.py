@@ -14,6 +14,11 @@ DECIDED_TAGS = frozenset({"accepted", "rejected"})
 """A detection with one of these tags is a reviewer's decision, and a push leaves it as it is."""
 
 
+def detections_of(document: Document, field: str) -> list[Document]:
+    """A field's detections in a sample's document, none where the sample has none."""
+    return (document.get(field) or {}).get("detections") or []
+
+
 _WITHIN = 1e-9
 """Pixels that a relative box is inside of its pixels, so that rounding down gives these pixels."""
 

@@ -13,7 +13,7 @@ from gem_label.engines.photos import workers_for
 from gem_label.errors import UsageError
 from gem_label.labeling import LabelSettings, Vocabulary
 from gem_label.labeling.negatives import Wanted
-from gem_label.photos.listing import Photo, unique_image_id
+from gem_label.photos.listing import Photo, photo_folder, unique_image_id
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
 from gem_label.review.pushing.push_run import PushReport, push_run
@@ -125,7 +125,7 @@ def dataset_photos(samples: Any) -> list[Photo]:
     chosen = set(samples.distinct("filepath"))
     if not chosen:
         raise UsageError("there is no photo to label: widen the view or the selection")
-    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    folder = photo_folder(paths)
     taken: set[str] = set()
     photos = [Photo(path, unique_image_id(path, os.path.relpath(path, folder), taken)) for path in paths]
     return [photo for photo in photos if photo.path in chosen]

@@ -10,7 +10,7 @@ from gem_label.labeling import LabelSettings, Thresholds, Vocabulary, label_mask
 from gem_label.labeling.negatives import Wanted
 from gem_label.progress import Progress
 from gem_label.review.pushing.push_run import PushReport, push_run
-from gem_label.review.storage.detections import Document, is_decided
+from gem_label.review.storage.detections import Document, detections_of, is_decided
 from gem_label.review.storage.fields import (
     main_field,
     pushed_fields,
@@ -96,7 +96,7 @@ def preview_labels(
     present: dict[str, dict[str, Document]] = {}
     wanted = {"filepath": {"$in": list(photos)}}
     for document in samples_of(dataset).find(wanted, ["filepath", f"{field}.detections"]):
-        detections = (document.get(field) or {}).get("detections") or []
+        detections = detections_of(document, field)
         present[document["filepath"]] = {mask["mask_id"]: mask for mask in detections if mask.get("mask_id")}
     changes = []
     for photo, rows in _rows_of(run, set(photos)):
