@@ -31,7 +31,7 @@ GRID = ".glr-grid[data-page]"
 
 @pytest.fixture
 def dataset(fiftyone_db: str, photos: dict[str, NDArray[np.uint8]], tmp_path: Path) -> Iterator[Any]:
-    """Forty photos with six masks each, of two classes."""
+    """Forty photos with six masks each, 120 masks of each of two classes."""
     import fiftyone as fo
 
     name = f"page-{uuid4().hex[:6]}"
@@ -99,7 +99,7 @@ def test_a_page_of_sixty_with_three_wrong_takes_eight_keys_or_clicks(paged: Page
     before = masks(dataset)
     label = next_class(dataset, FIELD, Selection())
     first, second = pages_of(dataset, label)[:2]
-    assert len(first) > PAGE - 10
+    assert len(first) == PAGE
     assert paged.shown() == first
 
     # each of three gets another class; the page says what will happen
@@ -195,7 +195,7 @@ def test_after_the_last_page_of_a_class_comes_the_next_class(paged: PagePanel, d
     label = next_class(dataset, FIELD, Selection())
     other = next_class(dataset, FIELD, Selection(), [label])
     pages = pages_of(dataset, label) + pages_of(dataset, other)
-    assert len(pages) >= 4
+    assert len(pages) == 4
     for page in pages:
         paged.turned(page[0])
         assert paged.shown() == page
@@ -270,9 +270,8 @@ def test_the_next_page_is_drawn_at_once_and_memory_stays_flat(paged: PagePanel, 
             paged.press(key)
         used.append(paged.page.evaluate(memory) / 1e6)
     times = paged.page.evaluate("window.times")
-    print(
-        f"\nkey to next page drawn: {[round(each) for each in times]} ms; memory {used[0]:.0f} to {used[-1]:.0f} MB"
-    )
+    print(f"\nkey to next page drawn: {[round(each) for each in times]} ms")
+    print(f"memory: {used[0]:.0f} to {used[-1]:.0f} MB")
     canvases = paged.page.evaluate("document.querySelectorAll('.glr-grid canvas').length")
     assert canvases <= PAGE
     assert np.median(times) < 2000  # generous: machines of a CI are busy
@@ -303,7 +302,6 @@ def test_every_state_of_a_page_can_be_looked_at(paged: PagePanel) -> None:
         assert box["y"] + box["height"] < 720
     page.set_viewport_size({"width": 1440, "height": 900})
     page.get_by_title("Dark mode").click()
-    page.get_by_label("Masks", exact=True).select_option("24")
-    page.locator(".glr-cell").nth(23).wait_for()
-    assert len(paged.shown()) <= 24
+    page.locator(".glr-tools select").select_option("24")
+    page.wait_for_function("document.querySelectorAll('.glr-grid[data-page] .glr-cell').length === 24")
     panel.picture("page-24")
