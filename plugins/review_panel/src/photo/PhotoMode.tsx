@@ -1,0 +1,149 @@
+import * as React from "react";
+import { openViewer } from "../app";
+import { shown, type Action } from "../keys";
+import type { ModeProperties } from "../modes";
+import { Typing } from "../Overlays";
+import type { Session } from "../session";
+import { useFirstFocus, useReturn } from "../useFocus";
+import { Side } from "./Side";
+import { Stage } from "./Stage";
+import { PHOTO_STYLES } from "./styles";
+import { Toolbar } from "./Toolbar";
+
+/** A photo at a time, with all its masks: what is doubled goes, what is missing is asked for. */
+export function PhotoMode({ session, keys, handler, focus, showHelp }: ModeProperties) {
+  const review = session.photoReview;
+  const { asking, picture } = review;
+  const [isOutlined, setOutlined] = React.useState(true);
+  const [typing, setTyping] = React.useState(false);
+  const openTyping = React.useCallback(() => setTyping(true), []);
+  const closeTyping = React.useCallback(() => {
+    setTyping(false);
+    focus();
+  }, [focus]);
+  useFirstFocus(picture !== null, focus);
+  useReturn(() => {
+    session.readAgain();
+    focus();
+  });
+
+  /** Gives what is asked, or else the chosen mask, a class. */
+  const name = (label: string) => (asking.prompt ? review.keepFound(label) : review.decide(label));
+  const accept = () => {
+    const label = review.mask?.details.label;
+    if (label) review.decide(label);
+    else if (review.mask) openTyping(); // a mask without a label needs one first
+  };
+  const keepFound = () => {
+    if (asking.isLooking || !asking.mask) return;
+    const proposed = asking.mask.classes[0];
+    if (proposed) review.keepFound(proposed[0]);
+    else openTyping();
+  };
+  const acts: Partial<Record<Action, () => void>> = {
+    acceptPhoto: () => review.acceptAll(),
+    accept: () => !asking.prompt && accept(),
+    reject: () => !asking.prompt && review.decide(null),
+    type: () => (asking.prompt ? asking.mask : review.mask) && openTyping(),
+    back: () => !asking.prompt && review.walk(-1),
+    forward: () => !asking.prompt && review.walk(1),
+    nextPair: () => !asking.prompt && review.nextPair(),
+    swapPair: () => !asking.prompt && review.swapPair(),
+    keepOfPair: () => !asking.prompt && review.keepOfPair(),
+    nextFound: () => asking.next(),
+    undo: () => session.undo(),
+    redo: () => session.redo(),
+    previousPhoto: () => review.turn(-1),
+    nextPhoto: () => review.turn(1),
+    edit: () => review.sample && openViewer(review.sample),
+    outline: () => setOutlined((now) => !now),
+    help: showHelp,
+  };
+  const act = (action: Action): boolean => {
+    acts[action]?.();
+    return action in acts;
+  };
+
+  handler.current = (action, event) => {
+    if (/^[1-9]$/.test(event.key)) {
+      const classes = asking.prompt ? asking.mask?.classes : review.mask?.details.classes;
+      const choice = classes?.[Number(event.key) - 1];
+      if (choice && !event.repeat && !asking.isLooking) name(choice[0]);
+      return Boolean(choice);
+    }
+    if (asking.prompt && event.key === "Escape") {
+      asking.drop();
+      return true;
+    }
+    if (asking.prompt && event.key === "Enter" && !(event.target as HTMLElement).closest("button")) {
+      if (!event.repeat) keepFound();
+      return true;
+    }
+    if (!action || !(action in acts)) return false;
+    const isWalk = ["back", "forward"].includes(action);
+    return event.repeat && !isWalk ? true : act(action); // a key that is held down decides once
+  };
+
+  const ended = !session.loading && session.question.field !== null && review.sample === null;
+  return (
+    <div className="glr-mode">
+      <style>{PHOTO_STYLES}</style>
+      <div className="glr-main">
+        <div className="glr-stage">
+          <Stage session={session} isOutlined={isOutlined} />
+          {picture && <Count session={session} />}
+          {picture?.problem && <div className="glr-note">⚠ {picture.problem}</div>}
+          {session.problem && (
+            <div className="glr-note" role="alert">
+              ⚠ {session.problem}{" "}
+              <button type="button" onClick={() => void session.begin()}>
+                Try again
+              </button>
+            </div>
+          )}
+          {(session.loading || (!picture && review.sample !== null && !session.problem)) && (
+            <div className="glr-middle">Reading the photo …</div>
+          )}
+          {!session.loading && session.question.field === null && !session.problem && (
+            <div className="glr-middle">No masks yet: label the photos first.</div>
+          )}
+          {ended && !session.problem && (
+            <div className="glr-middle" role="status">
+              <div>{review.list.length ? "This was the last photo." : "There is no photo of this choice."}</div>
+              {review.list.length > 0 && (
+                <div>
+                  <kbd>{shown(keys.previousPhoto)}</kbd> looks back.
+                </div>
+              )}
+            </div>
+          )}
+        </div>
+        <Side session={session} keys={keys} onType={openTyping} />
+      </div>
+      <Toolbar session={session} keys={keys} act={act} />
+      <div className="glr-hidden" aria-live="polite">
+        {review.mask && `${review.mask.details.label ?? "no label"}, ${review.mask.details.state}`}
+      </div>
+      {typing && (
+        <Typing
+          classes={session.classes}
+          onClose={closeTyping}
+          onChoose={(label) => {
+            name(label);
+            closeTyping();
+          }}
+        />
+      )}
+    </div>
+  );
+}
+
+/** Which photo it is, and what is left to decide on it. */
+function Count({ session }: { session: Session }) {
+  const { position, list, undecided, picture } = session.photoReview;
+  return (
+    <div className="glr-count">
+      Photo {position + 1} of {list.length}: {undecided.length || "none"} undecided · {picture!.filepath.split(/[\\/]/).pop()}
+    </div>
+  );
+}
