@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.plugin import review_photo
-from gem_label.review.editing.one_mask import decide_mask, undo_request
+from gem_label.plugin import review_page, review_photo
 from gem_label.review.queues.details import NEXT_BEST, mask_details
 from gem_label.review.queues.order import MaskReference, count_undecided, queue_masks
 from gem_label.review.statistics.review import NO_LABEL, confused_pairs, review_statistics
@@ -54,6 +52,7 @@ class ReviewPanel(foo.Panel):
             get_details=self.get_details,
             decide=self.decide,
             undo=self.undo,
+            make_pages=self.make_pages,
             make_photo_queue=self.make_photo_queue,
             get_photo=self.get_photo,
             find_masks=self.find_masks,
@@ -74,12 +73,18 @@ class ReviewPanel(foo.Panel):
         return _reply(lambda: _get_details(ctx))
 
     def decide(self, ctx: Any) -> Reply:
-        """Params `field`, `mask`, `label` (None: reject), `seen`, `request`, `author`; stores a decision."""
-        return _reply(lambda: _decide(ctx))
+        """Params `field`, `decisions` (mask, label or None, seen), `request`, `author`; stores decisions."""
+        return _reply(lambda: review_page.decide(ctx))
 
     def undo(self, ctx: Any) -> Reply:
-        """Params `field`, `mask`, `request`; takes back what that request decided."""
-        return _reply(lambda: _undo(ctx))
+        """Params `field`, `masks`, `request`; takes back what that request decided."""
+        return _reply(lambda: review_page.undo(ctx))
+
+    def make_pages(self, ctx: Any) -> Reply:
+        """Params as `make_queue`, and `current`, `finished`, `size`; gives the pages of a class."""
+        return _reply(
+            lambda: review_page.pages_of_class(ctx, _view(ctx, ctx.params.get("scope") or "dataset"))
+        )
 
     def make_photo_queue(self, ctx: Any) -> Reply:
         """Params `field`, `scope`, `label`, `runner_up`; gives the ids of photos, and how many are not done."""
@@ -199,23 +204,3 @@ def _get_details(ctx: Any) -> Reply:
     classes = ctx.params.get("classes") or ()
     found = mask_details(ctx.dataset, ctx.params["field"], masks, classes[: NEXT_BEST + 1])
     return {"details": [each.to_json() for each in found]}
-
-
-def _decide(ctx: Any) -> Reply:
-    params = ctx.params
-    answer = decide_mask(
-        ctx.dataset,
-        params["field"],
-        MaskReference(*params["mask"]),
-        params["label"],
-        params.get("seen"),
-        params["request"],
-        params.get("author"),
-    )
-    return asdict(answer)
-
-
-def _undo(ctx: Any) -> Reply:
-    params = ctx.params
-    answer = undo_request(ctx.dataset, params["field"], MaskReference(*params["mask"]), params["request"])
-    return asdict(answer)

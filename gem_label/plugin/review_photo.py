@@ -12,6 +12,7 @@ from gem_label.geometry import read_segmentation
 from gem_label.labeling.proposing import NO_PROPOSAL, LabelProposal
 from gem_label.review.editing.adding import store_mask
 from gem_label.review.queues.details import NEXT_BEST, draw_crop
+from gem_label.review.queues.order import count_undecided
 from gem_label.review.queues.photos import photo_details, queue_photos
 from gem_label.review.storage.fields import run_of
 from gem_label.review.storage.selection import Selection
@@ -28,9 +29,10 @@ PHOTOS = 2000
 
 
 def make_photo_queue(ctx: Any, selection: Selection) -> Reply:
-    """Params `field` and those of a selection; gives the ids of samples, and how many have undecided masks."""
-    photos, undecided = queue_photos(ctx.dataset, ctx.params["field"], selection, PHOTOS)
-    return {"photos": photos, "undecided": undecided}
+    """Params `field` and those of a selection; gives the ids of samples, and how many masks are undecided."""
+    field = ctx.params["field"]
+    photos = queue_photos(ctx.dataset, field, selection, PHOTOS)
+    return {"photos": photos, "remaining": count_undecided(ctx.dataset, field, selection)}
 
 
 def get_photo(ctx: Any) -> Reply:
@@ -112,7 +114,7 @@ def add_mask(ctx: Any) -> Reply:
         params.get("author"),
         params["request"],
     )
-    return asdict(answer)
+    return {"answers": [asdict(answer)]}
 
 
 @lru_cache(maxsize=1)  # SAM is loaded once, and keeps the features of the last photos

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 from gem_label.errors import UsageError
 from gem_label.labeling.proposing import NO_PROPOSAL, LabelProposal
 from gem_label.review.editing.changes import MaskChanges, replace_masks
-from gem_label.review.editing.one_mask import Answer
+from gem_label.review.editing.many_masks import Answer
 from gem_label.review.storage.decision_log import add_class
 from gem_label.review.storage.detections import Document, detections_of, state_of
 from gem_label.review.storage.documents import new_detection

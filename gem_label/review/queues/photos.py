@@ -55,7 +55,7 @@ class PhotoDetails:
 
 def queue_photos(
     dataset: Any, field: str, selection: Selection | None = None, limit: int = 1000
-) -> tuple[list[str], int]:
+) -> list[str]:
     """The photos to review: those with undecided masks, then the others, where something may be missing.
 
     Args:
@@ -66,7 +66,7 @@ def queue_photos(
         limit: at most this many.
 
     Returns:
-        The ids of the samples, in the order of the dataset, and how many of them have undecided masks.
+        The ids of the samples, those of each kind in the order of the dataset.
 
     Raises:
         UsageError: there is no such field.
@@ -80,7 +80,7 @@ def queue_photos(
         others = _photos_of(dataset, chosen.view, limit)
     else:
         others = [str(row["_id"]) for row in aggregate_masks(dataset, field, chosen, ids)]
-    return list(dict.fromkeys([*first, *others]))[:limit], len(first)
+    return list(dict.fromkeys([*first, *others]))[:limit]
 
 
 def _photos_of(dataset: Any, view: Any, limit: int) -> list[str]:

@@ -12,7 +12,7 @@ mark at its end takes back what it wrote, so the two never mix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -147,10 +147,11 @@ def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
     ]
 
 
-def request_of(decision: str | None) -> str | None:
-    """The id of the request that a decision came from, also when it can no longer be undone."""
+def requests_of(decision_ids: Iterable[str | None]) -> dict[str, str | None]:
+    """Decision -> the id of the request that it came from, also when it can no longer be undone."""
     decisions, _ = collections()
-    return (decisions.find_one({"_id": decision}, ["request"]) or {}).get("request")
+    found = decisions.find({"_id": {"$in": [each for each in decision_ids if each]}}, ["request"])
+    return {document["_id"]: document.get("request") for document in found}
 
 
 def decided_samples(decision: str) -> list[Any]:
