@@ -60,7 +60,7 @@ export function Help({ keys, mode, onKeys, author, onAuthor, onClose }: HelpProp
               <td>
                 <kbd>1</kbd> to <kbd>9</kbd>
               </td>
-              <td colSpan={2}>give the mask that class of the list</td>
+              <td colSpan={2}>give {mode === "page" ? "the marked masks" : "the mask"} that class of the list</td>
             </tr>
             {actionsOf(mode).map((action) => (
               <tr key={action}>

@@ -31,17 +31,19 @@ export function QueueBar({ session, modes }: { session: Session; modes: Record<M
           </select>
         </label>
       )}
-      <label>
-        Order
-        <select value={question.order} onChange={(event) => session.ask({ order: event.target.value as Order })}>
-          {ORDERS.map(([order, name]) => (
-            <option key={order} value={order}>
-              {name}
-            </option>
-          ))}
-        </select>
-      </label>
-      {question.order === "random" && (
+      {session.mode !== "page" && (
+        <label>
+          Order
+          <select value={question.order} onChange={(event) => session.ask({ order: event.target.value as Order })}>
+            {ORDERS.map(([order, name]) => (
+              <option key={order} value={order}>
+                {name}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
+      {session.isSample && (
         <label title="The same seed gives the same sample">
           Seed
           <input

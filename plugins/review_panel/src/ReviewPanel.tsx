@@ -4,6 +4,7 @@ import { actionOf, loadKeys } from "./keys";
 import { MaskMode } from "./mask/MaskMode";
 import type { KeyHandler, Mode, ModeName } from "./modes";
 import { Help } from "./Overlays";
+import { PageMode } from "./page/PageMode";
 import { Progress } from "./Progress";
 import { QueueBar } from "./QueueBar";
 import { Server, type Methods } from "./server";
@@ -13,6 +14,7 @@ import { useKeys } from "./useKeys";
 
 const MODES: Record<ModeName, Mode> = {
   mask: { title: "One mask", component: MaskMode },
+  page: { title: "A page", component: PageMode },
 };
 
 /** What the App gives the component: the schema has the addresses of the panel's Python methods. */

@@ -36,12 +36,15 @@ export type Answer = {
   decision: string | null;
 };
 
+/** The pages of a class; `label` is null where no class has undecided masks. */
+export type PagesOfClass = { label: string | null; pages: Reference[][]; remaining: number };
+
 /** The server understood the request and refused it: sending it again does not help. */
 export class Refusal extends Error {}
 
 const PATIENCE = 30_000; // milliseconds until a request without an answer counts as failed
 
-export type Methods = Record<"describe_field" | "make_queue" | "get_details" | "decide" | "undo", string>;
+export type Methods = Record<"describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "make_pages", string>;
 
 export class Server {
   constructor(
@@ -62,12 +65,16 @@ export class Server {
     return details;
   }
 
-  decide(params: object, dataset: string): Promise<Answer> {
-    return this.call("decide", params, dataset);
+  makePages(question: object): Promise<PagesOfClass> {
+    return this.call("make_pages", question);
   }
 
-  undo(params: object, dataset: string): Promise<Answer> {
-    return this.call("undo", params, dataset);
+  async decide(params: object, dataset: string): Promise<Answer[]> {
+    return (await this.call("decide", params, dataset)).answers;
+  }
+
+  async undo(params: object, dataset: string): Promise<Answer[]> {
+    return (await this.call("undo", params, dataset)).answers;
   }
 
   private async call(method: keyof Methods, params: object, dataset?: string): Promise<any> {
