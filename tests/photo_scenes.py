@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from scipy.ndimage import binary_erosion
 
 from gem_label.demo import demo_folder, scene_paths
 from gem_label.labeler import Labeler, as_vocabulary
@@ -34,13 +35,14 @@ def true_things(scene: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def scene_run(folder: Path, labeler: Labeler, missed: Sequence[str]) -> Run:
+def scene_run(folder: Path, labeler: Labeler, missed: Sequence[str], doubled: Sequence[str] = ()) -> Run:
     """A run over the first two demo scenes that has the true masks of all things but the missed ones.
 
     Args:
         folder: gets the photos and the run.
         labeler: its CLIP makes the embeddings, and its SAM is not asked.
         missed: words of things that the run does not have.
+        doubled: words of things that it has twice, the second time without their edge.
     """
     settings = LabelSettings(min_score=0.0, overlaps=True)
     job = labeler.job(as_vocabulary(WORDS), settings, negatives="none")
@@ -50,6 +52,7 @@ def scene_run(folder: Path, labeler: Labeler, missed: Sequence[str]) -> Run:
         for photo in writer.register([Photo(str(path), Path(path).stem) for path in paths]):
             things = true_things(int(photo.image_id[-3:]))
             rles = [rle for word, rle in things.items() if word not in missed]
+            rles += [without_edge(rle) for word, rle in things.items() if word in doubled]
             pixels, ones = read_image(photo.path), np.ones(len(rles), np.float32)
             masks = MaskSet(
                 *pixels.shape[:2],
@@ -65,6 +68,12 @@ def scene_run(folder: Path, labeler: Labeler, missed: Sequence[str]) -> Run:
             )  # fmt: skip
             writer.write(photo, embedded.masks, labels, embedded.image_embedding)
     return open_run(folder / "run")
+
+
+def without_edge(rle: dict[str, Any]) -> dict[str, Any]:
+    """A mask without the pixels at its edge."""
+    smaller = binary_erosion(coco_mask.decode(rle), iterations=2)
+    return coco_mask.encode(np.asfortranarray(smaller, np.uint8))
 
 
 def middle_of(rle: dict[str, Any]) -> tuple[float, float]:

@@ -1,5 +1,5 @@
 // What was decided in this tab, so that it can be undone, redone, looked back at and counted.
-import type { Reference, State } from "./server";
+import type { Found, Reference, State } from "./server";
 
 /** What was decided about a mask. */
 export type Change = {
@@ -7,6 +7,8 @@ export type Change = {
   label: string | null;
   before: { label: string | null; state: State };
   proposed: string | null; // the label that the mask had when it was first decided about
+  isNew?: boolean; // a reviewer added the mask
+  found?: Found; // it is added here
 };
 
 /** What was decided at once: about one mask, or about a page of them. */
@@ -35,6 +37,11 @@ export class Steps {
   get last(): Map<string, Change> {
     this.latest ??= new Map(this.done.flatMap(({ changes }) => changes.map((change) => [change.mask[1], change])));
     return this.latest;
+  }
+
+  /** The last decision about each mask that was there before the review. */
+  get decided(): Change[] {
+    return [...this.last.values()].filter(({ isNew }) => !isNew);
   }
 
   /** When how many decisions were made. */

@@ -3,7 +3,6 @@ import { openViewer } from "../app";
 import { shown, type Action } from "../keys";
 import type { ModeProperties } from "../modes";
 import { Typing } from "../Overlays";
-import type { Session } from "../session";
 import { useFirstFocus, useReturn } from "../useFocus";
 import { Side } from "./Side";
 import { Stage } from "./Stage";
@@ -91,7 +90,6 @@ export function PhotoMode({ session, keys, handler, focus, showHelp }: ModePrope
       <div className="glr-main">
         <div className="glr-stage">
           <Stage session={session} isOutlined={isOutlined} />
-          {picture && <Count session={session} />}
           {picture?.problem && <div className="glr-note">⚠ {picture.problem}</div>}
           {session.problem && (
             <div className="glr-note" role="alert">
@@ -134,16 +132,6 @@ export function PhotoMode({ session, keys, handler, focus, showHelp }: ModePrope
           }}
         />
       )}
-    </div>
-  );
-}
-
-/** Which photo it is, and what is left to decide on it. */
-function Count({ session }: { session: Session }) {
-  const { position, list, undecided, picture } = session.photoReview;
-  return (
-    <div className="glr-count">
-      Photo {position + 1} of {list.length}: {undecided.length || "none"} undecided · {picture!.filepath.split(/[\\/]/).pop()}
     </div>
   );
 }

@@ -15,6 +15,7 @@ export function Side({ session, keys, onType }: Properties) {
   const { mask, chosenPair, asking } = review;
   return (
     <div className="glr-side">
+      <Count session={session} />
       {asking.prompt ? (
         <Asked session={session} keys={keys} onType={onType} />
       ) : mask ? (
@@ -27,6 +28,18 @@ export function Side({ session, keys, onType }: Properties) {
         <Hints keys={keys} pairs={review.pairs.length} />
       )}
       <List session={session} />
+    </div>
+  );
+}
+
+/** Which photo it is, and what is left to decide on it. */
+function Count({ session }: { session: Session }) {
+  const { position, list, undecided, picture } = session.photoReview;
+  if (!picture) return null;
+  const name = picture.filepath.split(/[\\/]/).pop();
+  return (
+    <div className="glr-state glr-word" title={picture.filepath}>
+      Photo {position + 1} of {list.length}, {undecided.length || "none"} undecided: {name}
     </div>
   );
 }
@@ -54,7 +67,7 @@ function Pair({ pair, other, isWhole, keys }: { pair: RepeatedMasks; other: stri
   };
   return (
     <div className="glr-box" role="status">
-      <div>⧉ {says[pair.kind]}</div>
+      <div>{says[pair.kind]}</div>
       <div>
         <kbd>{shown(keys.keepOfPair)}</kbd> keeps this one and rejects the dashed one, <kbd>{shown(keys.swapPair)}</kbd> goes
         over to that.

@@ -7,7 +7,7 @@ const BUTTONS: [Action, string][] = [
   ["accept", "Accept"],
   ["reject", "Reject"],
   ["type", "Other class"],
-  ["keepOfPair", "Keep of pair"],
+  ["keepOfPair", "Keep of two"],
   ["nextPair", "Next pair"],
   ["undo", "Undo"],
   ["redo", "Redo"],

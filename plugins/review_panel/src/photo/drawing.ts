@@ -68,9 +68,10 @@ export function drawAbove(canvas: HTMLCanvasElement, { picture, chosen, other, f
   const view = viewOf(canvas, picture.size);
   if (chosen && !prompt) {
     fillShape(context, view, chosen.shape, 0.3);
-    if (other) strokeShape(context, view, other.shape, BOLD, true);
     strokeShape(context, view, chosen.shape, BOLD);
-    drawLabels(context, view, picture.size, other ? [chosen, other] : [chosen], true);
+    if (other) strokeShape(context, view, other.shape, [5, 1.5], true); // above, as the two may coincide
+    const taken = drawLabels(context, view, picture.size, [chosen], { isBold: true });
+    if (other) drawLabels(context, view, picture.size, [other], { taken });
   }
   if (found) {
     fillShape(context, view, found, 0.4);
@@ -118,14 +119,14 @@ function onCanvas({ scale, left, top }: View, [x, y, width, height]: [number, nu
   return { x: left + x * scale, y: top + y * scale, width: width * scale, height: height * scale };
 }
 
-/** Writes the names of masks at them; those that are wanted in any case come over others where there is no place. */
+/** Writes the names of masks at them, clear of the boxes that are taken. Gives the boxes of the names. */
 function drawLabels(
   context: CanvasRenderingContext2D,
   view: View,
   size: [number, number],
   masks: PhotoMask[],
-  isBold = false,
-): void {
+  { isBold = false, taken = [] }: { isBold?: boolean; taken?: Box[] } = {},
+): Box[] {
   const ratio = window.devicePixelRatio || 1;
   const font = FONT * ratio * (isBold ? 1.15 : 1);
   context.font = `${isBold ? 700 : 500} ${font}px Palanquin, system-ui, sans-serif`;
@@ -133,7 +134,7 @@ function drawLabels(
   const names = masks.map(nameOf);
   const sizes = names.map((name): [number, number] => [context.measureText(name).width + 0.8 * font, 1.45 * font]);
   const boxes = masks.map(({ shape }) => onCanvas(view, shape.box));
-  const places = placeLabels(boxes, sizes, onCanvas(view, [0, 0, ...size]));
+  const places = placeLabels(boxes, sizes, onCanvas(view, [0, 0, ...size]), taken);
   places.forEach((place, i) => {
     if (!place) return;
     context.fillStyle = isBold ? "#fff" : "#101010c8";
@@ -146,6 +147,7 @@ function drawLabels(
     context.fillStyle = isBold ? "#101010" : "#fff";
     context.fillText(names[i]!, place.x + 0.4 * font, place.y + place.height / 2);
   });
+  return places.flatMap((place) => place ?? []);
 }
 
 function strokeBox(context: CanvasRenderingContext2D, view: View, [x0, y0]: Point, [x1, y1]: Point): void {

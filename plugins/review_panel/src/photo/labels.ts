@@ -35,12 +35,17 @@ function candidates(mask: Box, width: number, height: number): [number, number][
 }
 
 /**
- * A box for each label, greedily in the given order, inside the bounds and clear of those before it.
+ * A box for each label, greedily in the given order, inside the bounds, clear of those before it and of taken boxes.
  *
  * A label for which there is no place at its mask has none: null.
  */
-export function placeLabels(masks: Box[], sizes: [number, number][], bounds: Box): (Box | null)[] {
-  const taken: Box[] = [];
+export function placeLabels(
+  masks: Box[],
+  sizes: [number, number][],
+  bounds: Box,
+  taken: readonly Box[] = [],
+): (Box | null)[] {
+  const used = [...taken];
   return masks.map((mask, i) => {
     const [width, height] = sizes[i]!;
     for (const [left, top] of candidates(mask, width, height)) {
@@ -50,8 +55,8 @@ export function placeLabels(masks: Box[], sizes: [number, number][], bounds: Box
         width,
         height,
       };
-      if (taken.some((other) => overlaps(box, other))) continue;
-      taken.push(box);
+      if (used.some((other) => overlaps(box, other))) continue;
+      used.push(box);
       return box;
     }
     return null;

@@ -1,4 +1,5 @@
 // Photos one after the other: which is shown, which of its masks is chosen, and what is asked about it.
+import type { View } from "../modes";
 import type { Photos } from "../photos";
 import type { Details, Found, Reference, RepeatedMasks } from "../server";
 import type { Session } from "../session";
@@ -8,7 +9,7 @@ import { inReadingOrder, newDetails, preparePhoto, prepareShape, type PhotoMask,
 
 const KEPT = 6; // photos with their masks that stay ready
 
-export class PhotoReview {
+export class PhotoReview implements View {
   list: string[] = [];
   position = 0;
   chosen: string | null = null; // the id of a mask
