@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -48,57 +46,6 @@ def find_overlaps(masks: MaskSet) -> Overlaps:
         np.concatenate(second).astype(np.int32),
         np.rint(np.minimum(np.concatenate(shares), 1.0) * STEPS).astype(np.uint8),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """Two masks that may be of one thing.
-
-    Attributes:
-        kind: "duplicate": they have most pixels in common; "part": the smaller lies in the larger.
-        whole: index of the larger mask.
-        part: index of the smaller one.
-        share: of a duplicate the IoU, of a part the share of its area inside the whole, in [0, 1].
-    """
-
-    kind: Literal["duplicate", "part"]
-    whole: int
-    part: int
-    share: float
-
-
-def find_repeats(
-    masks: MaskSet,
-    labels: Sequence[str | None],
-    duplicate: float = 0.5,
-    part: float = 0.5,
-    part_of_other: float = 0.9,
-) -> list[Repeat]:
-    """The pairs of masks that may be of one thing.
-
-    Args:
-        masks: N masks of one photo.
-        labels: N classes.
-        duplicate: IoU from which two masks are duplicates, whatever their classes.
-        part: share of a mask inside a larger one of its class from which it is a part.
-        part_of_other: the same for a larger one of another class: a thing on another is no part as a rule.
-
-    Returns:
-        Duplicates before parts, parts of the same class before others, the largest share first.
-    """
-    overlaps, areas = find_overlaps(masks), masks.areas
-    found = []
-    for one, other, byte in zip(overlaps.first, overlaps.second, overlaps.share, strict=True):
-        whole, inner = (int(one), int(other)) if areas[one] >= areas[other] else (int(other), int(one))
-        share = float(byte) / STEPS
-        common = share * areas[inner]
-        iou = float(common / (areas[whole] + areas[inner] - common))
-        same = labels[whole] is not None and labels[whole] == labels[inner]
-        if iou >= duplicate:
-            found.append((0, Repeat("duplicate", whole, inner, iou)))
-        elif share >= (part if same else part_of_other):
-            found.append((1 if same else 2, Repeat("part", whole, inner, share)))
-    return [repeat for _, repeat in sorted(found, key=lambda each: (each[0], -each[1].share))]
 
 
 def join_overlaps(photos: Sequence[Overlaps], masks: Sequence[int]) -> Overlaps:

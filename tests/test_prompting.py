@@ -1,4 +1,4 @@
-"""What SAM is asked about one thing, the classes that its mask may have, and masks that may be of one thing."""
+"""What SAM is asked about one thing, and the classes that its mask may have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from run_factory import rectangle_masks
 from gem_label.errors import UsageError
 from gem_label.labeling.proposing import propose_labels
 from gem_label.masks import MaskSet
-from gem_label.overlaps import Repeat, find_repeats
 from gem_label.sam.prompting import Prompt, preferred_order
 from gem_label.vocabulary import Vocabulary
 
@@ -71,24 +70,3 @@ def test_of_the_masks_of_a_point_the_thing_is_preferred_to_its_part() -> None:
     quality = np.array([0.90, 0.87, 0.60, 0.88, 0.99], np.float32)
     assert preferred_order(replace(masks, predicted_iou=quality)) == [1, 0, 2]
     assert preferred_order(rectangle_masks((0, 0, 0, 0))) == []
-
-
-def test_duplicates_come_first_then_parts_of_the_same_class_then_others() -> None:
-    masks = rectangle_masks(
-        (0, 0, 40, 40), (0, 0, 40, 36), (10, 10, 10, 10), (20, 20, 10, 10), (50, 50, 5, 5)
-    )
-    found = find_repeats(masks, ["dog", "cat", "dog", "cup", "dog"])
-    assert found[0] == Repeat("duplicate", 0, 1, pytest.approx(0.9))
-    kinds = [(repeat.kind, repeat.whole, repeat.part) for repeat in found[1:]]
-    assert kinds[0] == ("part", 0, 2)  # a dog in a dog
-    assert set(kinds[1:]) == {("part", 1, 2), ("part", 0, 3), ("part", 1, 3)}
-    assert [repeat.share for repeat in found[1:]] == [1.0] * 4
-
-
-def test_a_thing_that_is_half_on_another_is_no_part_of_it() -> None:
-    masks = rectangle_masks((0, 0, 20, 20), (10, 0, 20, 10))
-    assert find_repeats(masks, ["dog", "cat"]) == []
-    assert find_repeats(masks, [None, None]) == []
-    (repeat,) = find_repeats(masks, ["dog", "dog"])
-    assert (repeat.kind, repeat.whole, repeat.part) == ("part", 0, 1)
-    assert repeat.share == pytest.approx(0.5, abs=1 / 255)

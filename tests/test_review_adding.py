@@ -20,7 +20,8 @@ from gem_label.review.editing.decisions import decide, undo
 from gem_label.review.editing.many_masks import undo_masks
 from gem_label.review.exchange.export import export_masks
 from gem_label.review.queues.order import MaskReference
-from gem_label.review.queues.photos import photo_details, queue_photos
+from gem_label.review.queues.overlaps import OverlappingPair
+from gem_label.review.queues.photos import photo_details, queue_photos, repeated_masks
 from gem_label.review.storage.decision_log import list_decisions
 from gem_label.review.storage.selection import Selection
 from gem_label.review.tasks.prompting import MaskNamer, PhotoPrompter
@@ -184,6 +185,23 @@ def test_photos_with_undecided_masks_come_first_and_photos_without_masks_are_the
     assert (details.photo, details.masks, details.repeats) == (None, [], [])
 
 
+def test_duplicates_come_first_then_parts_of_the_same_class_then_others() -> None:
+    pairs = [
+        OverlappingPair(1, 0, 0.9, 1.0),
+        OverlappingPair(2, 0, 0.1, 0.6),  # half in a mask of its class
+        OverlappingPair(3, 0, 0.2, 0.95),  # a cup in a dog
+        OverlappingPair(4, 0, 0.2, 0.8),  # a cup on a dog
+        OverlappingPair(5, 2, 0.2, 0.8),
+    ]
+    labels = ["dog", "cat", "dog", "cup", "cup", None]
+    found = repeated_masks(pairs, list("abcdef"), labels)
+    assert [(pair.kind, pair.whole, pair.part, pair.share) for pair in found] == [
+        ("duplicate", "a", "b", 0.9),
+        ("part", "a", "c", 0.6),
+        ("part", "a", "d", 0.95),
+    ]
+
+
 def test_a_photo_is_told_with_its_masks_and_its_repeated_masks(dataset: Any) -> None:
     sample, things = dataset.first(), true_things(1)
     copy = store_mask(dataset, FIELD, sample.id, things["rose"], "tulip")
@@ -202,3 +220,39 @@ def test_a_photo_is_told_with_its_masks_and_its_repeated_masks(dataset: Any) -> 
     assert again is not None
     assert [pair for pair in again.repeats if pair.kind == "duplicate"] == []
     assert photo_details(dataset, FIELD, "0" * 24) is None
+
+
+def ask(dataset: Any, method: str, **params: Any) -> dict[str, Any]:
+    """What a method of the panel answers."""
+    from fiftyone.operators.executor import ExecutionContext
+
+    from gem_label.plugin.review_panel import ReviewPanel
+
+    request = {"dataset_name": dataset.name, "params": {"field": FIELD, **params}}
+    return getattr(ReviewPanel(), method)(ExecutionContext(request))
+
+
+@pytest.mark.slow
+def test_where_no_class_can_be_proposed_the_panel_says_why(dataset: Any) -> None:
+    from bson import ObjectId
+
+    sample, truth = dataset.first(), true_things(1)[MISSED]
+    dataset.info = {}
+    dataset.save()
+    answer = ask(dataset, "find_masks", sample_id=sample.id, points=[middle_of(truth)], size=[448, 448])
+    assert "did not come from a run" in answer["reason"]
+    found = answer["found"][0]
+    assert (found["classes"], found["margin"]) == ([], None)
+    rle = found["mask"] | {"counts": found["mask"]["counts"].encode()}
+    assert coco_mask.iou([rle], [truth], [0])[0, 0] > 0.8
+
+    new = str(ObjectId())
+    added = {"mask": [sample.id, new], "label": "marquee", "request": "r1", "author": "Ada"}
+    (stored,) = ask(dataset, "add_mask", found=found, **added)["answers"]
+    assert (stored["outcome"], stored["label"]) == ("stored", "marquee")
+    (mask,) = [mask for mask in detections(dataset) if mask.id == new]
+    assert (mask.confidence, mask.proposed_label, mask.margin) == (None, None, None)
+    broken = found | {"mask": {"size": [448, 448], "counts": "\u007f"}}
+    assert "the mask is none" in ask(dataset, "add_mask", found=broken, **added)["error"]
+    nothing = ask(dataset, "find_masks", sample_id=sample.id, size=[448, 448])
+    assert "give a point" in nothing["error"]

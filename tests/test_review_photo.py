@@ -79,6 +79,14 @@ class PhotoPanel:
     def point(self, x: float, y: float) -> None:
         self.page.mouse.move(*self.at(x, y))
 
+    def click(self, x: float, y: float, hold: str | None = None) -> None:
+        """Click on a pixel of the photo, with a key held down."""
+        if hold:
+            self.page.keyboard.down(hold)
+        self.page.mouse.click(*self.at(x, y))
+        if hold:
+            self.page.keyboard.up(hold)
+
     def found(self) -> None:
         """Wait until a missing thing is found."""
         self.page.locator("canvas[data-found]:not([data-found=''])").wait_for()
@@ -160,12 +168,14 @@ def test_a_photo_is_reviewed_and_what_it_lacks_is_added(photo: PhotoPanel, datas
     photo.found()
     photo.press("Escape")
     page.locator("canvas[data-found='']").wait_for()
-    photo.point(*middle_of(tent))
-    page.mouse.down()
-    page.mouse.up()
+    photo.click(*middle_of(tent))
     photo.found()
     panel.sees("New: tent")
     panel.picture("photo", of_docs=True)
+    photo.click(*middle_of(true_things(1)["rose"]), hold="Alt")
+    panel.sees("Looking …")
+    photo.found()
+    panel.sees("New: tent")
     photo.press("Enter")
     panel.stored()
     (new,) = named(dataset, "tent")
@@ -193,6 +203,15 @@ def test_a_photo_is_reviewed_and_what_it_lacks_is_added(photo: PhotoPanel, datas
     photo.turned(first)
     panel.stored()
     assert masks(dataset) == now
+    # nearer, the mask under the mouse is still the one that is seen there
+    photo.point(*middle_of(tent))
+    photo.chosen(new)
+    for _ in range(3):
+        page.mouse.wheel(0, -200)
+    photo.press("ArrowLeft")
+    photo.press("-", "-", "-", "ArrowRight")
+    photo.chosen(new)
+
     photo.press("Shift+A", "n")
     panel.sees("This was the last photo.")
     page.keyboard.press("p")

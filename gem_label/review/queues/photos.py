@@ -6,22 +6,32 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from gem_label.masks import MaskSet
-from gem_label.overlaps import find_repeats
 from gem_label.review.queues.details import MaskDetails, mask_details
 from gem_label.review.queues.order import UNDECIDED, MaskReference
-from gem_label.review.storage.detections import Document, detections_of
+from gem_label.review.queues.overlaps import MIN_INSIDE, OverlappingPair, overlapping_pairs
+from gem_label.review.storage.detections import detections_of
 from gem_label.review.storage.documents import detection_rle, find_sizes
 from gem_label.review.storage.fields import check_mask_field
 from gem_label.review.storage.internals import is_patches, samples_of
 from gem_label.review.storage.selection import Expression, Selection, aggregate_masks
 
+DUPLICATE = 0.5
+"""IoU from which two masks may be of one thing, as when each thing is labeled once."""
+
+PART = 0.5
+"""Share of a mask inside a larger one of its class from which it may be a part of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RepeatedMasks:
-    """Two masks that may be of one thing, see `gem_label.overlaps.Repeat`; masks by the ids of their detections."""
+    """Two masks that may be of one thing.
+
+    Attributes:
+        kind: "duplicate": they have most pixels in common; "part": the smaller lies in the larger.
+        whole: id of the detection with the larger mask.
+        part: id of the other one.
+        share: of a duplicate the IoU, of a part the share of its area inside the whole, in [0, 1].
+    """
 
     kind: str
     whole: str
@@ -122,17 +132,35 @@ def photo_details(
         size = int(metadata["width"]), int(metadata["height"])
     broken = {mask.label_id for mask in masks if mask.problem or mask.state == "rejected"}
     readable = [each for each in detections if str(each["_id"]) not in broken]
-    repeats = [] if size is None else _repeats(readable, *size)
+    rles = [] if size is None else [detection_rle(each, *size) for each in readable]
+    pairs = overlapping_pairs(rles, DUPLICATE, PART)
+    repeats = repeated_masks(
+        pairs, [str(each["_id"]) for each in readable], [each.get("label") for each in readable]
+    )
     return PhotoDetails(sample_id, document["filepath"], size, masks, repeats)
 
 
-def _repeats(detections: Sequence[Document], width: int, height: int) -> list[RepeatedMasks]:
-    """The pairs of some masks of a photo that may be of one thing."""
-    counts = [detection_rle(detection, width, height)["counts"] for detection in detections]
-    ones = np.ones(len(counts), np.float32)
-    masks = MaskSet(height, width, tuple(counts), ones, ones, np.zeros((len(counts), 2), np.float32))
-    names = [str(detection["_id"]) for detection in detections]
-    return [
-        RepeatedMasks(repeat.kind, names[repeat.whole], names[repeat.part], repeat.share)
-        for repeat in find_repeats(masks, [detection.get("label") for detection in detections])
-    ]
+def repeated_masks(
+    pairs: Sequence[OverlappingPair], ids: Sequence[str], labels: Sequence[str | None]
+) -> list[RepeatedMasks]:
+    """The pairs of masks of a photo that may be of one thing.
+
+    Args:
+        pairs: pairs of the masks that overlap, by their indices.
+        ids: of the detections.
+        labels: their classes. A mask inside a larger one of another class is a part only when it lies in it as a
+            whole (`MIN_INSIDE`): a thing on another is no part as a rule.
+
+    Returns:
+        Duplicates before parts, parts of the same class before others, the largest share first.
+    """
+    found = []
+    for pair in pairs:
+        label = labels[pair.larger]
+        same = label is not None and label == labels[pair.smaller]
+        if pair.iou >= DUPLICATE:
+            found.append((0, "duplicate", pair, pair.iou))
+        elif pair.inside >= (PART if same else MIN_INSIDE):
+            found.append((1 if same else 2, "part", pair, pair.inside))
+    found.sort(key=lambda each: (each[0], -each[3]))
+    return [RepeatedMasks(kind, ids[pair.larger], ids[pair.smaller], share) for _, kind, pair, share in found]

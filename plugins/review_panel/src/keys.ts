@@ -8,7 +8,6 @@ const MASK = ["mask"] as const;
 const PHOTO = ["photo"] as const;
 const ONE = ["mask", "photo"] as const;
 const PAGE = ["page"] as const;
-const CROPS = ["mask", "page"] as const;
 
 /** Every action with its usual key, what it does, and the modes that it belongs to. */
 export const ACTIONS = {
@@ -41,8 +40,8 @@ export const ACTIONS = {
   edit: ["e", "open the photo in FiftyOne's viewer", EVERYWHERE],
   fill: ["o", "fill the mask, or only outline it", MASK],
   outline: ["h", "hide the outline, or show it", ONE],
-  closer: ["+", "zoom in", CROPS],
-  farther: ["-", "zoom out", CROPS],
+  closer: ["+", "zoom in", EVERYWHERE],
+  farther: ["-", "zoom out", EVERYWHERE],
   help: ["?", "show or hide the keys", EVERYWHERE],
 } as const satisfies Record<string, Described>;
 

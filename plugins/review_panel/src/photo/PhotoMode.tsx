@@ -4,10 +4,12 @@ import { shown, type Action } from "../keys";
 import type { ModeProperties } from "../modes";
 import { Typing } from "../Overlays";
 import { useFirstFocus, useReturn } from "../useFocus";
+import type { Point } from "./asking";
 import { Side } from "./Side";
 import { Stage } from "./Stage";
 import { PHOTO_STYLES } from "./styles";
 import { Toolbar } from "./Toolbar";
+import { WHOLE, zoomTo } from "./view";
 
 /** A photo at a time, with all its masks: what is doubled goes, what is missing is asked for. */
 export function PhotoMode({ session, keys, handler, focus, showHelp }: ModeProperties) {
@@ -15,6 +17,8 @@ export function PhotoMode({ session, keys, handler, focus, showHelp }: ModePrope
   const { asking, picture } = review;
   const [isOutlined, setOutlined] = React.useState(true);
   const [typing, setTyping] = React.useState(false);
+  const [zoom, setZoom] = React.useState(WHOLE);
+  React.useEffect(() => setZoom(WHOLE), [review.sample]);
   const openTyping = React.useCallback(() => setTyping(true), []);
   const closeTyping = React.useCallback(() => {
     setTyping(false);
@@ -26,6 +30,18 @@ export function PhotoMode({ session, keys, handler, focus, showHelp }: ModePrope
     focus();
   });
 
+  /** The middle of the chosen mask, or of the photo. */
+  const middle = (): Point => {
+    const [x, y, width, height] = review.mask?.details.box ?? [0, 0, ...(picture?.size ?? [0, 0])];
+    return [x + width / 2, y + height / 2];
+  };
+  const zoomBy = (factor: number) => setZoom(zoomTo(zoom, factor, middle()));
+  /** Chooses another mask, which is in the middle when a part of the photo is shown. */
+  const go = (walk: () => void) => {
+    if (asking.prompt) return;
+    walk();
+    if (zoom.level > 1) setZoom({ ...zoom, center: middle() });
+  };
   /** Gives what is asked, or else the chosen mask, a class. */
   const name = (label: string) => (asking.prompt ? review.keepFound(label) : review.decide(label));
   const accept = () => {
@@ -44,10 +60,10 @@ export function PhotoMode({ session, keys, handler, focus, showHelp }: ModePrope
     accept: () => !asking.prompt && accept(),
     reject: () => !asking.prompt && review.decide(null),
     type: () => (asking.prompt ? asking.mask : review.mask) && openTyping(),
-    back: () => !asking.prompt && review.walk(-1),
-    forward: () => !asking.prompt && review.walk(1),
-    nextPair: () => !asking.prompt && review.nextPair(),
-    swapPair: () => !asking.prompt && review.swapPair(),
+    back: () => go(() => review.walk(-1)),
+    forward: () => go(() => review.walk(1)),
+    nextPair: () => go(() => review.nextPair()),
+    swapPair: () => go(() => review.swapPair()),
     keepOfPair: () => !asking.prompt && review.keepOfPair(),
     nextFound: () => asking.next(),
     undo: () => session.undo(),
@@ -55,6 +71,8 @@ export function PhotoMode({ session, keys, handler, focus, showHelp }: ModePrope
     previousPhoto: () => review.turn(-1),
     nextPhoto: () => review.turn(1),
     edit: () => review.sample && openViewer(review.sample),
+    closer: () => zoomBy(2),
+    farther: () => zoomBy(0.5),
     outline: () => setOutlined((now) => !now),
     help: showHelp,
   };
@@ -79,8 +97,8 @@ export function PhotoMode({ session, keys, handler, focus, showHelp }: ModePrope
       return true;
     }
     if (!action || !(action in acts)) return false;
-    const isWalk = ["back", "forward"].includes(action);
-    return event.repeat && !isWalk ? true : act(action); // a key that is held down decides once
+    const repeats = ["back", "forward", "closer", "farther"].includes(action);
+    return event.repeat && !repeats ? true : act(action); // a key that is held down decides once
   };
 
   const ended = !session.loading && session.question.field !== null && review.sample === null;
@@ -89,7 +107,7 @@ export function PhotoMode({ session, keys, handler, focus, showHelp }: ModePrope
       <style>{PHOTO_STYLES}</style>
       <div className="glr-main">
         <div className="glr-stage">
-          <Stage session={session} isOutlined={isOutlined} />
+          <Stage session={session} isOutlined={isOutlined} zoom={zoom} onZoom={setZoom} />
           {picture?.problem && <div className="glr-note">⚠ {picture.problem}</div>}
           {session.problem && (
             <div className="glr-note" role="alert">

@@ -1,15 +1,19 @@
 import * as React from "react";
 import type { Session } from "../session";
 import type { Point } from "./asking";
-import { drawAbove, drawPhoto, nameOf, placeOnPhoto } from "./drawing";
+import { drawAbove, drawPhoto, nameOf } from "./drawing";
 import { maskAt, prepareShape } from "./picture";
+import { placeOnPhoto, zoomAt, type Zoom } from "./view";
 
 const DRAGGED = 6; // pixels from which a click is a box
+const WHEEL = 400; // pixels of a wheel's turn for a factor of e
 
 type Pressed = { at: Point; x: number; y: number };
 
+type Properties = { session: Session; isOutlined: boolean; zoom: Zoom; onZoom: (zoom: Zoom) => void };
+
 /** The photo with its masks. The mouse chooses a mask; a click beside all masks or a box asks for a missing thing. */
-export function Stage({ session, isOutlined }: { session: Session; isOutlined: boolean }) {
+export function Stage({ session, isOutlined, zoom, onZoom }: Properties) {
   const review = session.photoReview;
   const { picture, mask, asking } = review;
   const base = React.useRef<HTMLCanvasElement>(null);
@@ -25,15 +29,16 @@ export function Stage({ session, isOutlined }: { session: Session; isOutlined: b
   const drawBase = React.useCallback(() => {
     if (!base.current) return;
     if (!picture) return base.current.removeAttribute("data-photo"); // what was drawn stays until the next one is ready
-    drawPhoto(base.current, picture, isOutlined);
+    drawPhoto(base.current, picture, zoom, isOutlined);
     base.current.dataset.photo = picture.sample;
-  }, [picture, picture?.masks, states, isOutlined]);
+  }, [picture, picture?.masks, states, zoom, isOutlined]);
   const drawTop = React.useCallback(() => {
     if (!above.current) return;
-    if (picture) drawAbove(above.current, { picture, chosen: mask, other, found, prompt: asking.prompt, dragged });
+    const { prompt } = asking;
+    if (picture) drawAbove(above.current, { picture, zoom, chosen: mask, other, found, prompt, dragged });
     above.current.dataset.chosen = mask?.details.label_id ?? "";
     above.current.dataset.found = found ? String(asking.choice) : "";
-  }, [picture, mask, states, other, found, asking.prompt, dragged]);
+  }, [picture, zoom, mask, states, other, found, asking.prompt, dragged]);
   React.useLayoutEffect(drawBase, [drawBase]);
   React.useLayoutEffect(drawTop, [drawTop]);
   React.useEffect(() => {
@@ -45,8 +50,8 @@ export function Stage({ session, isOutlined }: { session: Session; isOutlined: b
     return () => observer.disconnect();
   }, [drawBase, drawTop]);
 
-  const placeOf = ({ clientX, clientY }: React.PointerEvent): Point | null =>
-    picture?.size ? placeOnPhoto(above.current!, picture.size, clientX, clientY) : null;
+  const placeOf = (event: React.MouseEvent): Point | null =>
+    picture?.size ? placeOnPhoto(above.current!, picture.size, zoom, event) : null;
   const press = (event: React.PointerEvent) => {
     const at = placeOf(event);
     if (event.button !== 0 || !at) return;
@@ -98,6 +103,11 @@ export function Stage({ session, isOutlined }: { session: Session; isOutlined: b
         className="glr-above"
         role="img"
         aria-label={mask ? `Chosen: ${nameOf(mask)}` : "No mask is chosen"}
+        onWheel={(event) => {
+          const at = placeOf(event);
+          const factor = Math.exp(-Math.sign(event.deltaY) * Math.min(Math.abs(event.deltaY) / WHEEL, 0.5));
+          if (at) onZoom(zoomAt(above.current!, picture!.size!, zoom, factor, at));
+        }}
         onPointerDown={press}
         onPointerMove={move}
         onPointerUp={release}

@@ -4,6 +4,7 @@ import type { State } from "../server";
 import type { Point, Prompt } from "./asking";
 import { placeLabels, type Box } from "./labels";
 import type { PhotoMask, PhotoPicture, Shape } from "./picture";
+import { viewOf, type View, type Zoom } from "./view";
 
 export const SYMBOLS: Record<State, string> = { undecided: "", accepted: "✓ ", rejected: "✗ ", renamed: "✎ " };
 
@@ -13,34 +14,15 @@ const THIN: [number, number] = [3, 1];
 const BOLD: [number, number] = [8, 3.5];
 const DASHES = [9, 6];
 
-/** Where the photo lies on a canvas, in the canvas's pixels. */
-export type View = { scale: number; left: number; top: number };
-
-export function viewOf(canvas: HTMLCanvasElement, [width, height]: [number, number]): View {
-  const ratio = window.devicePixelRatio || 1;
-  const [across, down] = [canvas.clientWidth * ratio, canvas.clientHeight * ratio];
-  const scale = Math.min(across / width, down / height);
-  return { scale, left: (across - width * scale) / 2, top: (down - height * scale) / 2 };
-}
-
-/** A place of the mouse in pixels of the photo; null: beside the photo. */
-export function placeOnPhoto(canvas: HTMLCanvasElement, size: [number, number], x: number, y: number): Point | null {
-  const ratio = window.devicePixelRatio || 1;
-  const { scale, left, top } = viewOf(canvas, size);
-  const bounds = canvas.getBoundingClientRect();
-  const point: Point = [((x - bounds.left) * ratio - left) / scale, ((y - bounds.top) * ratio - top) / scale];
-  return point[0] >= 0 && point[1] >= 0 && point[0] < size[0] && point[1] < size[1] ? point : null;
-}
-
 export function nameOf({ details }: PhotoMask): string {
   return SYMBOLS[details.state] + (details.label ?? "(no label)");
 }
 
 /** Draws the photo with the outlines and labels of its masks; rejected masks are dashed and without labels. */
-export function drawPhoto(canvas: HTMLCanvasElement, picture: PhotoPicture, isOutlined: boolean): void {
+export function drawPhoto(canvas: HTMLCanvasElement, picture: PhotoPicture, zoom: Zoom, isOutlined: boolean): void {
   const context = fit(canvas);
   if (!picture.photo || !picture.size) return;
-  const view = viewOf(canvas, picture.size);
+  const view = viewOf(canvas, picture.size, zoom);
   const [width, height] = picture.size;
   context.drawImage(picture.photo, view.left, view.top, width * view.scale, height * view.scale);
   if (!isOutlined) return;
@@ -54,6 +36,7 @@ export function drawPhoto(canvas: HTMLCanvasElement, picture: PhotoPicture, isOu
 
 type Above = {
   picture: PhotoPicture;
+  zoom: Zoom;
   chosen: PhotoMask | null;
   other: PhotoMask | null; // of the pair that the chosen mask is in
   found: Shape | null;
@@ -62,10 +45,11 @@ type Above = {
 };
 
 /** Draws what is chosen and what is asked above the photo. */
-export function drawAbove(canvas: HTMLCanvasElement, { picture, chosen, other, found, prompt, dragged }: Above): void {
+export function drawAbove(canvas: HTMLCanvasElement, above: Above): void {
+  const { picture, zoom, chosen, other, found, prompt, dragged } = above;
   const context = fit(canvas);
   if (!picture.size) return;
-  const view = viewOf(canvas, picture.size);
+  const view = viewOf(canvas, picture.size, zoom);
   if (chosen && !prompt) {
     fillShape(context, view, chosen.shape, 0.3);
     strokeShape(context, view, chosen.shape, BOLD);
@@ -133,7 +117,10 @@ function drawLabels(
   context.textBaseline = "middle";
   const names = masks.map(nameOf);
   const sizes = names.map((name): [number, number] => [context.measureText(name).width + 0.8 * font, 1.45 * font]);
-  const boxes = masks.map(({ shape }) => onCanvas(view, shape.box));
+  const boxes = masks.map(({ shape }) => ({
+    ...onCanvas(view, shape.box),
+    peak: view.left + shape.peak * view.scale,
+  }));
   const places = placeLabels(boxes, sizes, onCanvas(view, [0, 0, ...size]), taken);
   places.forEach((place, i) => {
     if (!place) return;

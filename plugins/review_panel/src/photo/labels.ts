@@ -2,6 +2,9 @@
 
 export type Box = { x: number; y: number; width: number; height: number };
 
+/** A mask that is named: its box, and where its highest pixels are, across. */
+export type Named = Box & { peak: number };
+
 const GAP = 2; // pixels between two labels
 
 function overlaps(one: Box, other: Box): boolean {
@@ -13,12 +16,13 @@ function overlaps(one: Box, other: Box): boolean {
   );
 }
 
-/** The places for a label at its mask, the preferred one first: above it, on its upper edge, in it, on it, below it. */
-function candidates(mask: Box, width: number, height: number): [number, number][] {
+/** The places for a label at its mask, the preferred one first: above its top, above it, in it, below it, beside it. */
+function candidates(mask: Named, width: number, height: number): [number, number][] {
   const middle = mask.x + (mask.width - width) / 2;
   const right = mask.x + mask.width - width;
   const low = mask.y + mask.height;
   return [
+    [mask.peak - width / 2, mask.y - height],
     [mask.x, mask.y - height],
     [middle, mask.y - height],
     [right, mask.y - height],
@@ -40,7 +44,7 @@ function candidates(mask: Box, width: number, height: number): [number, number][
  * A label for which there is no place at its mask has none: null.
  */
 export function placeLabels(
-  masks: Box[],
+  masks: Named[],
   sizes: [number, number][],
   bounds: Box,
   taken: readonly Box[] = [],

@@ -13,6 +13,7 @@ export type Shape = {
   outline: Path2D;
   stencil: HTMLCanvasElement;
   area: number; // in pixels of the photo
+  peak: number; // where its highest pixels are, across, in pixels of the photo
 };
 
 export type PhotoMask = { details: Details; shape: Shape };
@@ -36,7 +37,22 @@ export function prepareShape({ box, size, counts }: Drawn): Shape {
   for (const pixel of pixels) set += pixel;
   const area = (set * box[2] * box[3]) / (width * height);
   const outline = outlineOf(pixels, width, height);
-  return { box, size, pixels, outline, stencil: stencilOf(pixels, width, height), area };
+  const peak = box[0] + (peakOf(pixels, width, height) * box[2]) / width;
+  return { box, size, pixels, outline, stencil: stencilOf(pixels, width, height), area, peak };
+}
+
+/** The column of the highest pixel of a mask, the middle one where there are several. */
+function peakOf(pixels: Uint8Array, width: number, height: number): number {
+  let highest = height;
+  let columns: number[] = [];
+  for (let x = 0; x < width; x++) {
+    const y = pixels.subarray(x * height, x * height + Math.min(highest + 1, height)).indexOf(1);
+    if (y < 0) continue;
+    if (y < highest) columns = [];
+    highest = y;
+    columns.push(x);
+  }
+  return (columns[columns.length >> 1] ?? width / 2) + 0.5;
 }
 
 export async function preparePhoto(details: PhotoDetails, photos: Photos): Promise<PhotoPicture> {
