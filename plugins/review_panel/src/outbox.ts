@@ -4,8 +4,8 @@
 // and the server recognizes one that it has stored before.
 import { Refusal, type Answer, type Found, type Reference, type Server } from "./server";
 
-/** The right label of a mask; null: it is rejected. A mask that was found comes into the dataset. */
-export type Choice = { mask: Reference; label: string | null; found?: Found };
+/** The right label of a mask; null: it is rejected. A mask that is added comes as it was found. */
+export type Choice = { mask: Reference; label: string | null; isAdded?: boolean; found?: Found };
 
 /** What is stored, or taken back, in one request. */
 export type Entry = {
@@ -115,7 +115,7 @@ export class Outbox {
       const answer = answers[place]!;
       this.seen.set(choice.mask[1], answer.decision);
       if (answer.outcome === "conflict") conflicts.push(choice);
-      const isTakenBack = entry.kind === "undo" && choice.found;
+      const isTakenBack = entry.kind === "undo" && choice.isAdded;
       if (answer.outcome === "gone" && !isTakenBack) gone.push(choice);
     });
     if (conflicts.length === 1) {

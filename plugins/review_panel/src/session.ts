@@ -246,7 +246,7 @@ export class Session {
   addMask(sample: string, label: string, found: Found): string {
     const mask: Reference = [sample, newId()];
     const before = { label: null, state: "undecided" } as const;
-    const change = { mask, label, before, proposed: null, isNew: true, found };
+    const change = { mask, label, before, proposed: null, isNew: true, isAdded: true, found };
     this.take({ request: newId(), changes: [change], at: Date.now() });
     this.steps.forgetUndone();
     return mask[1];
@@ -266,7 +266,9 @@ export class Session {
 
   private send(kind: Entry["kind"], { request, changes }: Step): void {
     const { dataset, author } = this;
-    const choices = changes.map(({ mask, label, found }) => ({ mask, label, found }));
+    const choices = changes.map(({ mask, label, isAdded, found }) => {
+      return { mask, label, isAdded, found: kind === "decide" ? found : undefined };
+    });
     this.outbox.add({ kind, request, choices, dataset, author, field: this.question.field! });
   }
 
@@ -283,8 +285,8 @@ export class Session {
   undo(): boolean {
     const step = this.steps.undo();
     if (!step) return false;
-    for (const { mask, before, found } of step.changes) {
-      if (found) this.photoReview.exclude(mask);
+    for (const { mask, before, isAdded } of step.changes) {
+      if (isAdded) this.photoReview.exclude(mask);
       else Object.assign(this.find(mask[1]) ?? {}, before);
     }
     this.send("undo", step);

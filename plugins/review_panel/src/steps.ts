@@ -8,7 +8,8 @@ export type Change = {
   before: { label: string | null; state: State };
   proposed: string | null; // the label that the mask had when it was first decided about
   isNew?: boolean; // a reviewer added the mask
-  found?: Found; // it is added here
+  isAdded?: boolean; // by this change
+  found?: Found; // what is added
 };
 
 /** What was decided at once: about one mask, or about a page of them. */
@@ -92,6 +93,10 @@ export class Steps {
     let room = KEPT;
     let first = this.done.length;
     while (first > 0 && (room -= this.done[first - 1]!.changes.length) >= 0) first--;
-    return this.done.slice(first);
+    // what was added need not be added again
+    return this.done.slice(first).map((step) => ({
+      ...step,
+      changes: step.changes.map(({ found: _, ...change }) => change),
+    }));
   }
 }

@@ -265,7 +265,7 @@ export class PhotoReview implements View {
 
   showStep({ changes }: Step): void {
     this.show(changes[0]!.mask);
-    if (changes[0]!.found) this.chosen = null; // it is not there
+    if (changes[0]!.isAdded) this.chosen = null; // it is not there
   }
 
   showAfter({ changes }: Step): void {
