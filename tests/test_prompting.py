@@ -13,7 +13,7 @@ from run_factory import rectangle_masks
 from gem_label.errors import UsageError
 from gem_label.labeling.proposing import propose_labels
 from gem_label.masks import MaskSet
-from gem_label.sam.prompting import Prompt, preferred_order
+from gem_label.sam.prompting import Prompt, agreeing_order, distinct, preferred_order
 from gem_label.vocabulary import Vocabulary
 
 
@@ -68,5 +68,15 @@ def test_of_the_masks_of_a_point_the_thing_is_preferred_to_its_part() -> None:
     boxes = ((10, 10, 10, 10), (10, 10, 20, 20), (0, 0, 50, 50), (10, 10, 20, 20), (0, 0, 0, 0))
     masks = rectangle_masks(*boxes)
     quality = np.array([0.90, 0.87, 0.60, 0.88, 0.99], np.float32)
-    assert preferred_order(replace(masks, predicted_iou=quality)) == [1, 0, 2]
+    order = preferred_order(replace(masks, predicted_iou=quality))
+    assert order == [1, 0, 3, 2]
+    assert distinct(masks, order) == [1, 0, 2]
     assert preferred_order(rectangle_masks((0, 0, 0, 0))) == []
+
+
+def test_masks_that_agree_with_all_points_come_first() -> None:
+    masks = rectangle_masks((0, 0, 50, 50), (0, 0, 20, 20), (0, 0, 10, 10), (0, 0, 0, 0), (0, 0, 20, 40))
+    prompt = Prompt(points=((5, 5), (15, 15)), negative_points=((40, 100),))  # outside of the photo: its edge
+    assert agreeing_order(masks, prompt) == [0, 1, 4, 2]
+    prompt = Prompt(points=((5, 5),), negative_points=((45, 45),))
+    assert agreeing_order(masks, prompt) == [1, 2, 4, 0]

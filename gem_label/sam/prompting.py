@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,11 @@ SAME = 0.95
 
 @torch.no_grad()
 def prompt_masks(sam: Sam, encoded: EncodedImage, prompt: Prompt) -> MaskSet:
-    """SAM's masks for a prompt: for a single point, which may mean a part or the whole, up to three.
+    """SAM's masks for a prompt, several where it may mean a part, the whole or more.
+
+    A single point gives SAM's three masks. With further points SAM begins again from each of the three, and from
+    none: a point that is not in the thing says that the preferred one was nearly right, and another point in it
+    that it was not. A box gives one mask.
 
     Args:
         sam: the model.
@@ -78,46 +83,86 @@ def prompt_masks(sam: Sam, encoded: EncodedImage, prompt: Prompt) -> MaskSet:
         prompt: points and box in pixels of the photo.
 
     Returns:
-        Masks that are not empty, the preferred one first; stability is 1, the point is the first one of the prompt or
-        the middle of its box.
+        Different masks that are not empty, the preferred one first; stability is 1, the point is the first one of the
+        prompt or the middle of its box.
     """
-    model = sam.model
-    sparse, dense = model.prompt_encoder(
-        points=_points(prompt, encoded, sam.device), boxes=_box(prompt, encoded, sam.device), masks=None
-    )
-    logits, quality = model.mask_decoder(
-        image_embeddings=encoded.features,
-        image_pe=model.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=prompt.is_ambiguous,
-    )
-    drawn = model.postprocess_masks(logits, encoded.resized, encoded.size)[0] > model.mask_threshold
-    count = len(drawn)
-    masks = MaskSet(
-        *encoded.size,
-        counts=tuple(encode_mask(mask) for mask in drawn.cpu().numpy()),
-        predicted_iou=quality[0].cpu().numpy(),
-        stability=np.ones(count, np.float32),
-        points=np.tile(np.array(_middle(prompt), np.float32), (count, 1)),
-    )
-    return masks[preferred_order(masks)]
+    if prompt.is_ambiguous:
+        masks = _draw(sam, encoded, prompt, *_decode(sam, encoded, prompt, several=True))
+        return masks[distinct(masks, preferred_order(masks))]
+    decoded = [_decode(sam, encoded, prompt)]
+    if prompt.box is None:
+        first = Prompt(points=prompt.points[:1])
+        starts, quality = _decode(sam, encoded, first, several=True)
+        order = preferred_order(_draw(sam, encoded, first, starts, quality))
+        again = [_decode(sam, encoded, prompt, start=starts[:, index : index + 1]) for index in order]
+        decoded = [*decoded, *again] if len(prompt.points) > 1 else [*again, *decoded]
+    logits, quality = (torch.cat(parts, dim=1) for parts in zip(*decoded, strict=True))
+    masks = _draw(sam, encoded, prompt, logits, quality)
+    return masks[distinct(masks, agreeing_order(masks, prompt))]
 
 
 def preferred_order(masks: MaskSet) -> list[int]:
-    """The indices of the masks that are not empty and not the same as another, the preferred one first."""
+    """The indices of a point's masks that are not empty, the preferred one first, then by SAM's own estimate."""
     areas, quality = masks.areas, masks.predicted_iou
     filled = np.flatnonzero(areas)
     if not len(filled):
         return []
     sure = filled[quality[filled] >= quality[filled].max() - ABOUT_AS_SURE]
     first = int(sure[areas[sure].argmax()])
-    order: list[int] = []
-    for index in [first, *filled[np.argsort(-quality[filled], kind="stable")].tolist()]:
-        shared = coco_mask.iou([masks.rles[index]], [masks.rles[i] for i in order], [0] * len(order))
-        if not order or np.max(shared) < SAME:
-            order.append(index)
-    return order
+    by_quality = filled[np.argsort(-quality[filled], kind="stable")].tolist()
+    return [first, *(index for index in by_quality if index != first)]
+
+
+def agreeing_order(masks: MaskSet, prompt: Prompt) -> list[int]:
+    """The indices of masks that are not empty, those that agree with the most points of a prompt first."""
+    points = np.array([*prompt.points, *prompt.negative_points], np.float64).reshape(-1, 2)
+    inside = np.arange(len(points)) < len(prompt.points)
+    columns, rows = np.clip(points.astype(int), 0, (masks.width - 1, masks.height - 1)).T
+    agreeing = [int((mask[rows, columns] == inside).sum()) for mask in masks]
+    return [int(i) for i in np.argsort(-np.array(agreeing), kind="stable") if masks.areas[i]]
+
+
+def distinct(masks: MaskSet, order: Sequence[int]) -> list[int]:
+    """Some indices of masks, in order, without those of masks that are the same as one before."""
+    chosen: list[int] = []
+    for index in order:
+        others = [masks.rles[i] for i in chosen]
+        if not others or np.max(coco_mask.iou([masks.rles[index]], others, [0] * len(others))) < SAME:
+            chosen.append(index)
+    return chosen
+
+
+def _decode(
+    sam: Sam, encoded: EncodedImage, prompt: Prompt, several: bool = False, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """SAM's logits (1, K, h, w) and its estimates (1, K) of their IoU: K is 3 for `several`, otherwise 1.
+
+    `start` are logits (1, 1, h, w) of a mask to begin from.
+    """
+    model = sam.model
+    sparse, dense = model.prompt_encoder(
+        points=_points(prompt, encoded, sam.device), boxes=_box(prompt, encoded, sam.device), masks=start
+    )
+    logits, quality = model.mask_decoder(
+        image_embeddings=encoded.features,
+        image_pe=model.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=several,
+    )
+    return logits, quality
+
+
+def _draw(sam: Sam, encoded: EncodedImage, prompt: Prompt, logits: Tensor, quality: Tensor) -> MaskSet:
+    """The masks of logits (1, K, h, w) over the photo."""
+    drawn = sam.model.postprocess_masks(logits, encoded.resized, encoded.size)[0] > sam.model.mask_threshold
+    return MaskSet(
+        *encoded.size,
+        counts=tuple(encode_mask(mask) for mask in drawn.cpu().numpy()),
+        predicted_iou=quality[0].cpu().numpy(),
+        stability=np.ones(len(drawn), np.float32),
+        points=np.tile(np.array(_middle(prompt), np.float32), (len(drawn), 1)),
+    )
 
 
 def _points(prompt: Prompt, encoded: EncodedImage, device: torch.device) -> tuple[Tensor, Tensor] | None:
