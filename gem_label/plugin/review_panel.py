@@ -13,7 +13,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.plugin import review_page
+from gem_label.plugin import review_page, review_photo
 from gem_label.review.queues.details import NEXT_BEST, mask_details
 from gem_label.review.queues.order import MaskReference, count_undecided, queue_masks
 from gem_label.review.statistics.review import NO_LABEL, confused_pairs, review_statistics
@@ -53,6 +53,10 @@ class ReviewPanel(foo.Panel):
             decide=self.decide,
             undo=self.undo,
             make_pages=self.make_pages,
+            make_photo_queue=self.make_photo_queue,
+            get_photo=self.get_photo,
+            find_masks=self.find_masks,
+            add_mask=self.add_mask,
         )
         return types.Property(types.Object(), view=view)
 
@@ -81,6 +85,22 @@ class ReviewPanel(foo.Panel):
         return _reply(
             lambda: review_page.pages_of_class(ctx, _view(ctx, ctx.params.get("scope") or "dataset"))
         )
+
+    def make_photo_queue(self, ctx: Any) -> Reply:
+        """Params `field`, `scope`, `label`, `runner_up`; gives the ids of photos, and how many are not done."""
+        return _reply(lambda: review_photo.make_photo_queue(ctx, _selection(ctx)))
+
+    def get_photo(self, ctx: Any) -> Reply:
+        """Params `field`, `sample_id`, `classes`; gives what is drawn of a photo."""
+        return _reply(lambda: review_photo.get_photo(ctx))
+
+    def find_masks(self, ctx: Any) -> Reply:
+        """Params `field`, `sample_id`, `points`, `negative_points`, `box`, `size`; gives the masks that SAM sees."""
+        return _reply(lambda: review_photo.find_masks(ctx))
+
+    def add_mask(self, ctx: Any) -> Reply:
+        """Params `field`, `mask`, `label`, `found`, `request`, `author`; stores a mask that `find_masks` gave."""
+        return _reply(lambda: review_photo.add_mask(ctx))
 
 
 class OpenReviewPanel(foo.Operator):
@@ -147,17 +167,21 @@ def _user() -> str:
 
 
 def _make_queue(ctx: Any) -> Reply:
-    params = ctx.params
-    selection = Selection(
-        view=_view(ctx, params.get("scope") or "dataset"),
-        labels=_given(params.get("label")),
-        runner_ups=_given(params.get("runner_up")),
-    )
+    params, selection = ctx.params, _selection(ctx)
     masks = queue_masks(
         ctx.dataset, params["field"], params["order"], selection, QUEUE, int(params.get("seed") or 0)
     )
     remaining = len(masks) if len(masks) < QUEUE else count_undecided(ctx.dataset, params["field"], selection)
     return {"masks": [[mask.sample_id, mask.label_id] for mask in masks], "remaining": remaining}
+
+
+def _selection(ctx: Any) -> Selection:
+    """The masks that the panel is about."""
+    return Selection(
+        view=_view(ctx, ctx.params.get("scope") or "dataset"),
+        labels=_given(ctx.params.get("label")),
+        runner_ups=_given(ctx.params.get("runner_up")),
+    )
 
 
 def _view(ctx: Any, scope: str) -> Any:

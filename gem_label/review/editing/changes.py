@@ -48,7 +48,15 @@ class MaskChanges:
         return len(self.replaced) + len(self.removed) + len(self.added)
 
 
-def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, MaskChanges]) -> Decision:
+def replace_masks(
+    dataset: Any,
+    field: str,
+    action: str,
+    changes: Mapping[Any, MaskChanges],
+    label: str | None = None,
+    author: str | None = None,
+    request: str | None = None,
+) -> Decision:
     """Change the masks themselves, as one decision that can be undone.
 
     A detection that is not as it was read any more (somebody changed, moved or deleted it) stays as it is now, with
@@ -58,9 +66,12 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
     Args:
         dataset: the FiftyOne dataset.
         field: its field of detections.
-        action: its name in the log, "merge" or "import".
+        action: its name in the log, "merge", "import" or "add".
         changes: sample id, as in the database -> what changes there; changed and new masks get `decided_at` and
             `decision`.
+        label: the label that the masks get, for the log.
+        author: the name of the person who decides, for the log.
+        request: an id by which the log shows what came of a request.
 
     Raises:
         UsageError: nothing changes, or somebody else changed all of the masks meanwhile.
@@ -74,7 +85,8 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
     if not changes:
         raise UsageError("nothing changes")
     declare_attributes(dataset, field)
-    decision = Decision(str(ObjectId()), action, field, sum(map(len, changes.values())), now())
+    count = sum(map(len, changes.values()))
+    decision = Decision(str(ObjectId()), action, field, count, now(), label, author=author, request=request)
     _, log = collections()
     try:
         record(dataset, decision)

@@ -33,11 +33,11 @@ class Decision:
 
     Attributes:
         id: 24 hexadecimal digits; masks carry the id of their last decision as `decision`.
-        action: "accept", "reject", "rename", "delete", "merge" or "import".
+        action: "accept", "reject", "rename", "delete", "merge", "import" or "add".
         field: the dataset's field.
         masks: how many masks it changed.
         at: when, in UTC.
-        label: the new label, of "rename" alone.
+        label: the new label of "rename", the label of "add".
         missed: masks that were meant too, but changed in between and stay as they are now.
         author: the name of the person who decided, where it is known.
         request: the id that the program gave its request, so that a repeated request is recognized.
@@ -55,7 +55,7 @@ class Decision:
 
     def __str__(self) -> str:
         """One line for a list: "reject 12 masks"."""
-        target = f" to {self.label!r}" if self.label else ""
+        target = f" {'as' if self.action == 'add' else 'to'} {self.label!r}" if self.label else ""
         missed = f" ({self.missed} changed meanwhile and stay as they are)" if self.missed else ""
         return f"{self.action} {self.masks} mask{'' if self.masks == 1 else 's'}{target}{missed}"
 
@@ -229,8 +229,8 @@ def declare_attributes(dataset: Any, field: str) -> None:
 
 
 def new_labels(dataset: Any, fields: Sequence[str]) -> list[str]:
-    """The labels that reviewers gave masks of some fields, in alphabetical order."""
-    query = {"dataset": dataset_id(dataset), "field": {"$in": list(fields)}, "action": "rename"}
+    """The labels that reviewers gave masks of some fields, renamed or added ones, in alphabetical order."""
+    query = {"dataset": dataset_id(dataset), "field": {"$in": list(fields)}, "label": {"$ne": None}}
     return sorted(database()[DECISIONS].distinct("label", query))
 
 

@@ -31,7 +31,7 @@ export function QueueBar({ session, modes }: { session: Session; modes: Record<M
           </select>
         </label>
       )}
-      {session.mode !== "page" && (
+      {session.mode === "mask" && (
         <label>
           Order
           <select value={question.order} onChange={(event) => session.ask({ order: event.target.value as Order })}>

@@ -5,6 +5,7 @@ import { MaskMode } from "./mask/MaskMode";
 import type { KeyHandler, Mode, ModeName } from "./modes";
 import { Help } from "./Overlays";
 import { PageMode } from "./page/PageMode";
+import { PhotoMode } from "./photo/PhotoMode";
 import { Progress } from "./Progress";
 import { QueueBar } from "./QueueBar";
 import { Server, type Methods } from "./server";
@@ -15,6 +16,7 @@ import { useKeys } from "./useKeys";
 const MODES: Record<ModeName, Mode> = {
   mask: { title: "One mask", component: MaskMode },
   page: { title: "A page", component: PageMode },
+  photo: { title: "A photo", component: PhotoMode },
 };
 
 /** What the App gives the component: the schema has the addresses of the panel's Python methods. */

@@ -36,6 +36,27 @@ export type Answer = {
   decision: string | null;
 };
 
+/** A mask that is not in the dataset: as it is stored, as it is drawn, and the classes that it may have. */
+export type Found = {
+  mask: { size: [number, number]; counts: string };
+  box: [number, number, number, number];
+  size: [number, number];
+  counts: string;
+  classes: [string, number][];
+  margin: number | null;
+};
+
+/** Two masks that may be of one thing, by their ids: how much they have in common, or of the part in the whole. */
+export type RepeatedMasks = { kind: "duplicate" | "part"; whole: string; part: string; share: number };
+
+export type PhotoDetails = {
+  sample_id: string;
+  filepath: string;
+  photo: [number, number] | null;
+  masks: Details[];
+  repeats: RepeatedMasks[];
+};
+
 /** The pages of a class; `label` is null where no class has undecided masks. */
 export type PagesOfClass = { label: string | null; pages: Reference[][]; remaining: number };
 
@@ -43,8 +64,10 @@ export type PagesOfClass = { label: string | null; pages: Reference[][]; remaini
 export class Refusal extends Error {}
 
 const PATIENCE = 30_000; // milliseconds until a request without an answer counts as failed
+const PATIENCE_WITH_MODELS = 300_000; // that are loaded first
 
-export type Methods = Record<"describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "make_pages", string>;
+export type Methods = Record<"describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "make_pages" | PhotoMethod, string>;
+type PhotoMethod = "make_photo_queue" | "get_photo" | "find_masks" | "add_mask";
 
 export class Server {
   constructor(
@@ -69,6 +92,24 @@ export class Server {
     return this.call("make_pages", question);
   }
 
+  makePhotoQueue(question: object): Promise<{ photos: string[]; remaining: number }> {
+    return this.call("make_photo_queue", question);
+  }
+
+  /** A photo with all its masks; null: it is not in the dataset. */
+  async getPhoto(field: string, sample_id: string, classes: string[]): Promise<PhotoDetails | null> {
+    return (await this.call("get_photo", { field, sample_id, classes })).photo;
+  }
+
+  /** What SAM sees at points or in a box; why no class is proposed. */
+  findMasks(prompt: object): Promise<{ found: Found[]; reason: string | null }> {
+    return this.call("find_masks", prompt, undefined, PATIENCE_WITH_MODELS);
+  }
+
+  async addMask(params: object, dataset: string): Promise<Answer[]> {
+    return (await this.call("add_mask", params, dataset)).answers;
+  }
+
   async decide(params: object, dataset: string): Promise<Answer[]> {
     return (await this.call("decide", params, dataset)).answers;
   }
@@ -77,7 +118,7 @@ export class Server {
     return (await this.call("undo", params, dataset)).answers;
   }
 
-  private async call(method: keyof Methods, params: object, dataset?: string): Promise<any> {
+  private async call(method: keyof Methods, params: object, dataset?: string, patience = PATIENCE): Promise<any> {
     const [operator_uri, __method__] = this.methods[method].split("#");
     const body = {
       ...this.context,
@@ -85,16 +126,17 @@ export class Server {
       operator_uri,
       params: { ...params, __method__, panel_id: "gem-label-review" },
     };
-    const answer = await withPatience(window.__fou__.getFetchFunction()("POST", "/operators/execute", body));
+    const request = window.__fou__.getFetchFunction()("POST", "/operators/execute", body);
+    const answer = await withPatience(request, patience);
     if (answer.error) throw new Error(answer.error_message || lastLine(answer.error));
     if (answer.result?.error) throw new Refusal(answer.result.error);
     return answer.result;
   }
 }
 
-function withPatience<T>(work: Promise<T>): Promise<T> {
+function withPatience<T>(work: Promise<T>, patience: number): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("the server does not answer")), PATIENCE);
+    const timer = setTimeout(() => reject(new Error("the server does not answer")), patience);
     work.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }
