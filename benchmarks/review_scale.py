@@ -1,11 +1,11 @@
 """How long the review panel takes on a million masks: opening it, queues, details, decisions.
 
-Inserts the masks straight into a MongoDB of its own, which is gone afterwards, writes a run to go with them (once: it is
-kept in --folder), and calls the panel's methods through FiftyOne's executor, as the App does.
+Inserts the masks straight into a MongoDB of its own, which is gone afterwards, writes a run to go with them (once: it
+is kept in --folder), and calls the panel's methods through FiftyOne's executor, as the App does.
 
     python benchmarks/review_scale.py --masks 1000000
 
-Printed for every request: seconds, the samples that the database read for it, and at the end the memory of this process.
+Printed for every request: seconds and the samples that the database read for it; then the memory of this process.
 """
 
 from __future__ import annotations
@@ -113,9 +113,7 @@ def make_run(folder: Path, photos: int) -> Any:
         path = folder / MASKS / f"shard-{start // PHOTOS_PER_SHARD:06}.parquet"
         with path.open("wb") as file, ShardWriter(file, DIMENSION) as shard:
             for photo, table in zip(listing[start : start + PHOTOS_PER_SHARD], tables, strict=False):
-                record = PhotoRecord(
-                    photo.number, photo.path, photo.image_id, SIZE[1], SIZE[0], n, embedding
-                )
+                record = PhotoRecord(photo.number, photo.path, photo.image_id, SIZE[1], SIZE[0], n, embedding)
                 columns = {
                     "image": pa.repeat(photo.path, n),
                     "image_id": pa.repeat(photo.image_id, n),
@@ -157,7 +155,9 @@ def insert_masks(run: Any, photos: int) -> Any:
     collection.delete_one({"_id": template["_id"]})
     rng, names = np.random.default_rng(1), class_names()
     rows, columns = np.mgrid[-1:1:120j, -1:1:160j]
-    crops = [serialize_array((rows / a) ** 2 + (columns / b) ** 2 < 1) for a, b in rng.uniform(0.5, 1, (200, 2))]
+    crops = [
+        serialize_array((rows / a) ** 2 + (columns / b) ** 2 < 1) for a, b in rng.uniform(0.5, 1, (200, 2))
+    ]
     for start in range(0, photos, 1000):
         count = min(1000, photos - start)
         of_photos = rng.integers(0, CLASSES, (count, MASKS_PER_PHOTO, 2))
@@ -175,12 +175,22 @@ def insert_masks(run: Any, photos: int) -> Any:
                     "confidence": float(numbers[i, j, 0]),
                     "margin": float(numbers[i, j, 0] * numbers[i, j, 1]),
                     "mask_id": f"{image_id}#{j}",
-                    "bounding_box": [float(0.7 * numbers[i, j, 2]), float(0.7 * numbers[i, j, 3]), 0.25, 0.25],
+                    "bounding_box": [
+                        float(0.7 * numbers[i, j, 2]),
+                        float(0.7 * numbers[i, j, 3]),
+                        0.25,
+                        0.25,
+                    ],
                     "mask": crops[int(1e6 * numbers[i, j, 1]) % len(crops)],
                 }
                 for j in range(MASKS_PER_PHOTO)
             ]
-            stamps = {"_id": ObjectId(), "created_at": now(), "last_modified_at": now(), "_rand": rng.random()}
+            stamps = {
+                "_id": ObjectId(),
+                "created_at": now(),
+                "last_modified_at": now(),
+                "_rand": rng.random(),
+            }
             path = {"filepath": f"/photos/{image_id}.jpg"}
             documents.append(
                 {**template, **stamps, **path, FIELD: {"_cls": "Detections", "detections": masks}}

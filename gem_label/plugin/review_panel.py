@@ -5,27 +5,21 @@ What is seen is a component of the plugin's JavaScript (plugins/review_panel); i
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from gem_label.errors import GemLabelError, UsageError
+from gem_label.errors import GemLabelError
+from gem_label.plugin.review_queue import describe_field, make_queue
 from gem_label.review.editing.one_mask import decide_mask, undo_request
 from gem_label.review.queues.details import NEXT_BEST, mask_details
-from gem_label.review.queues.order import MaskReference, count_undecided, queue_masks
-from gem_label.review.statistics.review import NO_LABEL, confused_pairs, review_statistics
-from gem_label.review.storage.fields import mask_fields
-from gem_label.review.storage.selection import Selection
+from gem_label.review.queues.order import MaskReference
 
 COMPONENT = "GemLabelReview"
 """The name under which the plugin's JavaScript registers the component."""
-
-QUEUE = 2000
-PAIRS = 50
 
 Reply = dict[str, Any]
 
@@ -58,11 +52,11 @@ class ReviewPanel(foo.Panel):
 
     def describe_field(self, ctx: Any) -> Reply:
         """Params `field` (optional); gives the fields, and of one its classes, counts and confused pairs."""
-        return _reply(lambda: _describe_field(ctx))
+        return _reply(lambda: describe_field(ctx))
 
     def make_queue(self, ctx: Any) -> Reply:
-        """Params `field`, `order`, `scope`, `label`, `runner_up`, `seed`; gives the ids of the masks in order."""
-        return _reply(lambda: _make_queue(ctx))
+        """Params `field`, `order`, `scope`, `label`, `runner_up`, `seed`, `phrase`; gives the ids of the masks."""
+        return _reply(lambda: make_queue(ctx))
 
     def get_details(self, ctx: Any) -> Reply:
         """Params `field`, `masks` (pairs of a sample's and a detection's id), `classes`; gives what is drawn."""
@@ -106,67 +100,6 @@ def _reply(work: Callable[[], Reply]) -> Reply:
         return work()
     except GemLabelError as error:
         return {"error": str(error)}
-
-
-def _describe_field(ctx: Any) -> Reply:
-    fields = mask_fields(ctx.dataset) if ctx.dataset else []
-    field = ctx.params.get("field")
-    if field not in fields:
-        field = fields[0] if fields else None
-    if field is None:
-        return {"fields": [], "field": None, "classes": [], "pairs": [], "author": _user()}
-    statistics = review_statistics(ctx.dataset, field)
-    undecided = {
-        name: int(counts[0])
-        for name, counts in zip(statistics.classes, statistics.by_class, strict=True)
-        if name != NO_LABEL
-    }
-    declared = dict.fromkeys([*undecided, *ctx.dataset.classes.get(field, [])])
-    pairs = confused_pairs(ctx.dataset, field, limit=PAIRS)
-    return {
-        "fields": fields,
-        "field": field,
-        "classes": [{"name": name, "undecided": undecided.get(name, 0)} for name in declared],
-        "pairs": [{"label": each.label, "runner_up": each.runner_up, "masks": each.masks} for each in pairs],
-        "author": _user(),
-    }
-
-
-def _user() -> str:
-    """The name of the person whose server this is, empty where the system has none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
-
-
-def _make_queue(ctx: Any) -> Reply:
-    params = ctx.params
-    selection = Selection(
-        view=_view(ctx, params.get("scope") or "dataset"),
-        labels=_given(params.get("label")),
-        runner_ups=_given(params.get("runner_up")),
-    )
-    masks = queue_masks(
-        ctx.dataset, params["field"], params["order"], selection, QUEUE, int(params.get("seed") or 0)
-    )
-    remaining = len(masks) if len(masks) < QUEUE else count_undecided(ctx.dataset, params["field"], selection)
-    return {"masks": [[mask.sample_id, mask.label_id] for mask in masks], "remaining": remaining}
-
-
-def _view(ctx: Any, scope: str) -> Any:
-    """The photos that a queue is made of; None: all."""
-    if scope == "dataset":
-        return None
-    if scope == "view":
-        return ctx.view
-    if not ctx.selected:
-        raise UsageError("no photo is selected: tick photos in the grid, or choose all photos")
-    return ctx.dataset.select(ctx.selected)
-
-
-def _given(word: str | None) -> Sequence[str] | None:
-    return [word] if word else None
 
 
 def _get_details(ctx: Any) -> Reply:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from gem_label.errors import UsageError
 from gem_label.review.storage.fields import check_mask_field
 from gem_label.review.storage.selection import STATE, Expression, Selection, aggregate_masks
 
-Order = Literal["uncertain", "random", "photo"]
-ORDERS: tuple[Order, ...] = ("uncertain", "random", "photo")
+Order = Literal["uncertain", "likely", "random", "photo"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 UNDECIDED = ("undecided",)
 
-_NO_MARGIN = 2.0  # sorts after every margin, which is at most 1
+_MARGIN: Expression = {"$ifNull": ["$masks.margin", 2.0]}  # sorts after every margin, which is at most 1
+_BELOW_ONE: Expression = {"$subtract": [1.0, {"$ifNull": ["$masks.confidence", 0.0]}]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def queue_masks(
         dataset: the FiftyOne dataset.
         field: its field of detections.
         order: "uncertain": the smallest margin between the two best classes first, masks without a margin last;
-            "random": a random sample, where every mask is as likely as any other; "photo": photo by photo.
+            "likely": the highest score first, as a lower threshold would add less likely labels; "random": a random
+            sample, where every mask is as likely as any other; "photo": photo by photo.
         selection: which masks; only undecided ones unless it has `states`. A class is `labels=[label]`, a pair of
             confused classes `labels=[label], runner_ups=[runner_up]`.
         limit: at most this many.
@@ -64,13 +66,19 @@ def queue_masks(
         return _random_order(dataset, field, replace(chosen, states=None), states, limit, seed)
     if order not in ORDERS:
         raise UsageError(f"unknown order {order!r}: {', '.join(ORDERS)}")
-    ids: Expression = {"$project": {"masks._id": 1, "masks.margin": 1}}
+    ids: Expression = {"$project": {"masks._id": 1, "masks.margin": 1, "masks.confidence": 1}}
     unwind: Expression = {"$unwind": "$masks"}
     if order == "photo":
         stages = [{"$limit": limit}, ids, unwind, {"$limit": limit}]
     else:
-        margin: Expression = {"$set": {"margin": {"$ifNull": ["$masks.margin", _NO_MARGIN]}}}
-        stages = [ids, unwind, margin, {"$sort": {"margin": 1, "masks._id": 1}}, {"$limit": limit}]
+        key = _MARGIN if order == "uncertain" else _BELOW_ONE
+        stages = [
+            ids,
+            unwind,
+            {"$set": {"key": key}},
+            {"$sort": {"key": 1, "masks._id": 1}},
+            {"$limit": limit},
+        ]
     rows = aggregate_masks(dataset, field, replace(chosen, states=states), stages)
     return [MaskReference(str(row["_id"]), str(row["masks"]["_id"])) for row in rows]
 

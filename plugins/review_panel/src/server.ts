@@ -2,7 +2,7 @@
 import type { AppContext } from "./app";
 
 export type Reference = [sampleId: string, labelId: string];
-export type Order = "uncertain" | "random" | "photo";
+export type Order = "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates";
 export type State = "undecided" | "accepted" | "rejected" | "renamed";
 
 export type Details = {
@@ -24,6 +24,8 @@ export type Details = {
 export type FieldDescription = {
   fields: string[];
   field: string | null;
+  main?: string;
+  less_likely?: string | null;
   classes: { name: string; undecided: number }[];
   pairs: { label: string; runner_up: string; masks: number }[];
   author: string;

@@ -13,6 +13,7 @@ export type Question = {
   label: string | null;
   runner_up: string | null;
   seed: number;
+  phrase: string;
 };
 
 /** A decision as undo, redo and the counts need it. */
@@ -30,7 +31,15 @@ export type Counts = { decided: number; remaining: number; speed: number | null;
 const STEPS = 100; // the server can undo as many
 
 export class Session {
-  question: Question = { field: null, order: "uncertain", scope: "dataset", label: null, runner_up: null, seed: 0 };
+  question: Question = {
+    field: null,
+    order: "uncertain",
+    scope: "dataset",
+    label: null,
+    runner_up: null,
+    seed: 0,
+    phrase: "",
+  };
   mode: ModeName = "mask";
   description: FieldDescription | null = null;
   masks: Reference[] = [];
@@ -59,7 +68,7 @@ export class Session {
     });
     const stored = JSON.parse(sessionStorage.getItem(this.storageKey) ?? "null");
     if (stored) {
-      this.question = stored.question;
+      this.question = { ...this.question, ...stored.question };
       this.mode = stored.mode;
       this.steps = stored.steps;
     }

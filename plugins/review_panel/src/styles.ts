@@ -44,6 +44,7 @@ export const STYLES = `
 .glr-classes kbd { padding: 2px 5px; }
 .glr-classes .glr-word { flex: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .glr-number { color: var(--fo-palette-text-secondary); font-variant-numeric: tabular-nums; }
+.glr-phrase { display: inline-flex; gap: 6px; align-items: center; }
 .glr-tools { display: flex; flex-wrap: wrap; gap: 4px 6px; align-items: center; }
 .glr-tools button { padding: 3px 7px; gap: 5px; }
 .glr-sliders { margin-left: auto; display: inline-flex; gap: 10px; }
