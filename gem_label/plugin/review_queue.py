@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from gem_label.review.queues.duplicates import duplicate_queue
 from gem_label.review.queues.order import MaskReference, count_undecided, queue_masks
 from gem_label.review.queues.search import search_queue
 from gem_label.review.statistics.review import NO_LABEL, confused_pairs, review_statistics
+from gem_label.review.storage.decision_log import current_user
 from gem_label.review.storage.fields import (
     has_less_likely,
     less_likely_field,
@@ -36,7 +36,7 @@ def describe_field(ctx: Any) -> Reply:
     if field not in fields:
         field = fields[0] if fields else None
     if field is None:
-        return {"fields": [], "field": None, "classes": [], "pairs": [], "author": _user()}
+        return {"fields": [], "field": None, "classes": [], "pairs": [], "author": current_user() or ""}
     statistics = review_statistics(ctx.dataset, field)
     undecided = {
         name: int(counts[0])
@@ -53,16 +53,8 @@ def describe_field(ctx: Any) -> Reply:
         "less_likely": less_likely_field(main) if has_less_likely(ctx.dataset, main) else None,
         "classes": [{"name": name, "undecided": undecided.get(name, 0)} for name in declared],
         "pairs": [{"label": each.label, "runner_up": each.runner_up, "masks": each.masks} for each in pairs],
-        "author": _user(),
+        "author": current_user() or "",
     }
-
-
-def _user() -> str:
-    """The name of the person whose server this is, empty where the system has none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
 
 
 def make_queue(ctx: Any) -> Reply:

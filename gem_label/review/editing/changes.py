@@ -12,6 +12,7 @@ from gem_label.review.editing.restoring import restore
 from gem_label.review.storage.decision_log import (
     Decision,
     collections,
+    current_user,
     declare_attributes,
     forget,
     now,
@@ -48,7 +49,9 @@ class MaskChanges:
         return len(self.replaced) + len(self.removed) + len(self.added)
 
 
-def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, MaskChanges]) -> Decision:
+def replace_masks(
+    dataset: Any, field: str, action: str, changes: Mapping[Any, MaskChanges], author: str | None = None
+) -> Decision:
     """Change the masks themselves, as one decision that can be undone.
 
     A detection that is not as it was read any more (somebody changed, moved or deleted it) stays as it is now, with
@@ -59,8 +62,9 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
         dataset: the FiftyOne dataset.
         field: its field of detections.
         action: its name in the log, "merge" or "import".
-        changes: sample id, as in the database -> what changes there; changed and new masks get `decided_at` and
-            `decision`.
+        changes: sample id, as in the database -> what changes there; changed and new masks get `decided_at`,
+            `decided_by` and `decision`.
+        author: the name of the person who decides; None: whose process this is.
 
     Raises:
         UsageError: nothing changes, or somebody else changed all of the masks meanwhile.
@@ -74,7 +78,8 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
     if not changes:
         raise UsageError("nothing changes")
     declare_attributes(dataset, field)
-    decision = Decision(str(ObjectId()), action, field, sum(map(len, changes.values())), now())
+    count = sum(map(len, changes.values()))
+    decision = Decision(str(ObjectId()), action, field, count, now(), author=author or current_user())
     _, log = collections()
     try:
         record(dataset, decision)
@@ -85,7 +90,7 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
                 "dataset": dataset_id(dataset),
                 "field": field,
             }
-            for entry in _iter_entries(change, {"decided_at": decision.at, "decision": decision.id}):
+            for entry in _iter_entries(change, decision.stamp):
                 log.insert_one({**of_sample, **entry})
         apply_log(dataset, decision.id, {field: _changed(field)})
         settle(dataset, field, list(changes))
