@@ -36,7 +36,8 @@ def describe_field(ctx: Any) -> Reply:
     if field not in fields:
         field = fields[0] if fields else None
     if field is None:
-        return {"fields": [], "field": None, "classes": [], "pairs": [], "author": current_user() or ""}
+        nothing = {"field": None, "main": None, "less_likely": None}
+        return {"fields": [], **nothing, "classes": [], "pairs": [], "author": current_user() or ""}
     statistics = review_statistics(ctx.dataset, field)
     undecided = {
         name: int(counts[0])

@@ -99,7 +99,7 @@ def _near_boxes(masks: Sequence[Document]) -> list[Any]:
     common *= np.maximum(np.minimum.outer(y + h, y + h) - np.maximum.outer(y, y), 0)
     near = (common > 0) & (common >= _BOX_SHARE * np.minimum.outer(w * h, w * h))
     np.fill_diagonal(near, False)
-    return [masks[i]["_id"] for i in np.flatnonzero(near.any(axis=1))]
+    return [masks[i]["_id"] for i in np.flatnonzero(near.any(axis=1)).tolist()]
 
 
 def _boxes(masks: Sequence[Document]) -> NDArray[np.float64]:

@@ -76,6 +76,8 @@ def _create_indexes() -> None:
     """Make the indexes of the two collections where they are missing."""
     decisions, masks = collections()
     decisions.create_index([("dataset", 1), ("field", 1), ("forgotten", 1), ("_id", -1)])
+    decisions.create_index([("dataset", 1), ("undone", 1)])
+    masks.create_index("dataset")
     masks.create_index("decision")
     masks.create_index("sample")
 

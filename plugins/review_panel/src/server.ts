@@ -24,8 +24,8 @@ export type Details = {
 export type FieldDescription = {
   fields: string[];
   field: string | null;
-  main?: string;
-  less_likely?: string | null;
+  main: string | null;
+  less_likely: string | null;
   classes: { name: string; undecided: number }[];
   pairs: { label: string; runner_up: string; masks: number }[];
   author: string;
