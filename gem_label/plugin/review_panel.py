@@ -13,9 +13,9 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError
+from gem_label.plugin.review_claims import get_details, release_claims, renew_claims
 from gem_label.plugin.review_queue import describe_field, make_queue
 from gem_label.review.editing.one_mask import decide_mask, undo_request
-from gem_label.review.queues.details import NEXT_BEST, mask_details
 from gem_label.review.queues.order import MaskReference
 
 COMPONENT = "GemLabelReview"
@@ -47,6 +47,8 @@ class ReviewPanel(foo.Panel):
             get_details=self.get_details,
             decide=self.decide,
             undo=self.undo,
+            renew_claims=self.renew_claims,
+            release_claims=self.release_claims,
         )
         return types.Property(types.Object(), view=view)
 
@@ -55,12 +57,16 @@ class ReviewPanel(foo.Panel):
         return _reply(lambda: describe_field(ctx))
 
     def make_queue(self, ctx: Any) -> Reply:
-        """Params `field`, `order`, `scope`, `label`, `runner_up`, `seed`, `phrase`; gives the ids of the masks."""
+        """Params `field`, `order`, `scope`, `label`, `runner_up`, `seed`, `phrase`, `holder`; gives ids of masks."""
         return _reply(lambda: make_queue(ctx))
 
     def get_details(self, ctx: Any) -> Reply:
-        """Params `field`, `masks` (pairs of a sample's and a detection's id), `classes`; gives what is drawn."""
-        return _reply(lambda: _get_details(ctx))
+        """Params `field`, `masks` (pairs of a sample's and a detection's id), `classes`; gives what is drawn.
+
+        With `holder`, masks of `fresh` (ids of detections) are claimed, and left out where somebody else has them or
+        decided about them.
+        """
+        return _reply(lambda: get_details(ctx))
 
     def decide(self, ctx: Any) -> Reply:
         """Params `field`, `mask`, `label` (None: reject), `seen`, `request`, `author`; stores a decision."""
@@ -69,6 +75,14 @@ class ReviewPanel(foo.Panel):
     def undo(self, ctx: Any) -> Reply:
         """Params `field`, `mask`, `request`; takes back what that request decided."""
         return _reply(lambda: _undo(ctx))
+
+    def renew_claims(self, ctx: Any) -> Reply:
+        """Params `holder`, `masks` (ids of detections); gives those that the holder still has."""
+        return _reply(lambda: renew_claims(ctx))
+
+    def release_claims(self, ctx: Any) -> Reply:
+        """Params `holder`; gives all its masks back."""
+        return _reply(lambda: release_claims(ctx))
 
 
 class OpenReviewPanel(foo.Operator):
@@ -100,13 +114,6 @@ def _reply(work: Callable[[], Reply]) -> Reply:
         return work()
     except GemLabelError as error:
         return {"error": str(error)}
-
-
-def _get_details(ctx: Any) -> Reply:
-    masks = [MaskReference(*pair) for pair in ctx.params["masks"]]
-    classes = ctx.params.get("classes") or ()
-    found = mask_details(ctx.dataset, ctx.params["field"], masks, classes[: NEXT_BEST + 1])
-    return {"details": [each.to_json() for each in found]}
 
 
 def _decide(ctx: Any) -> Reply:

@@ -11,6 +11,7 @@ from gem_label.review.queues.duplicates import duplicate_queue
 from gem_label.review.queues.order import MaskReference, count_undecided, queue_masks
 from gem_label.review.queues.search import search_queue
 from gem_label.review.statistics.review import NO_LABEL, confused_pairs, review_statistics
+from gem_label.review.storage.claims import masks_of_others, release_masks
 from gem_label.review.storage.decision_log import current_user
 from gem_label.review.storage.fields import (
     has_less_likely,
@@ -66,7 +67,13 @@ def make_queue(ctx: Any) -> Reply:
         runner_ups=_given(ctx.params.get("runner_up")),
     )
     masks, remaining = _queue(ctx, selection)
-    return {"masks": [[mask.sample_id, mask.label_id] for mask in masks], "remaining": remaining}
+    holder = ctx.params.get("holder")
+    taken: set[str] = set()
+    if holder:
+        release_masks(ctx.dataset, holder)
+        taken = masks_of_others(ctx.dataset, holder)
+    free = [[mask.sample_id, mask.label_id] for mask in masks if mask.label_id not in taken]
+    return {"masks": free, "remaining": remaining}
 
 
 def _queue(ctx: Any, selection: Selection) -> tuple[list[MaskReference], int]:

@@ -9,6 +9,7 @@ import { QueueBar } from "./QueueBar";
 import { Server, type Methods } from "./server";
 import { Session } from "./session";
 import { STYLES } from "./styles";
+import { useClaims } from "./useClaims";
 import { useKeys } from "./useKeys";
 
 const MODES: Record<ModeName, Mode> = {
@@ -54,6 +55,7 @@ function Review({ session }: { session: Session }) {
   }, [focus]);
   const ModeComponent = MODES[session.mode].component;
 
+  useClaims(session, root);
   useKeys(root, (event) => {
     const action = actionOf(keys, session.mode, event);
     if (action === "help") {

@@ -1,5 +1,6 @@
 // The panel's Python methods, called by their addresses in the schema that the panel's `render` gives.
 import type { AppContext } from "./app";
+import { Claims } from "./claims";
 
 export type Reference = [sampleId: string, labelId: string];
 export type Order = "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates";
@@ -43,9 +44,12 @@ export class Refusal extends Error {}
 
 const PATIENCE = 30_000; // milliseconds until a request without an answer counts as failed
 
-export type Methods = Record<"describe_field" | "make_queue" | "get_details" | "decide" | "undo", string>;
+type Method = "describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "renew_claims" | "release_claims";
+export type Methods = Record<Method, string>;
 
 export class Server {
+  readonly claims = new Claims();
+
   constructor(
     private readonly methods: Methods,
     public context: AppContext,
@@ -56,12 +60,28 @@ export class Server {
   }
 
   makeQueue(question: object): Promise<{ masks: Reference[]; remaining: number }> {
-    return this.call("make_queue", question);
+    return this.call("make_queue", { ...question, holder: this.claims.holder });
   }
 
   async getDetails(field: string, masks: Reference[], classes: string[]): Promise<Details[]> {
-    const { details } = await this.call("get_details", { field, masks, classes });
+    const { holder } = this.claims;
+    const fresh = this.claims.fresh(masks);
+    const { details } = await this.call("get_details", { field, masks, classes, holder, fresh });
+    this.claims.receive(details);
     return details;
+  }
+
+  /** Renews the claims of this tab; gives the masks that somebody else has meanwhile. */
+  async renewClaims(): Promise<string[]> {
+    const held = this.claims.held();
+    const { mine } = await this.call("renew_claims", { holder: this.claims.holder, masks: held });
+    const kept = new Set<string>(mine);
+    return held.filter((label) => !kept.has(label));
+  }
+
+  /** Gives all masks back; what cannot be given back goes back by itself after some minutes. */
+  async releaseClaims(): Promise<void> {
+    await this.call("release_claims", { holder: this.claims.holder }).catch(() => undefined);
   }
 
   decide(params: object, dataset: string): Promise<Answer> {

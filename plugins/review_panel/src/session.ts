@@ -126,6 +126,7 @@ export class Session {
       // what was decided before a reload comes first, to look back at; what is on its way is not asked for again
       const before = [...new Map(this.steps.map((step) => [step.mask[1], step.mask])).values()];
       const known = new Set(before.map(([, label]) => label));
+      this.server.claims.reset(known);
       this.masks = [...before, ...queue.masks.filter(([, label]) => !known.has(label))];
       this.position = before.length;
       this.decidedBefore = before.length;
@@ -195,6 +196,15 @@ export class Session {
     this.masks = this.masks.filter(([, label]) => !gone.has(label));
     this.moved();
   };
+
+  /** Keeps the masks of the queue for this tab; those that somebody else took over meanwhile leave it. */
+  async renewClaims(): Promise<void> {
+    const lost = await this.server.renewClaims().catch(() => []);
+    const decided = new Set(this.steps.map((step) => step.mask[1]));
+    const gone = new Set(lost.filter((label) => !decided.has(label)));
+    for (const label of gone) this.server.claims.lose(label);
+    if (gone.size) this.dropGone(gone);
+  }
 
   /** Reads the shown mask again: it may have been edited in FiftyOne's viewer. */
   readAgain(): void {
