@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -153,7 +154,7 @@ def insert_masks(run: Any, photos: int) -> Any:
     template = collection.find_one()
     detection = fo.Detection(label="", tags=[]).to_mongo().to_dict()
     collection.delete_one({"_id": template["_id"]})
-    rng, names = np.random.default_rng(1), class_names()
+    rng, names, an_hour_ago = np.random.default_rng(1), class_names(), now() - timedelta(hours=1)
     rows, columns = np.mgrid[-1:1:120j, -1:1:160j]
     crops = [
         serialize_array((rows / a) ** 2 + (columns / b) ** 2 < 1) for a, b in rng.uniform(0.5, 1, (200, 2))
@@ -185,12 +186,7 @@ def insert_masks(run: Any, photos: int) -> Any:
                 }
                 for j in range(MASKS_PER_PHOTO)
             ]
-            stamps = {
-                "_id": ObjectId(),
-                "created_at": now(),
-                "last_modified_at": now(),
-                "_rand": rng.random(),
-            }
+            stamps = {"_id": ObjectId(), "created_at": an_hour_ago, "last_modified_at": an_hour_ago}
             path = {"filepath": f"/photos/{image_id}.jpg"}
             documents.append(
                 {**template, **stamps, **path, FIELD: {"_cls": "Detections", "detections": masks}}

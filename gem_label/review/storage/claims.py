@@ -35,28 +35,34 @@ def claim_masks(dataset: Any, label_ids: Iterable[str], holder: str, lease: time
     from pymongo import UpdateOne
     from pymongo.errors import BulkWriteError
 
-    wanted = list(dict.fromkeys(label_ids))
-    if not wanted:
+    keys = {_key(dataset, each): each for each in label_ids}
+    if not keys:
         return set()
     claims = database()[CLAIMS]
     claims.create_index("until", expireAfterSeconds=0)  # the database drops claims that have ended
     claims.create_index([("dataset", 1), ("holder", 1)])
+    me = {"$literal": holder}
+    mine = {
+        "$or": [
+            {"$eq": ["$holder", me]},
+            {"$lt": ["$until", "$$NOW"]},
+            {"$eq": [{"$type": "$until"}, "missing"]},
+        ]
+    }
     until = {"$add": ["$$NOW", int(lease.total_seconds() * 1000)]}
-    values = {"dataset": dataset_id(dataset), "mask": None, "holder": {"$literal": holder}, "until": until}
-    free = {"$or": [{"holder": holder}, {"$expr": {"$lt": ["$until", "$$NOW"]}}]}
-    requests = [
-        UpdateOne({"_id": _key(dataset, each), **free}, [{"$set": {**values, "mask": each}}], upsert=True)
-        for each in wanted
-    ]
+    requests = []
+    for key, each in keys.items():
+        values = {"dataset": dataset_id(dataset), "mask": each, "holder": me, "until": until}
+        change = {name: {"$cond": [mine, value, f"${name}"]} for name, value in values.items()}
+        requests.append(UpdateOne({"_id": key}, [{"$set": change}], upsert=True))
     try:
         claims.bulk_write(requests, ordered=False)
-    except BulkWriteError as error:  # what is somebody else's cannot be inserted again
-        errors = error.details["writeErrors"]
-        if any(each["code"] != _DUPLICATE_KEY for each in errors):
+    except BulkWriteError as error:
+        # somebody else claimed a mask in the same moment, for the first time, and has it
+        if any(each["code"] != _DUPLICATE_KEY for each in error.details["writeErrors"]):
             raise
-        refused = {each["index"] for each in errors}
-        return {each for index, each in enumerate(wanted) if index not in refused}
-    return set(wanted)
+    held = claims.find({"_id": {"$in": list(keys)}, "holder": holder}, ["mask"])
+    return {claim["mask"] for claim in held}
 
 
 def release_masks(dataset: Any, holder: str) -> None:

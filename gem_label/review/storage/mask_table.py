@@ -65,22 +65,28 @@ class MaskTable:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def sample_of(self) -> NDArray[np.int64]:
-        """(N,) index of each mask's sample."""
-        return np.repeat(np.arange(len(self.samples)), self.counts)
-
     def code(self, name: str) -> int:
         """The index of a name; -2, which no mask has, for one that does not occur."""
         return self.names.index(name) if name in self.names else -2
 
     def take(self, order: NDArray[np.int64]) -> Self:
         """The samples at some places, in that order, with their masks."""
-        counts = self.counts[order]
-        starts = (np.cumsum(self.counts) - self.counts)[order]
-        rows = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
+        rows = self.rows_of(order)
         columns = {name: getattr(self, name)[rows] for name in _MASK_COLUMNS}
-        return replace(self, samples=self.samples[order], counts=counts, **columns)
+        return replace(self, samples=self.samples[order], counts=self.counts[order], **columns)
+
+    def rows_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of the masks of some samples, in the order of the samples."""
+        counts = self.counts[places]
+        starts = (np.cumsum(self.counts) - self.counts)[places]
+        return np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
+
+    def with_rows(self, rows: NDArray[np.int64], new: Self) -> Self:
+        """The same samples with other masks at some rows."""
+        columns = {name: getattr(self, name).copy() for name in _MASK_COLUMNS}
+        for name, column in columns.items():
+            column[rows] = getattr(new, name)
+        return replace(self, names=new.names, **columns)
 
 
 _MASK_COLUMNS = tuple(
@@ -190,7 +196,13 @@ class _Reader:
             return new.take(np.argsort(new.samples, kind="stable"))
         if not len(new.samples):
             return old
-        stay = old.take(np.flatnonzero(~np.isin(old.samples, new.samples)))
+        if not len(old.samples):
+            return new.take(np.argsort(new.samples, kind="stable"))
+        places = np.minimum(np.searchsorted(old.samples, new.samples), len(old.samples) - 1)
+        is_old = old.samples[places] == new.samples
+        if is_old.all() and (old.counts[places] == new.counts).all():  # decisions change no number of masks
+            return old.with_rows(old.rows_of(places), new)
+        stay = old.take(np.delete(np.arange(len(old.samples)), places[is_old]))
         both = _joined([stay, new], new.names)
         return both.take(np.argsort(both.samples, kind="stable"))
 
