@@ -15,6 +15,7 @@ from fiftyone.operators import types
 from gem_label.errors import GemLabelError
 from gem_label.plugin.review_claims import get_details, release_claims, renew_claims
 from gem_label.plugin.review_queue import describe_field, make_queue
+from gem_label.plugin.review_summary import get_progress
 from gem_label.review.editing.one_mask import decide_mask, undo_request
 from gem_label.review.queues.order import MaskReference
 
@@ -47,6 +48,7 @@ class ReviewPanel(foo.Panel):
             get_details=self.get_details,
             decide=self.decide,
             undo=self.undo,
+            get_progress=self.get_progress,
             renew_claims=self.renew_claims,
             release_claims=self.release_claims,
         )
@@ -75,6 +77,10 @@ class ReviewPanel(foo.Panel):
     def undo(self, ctx: Any) -> Reply:
         """Params `field`, `mask`, `request`; takes back what that request decided."""
         return _reply(lambda: _undo(ctx))
+
+    def get_progress(self, ctx: Any) -> Reply:
+        """Params `field`; gives what is done of each class, how many labels were right, and who decided."""
+        return _reply(lambda: get_progress(ctx))
 
     def renew_claims(self, ctx: Any) -> Reply:
         """Params `holder`, `masks` (ids of detections); gives those that the holder still has."""

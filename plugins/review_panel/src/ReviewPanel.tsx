@@ -9,11 +9,13 @@ import { QueueBar } from "./QueueBar";
 import { Server, type Methods } from "./server";
 import { Session } from "./session";
 import { STYLES } from "./styles";
+import { SummaryMode } from "./summary/SummaryMode";
 import { useClaims } from "./useClaims";
 import { useKeys } from "./useKeys";
 
 const MODES: Record<ModeName, Mode> = {
   mask: { title: "One mask", component: MaskMode },
+  summary: { title: "How it goes", component: SummaryMode },
 };
 
 /** What the App gives the component: the schema has the addresses of the panel's Python methods. */

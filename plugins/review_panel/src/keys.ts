@@ -3,7 +3,7 @@ import type { ModeName } from "./modes";
 
 type Described = readonly [key: string, does: string, modes: readonly ModeName[]];
 
-const EVERYWHERE = ["mask"] as const;
+const EVERYWHERE = ["mask", "summary"] as const;
 const MASK = ["mask"] as const;
 
 /** Every action with its usual key, what it does, and the modes that it belongs to. */

@@ -3,7 +3,7 @@ import type * as React from "react";
 import type { Action, Keys } from "./keys";
 import type { Session } from "./session";
 
-export type ModeName = "mask";
+export type ModeName = "mask" | "summary";
 
 /** What a mode does with a key; false: the key means nothing to it. */
 export type KeyHandler = (action: Action | null, event: KeyboardEvent) => boolean;

@@ -1,6 +1,7 @@
 // The panel's Python methods, called by their addresses in the schema that the panel's `render` gives.
 import type { AppContext } from "./app";
 import { Claims } from "./claims";
+import type { Interval } from "./statistics";
 
 export type Reference = [sampleId: string, labelId: string];
 export type Order = "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates";
@@ -44,7 +45,22 @@ export class Refusal extends Error {}
 
 const PATIENCE = 30_000; // milliseconds until a request without an answer counts as failed
 
-type Method = "describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "renew_claims" | "release_claims";
+export type ClassProgress = {
+  label: string;
+  reviewed: number;
+  remaining: number;
+  precision: Interval | null;
+};
+
+export type Progress = {
+  total: ClassProgress;
+  classes: ClassProgress[];
+  people: { name: string | null; masks: number; per_minute: number | null }[];
+  drawn: number;
+};
+
+type ClaimMethod = "renew_claims" | "release_claims";
+type Method = "describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "get_progress" | ClaimMethod;
 export type Methods = Record<Method, string>;
 
 export class Server {
@@ -69,6 +85,10 @@ export class Server {
     const { details } = await this.call("get_details", { field, masks, classes, holder, fresh });
     this.claims.receive(details);
     return details;
+  }
+
+  getProgress(field: string): Promise<Progress> {
+    return this.call("get_progress", { field });
   }
 
   /** Renews the claims of this tab; gives the masks that somebody else has meanwhile. */
