@@ -5,7 +5,8 @@ is kept in --folder), and calls the panel's methods through FiftyOne's executor,
 
     python benchmarks/review_scale.py --masks 1000000
 
-Printed for every request: seconds and the samples that the database read for it; then the memory of this process.
+Printed for every request: seconds by the clock and of processor time (this process and the database together), and
+the samples that the database read for it; then the memory of this process.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from review import own_database
+from review import Clock, own_database
 
 from gem_label.review.storage.internals import database, dataset_id, samples_of, serialize_array
 
@@ -44,17 +45,17 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the numbers into this file too")
     arguments = parser.parse_args()
     photos = arguments.masks // MASKS_PER_PHOTO
-    with own_database():
+    with own_database() as server:
         started = time.perf_counter()
         run = make_run(arguments.folder / f"run-{photos}", photos)
         dataset = insert_masks(run, photos)
         seconds = time.perf_counter() - started
         print(f"{photos * MASKS_PER_PHOTO} masks on {photos} photos, made in {seconds:.0f} s")
-        print(f"{'request':34}{'seconds':>9}{'samples read':>14}")
+        print(f"{'request':34}{'seconds':>9}{'processor':>11}{'samples read':>14}")
         numbers = {}
-        for name, seconds, read in requests(dataset):
-            numbers[name] = {"seconds": seconds, "samples_read": read}
-            print(f"{name:34}{seconds:9.2f}{read:14}", flush=True)
+        for name, seconds, processor, read in requests(dataset, Clock(server)):
+            numbers[name] = {"seconds": seconds, "processor_seconds": processor, "samples_read": read}
+            print(f"{name:34}{seconds:9.2f}{processor:11.2f}{read:14}", flush=True)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"memory of this process: {memory:.0f} MB")
     if arguments.json:
@@ -196,8 +197,11 @@ def insert_masks(run: Any, photos: int) -> Any:
     return dataset
 
 
-def requests(dataset: Any) -> Iterator[tuple[str, float, int]]:
-    """Do what a reviewer does; yields what it was, its seconds, and the samples that the database read."""
+Row = tuple[str, float, float, int]
+
+
+def requests(dataset: Any, clock: Clock) -> Iterator[Row]:
+    """Do what a reviewer does; yields what it was, its seconds in both, and the samples that the database read."""
     import fiftyone.operators.executor as executor
 
     collection, db = samples_of(dataset), database()
@@ -216,16 +220,15 @@ def requests(dataset: Any) -> Iterator[tuple[str, float, int]]:
             raise RuntimeError(result.result["error"])
         return result.result
 
-    def measure(name: str, method: str, **params: Any) -> tuple[tuple[str, float, int], Any]:
-        started = time.perf_counter()
-        answer = call(method, **params)
-        seconds = time.perf_counter() - started
+    def measure(name: str, method: str, **params: Any) -> tuple[Row, Any]:
+        answers: list[Any] = []
+        seconds, processor = clock.time(lambda: answers.append(call(method, **params)))
         entries = db["system.profile"].find({"ns": collection.full_name}, ["docsExamined"])
         read = sum(entry.get("docsExamined", 0) for entry in entries)
         db.command("profile", 0)
         db["system.profile"].drop()
         db.command("profile", 2)
-        return (name, seconds, read), answer
+        return (name, seconds, processor, read), answers[0]
 
     question = {"field": FIELD, "scope": "dataset", "label": None, "runner_up": None, "seed": 0}
     row, described = measure("open: describe the field", "describe_field", field=None)
@@ -234,7 +237,7 @@ def requests(dataset: Any) -> Iterator[tuple[str, float, int]]:
     yield row
     names = [each["name"] for each in described["classes"]]
 
-    def details(name: str, start: int) -> tuple[str, float, int]:
+    def details(name: str, start: int) -> Row:
         masks = queue["masks"][start : start + SHOWN]
         row, answer = measure(name, "get_details", field=FIELD, masks=masks, classes=names)
         assert len(answer["details"]) == SHOWN
@@ -252,6 +255,8 @@ def requests(dataset: Any) -> Iterator[tuple[str, float, int]]:
     yield measure("least certain after decisions", "make_queue", **question, order="uncertain")[0]
     yield measure("random sample", "make_queue", **question, order="random")[0]
     yield measure("photo by photo", "make_queue", **question, order="photo")[0]
+    yield measure("likely duplicates", "make_queue", **question, order="duplicates")[0]
+    yield measure("how it goes", "get_progress", field=FIELD)[0]
     one = question | {"label": names[0]}
     yield measure("one class", "make_queue", **one, order="uncertain")[0]
     pair = described["pairs"][0]

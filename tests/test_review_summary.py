@@ -52,29 +52,59 @@ def test_a_renamed_mask_counts_as_wrong_for_the_class_that_was_proposed(dataset:
     assert (other.reviewed, other.remaining, other.right) == (before.classes[1].remaining, 0, 0)
     ada, bob = sorted(now.people, key=lambda each: each.name or "")
     assert (ada.name, ada.masks) == ("Ada", 3)
-    assert ada.per_minute is not None and ada.per_minute >= 1.5  # within one minute, or at the turn of two
+    assert ada.per_minute in (3, 1.5)  # within one minute, or at the turn of two
     assert bob.masks == 1 + before.classes[1].remaining
     assert bob.per_minute == 1  # what the desk decides at once is no speed
 
 
 @pytest.fixture
 def searched(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
-    """A dataset whose masks can be searched, with less likely labels."""
+    """A dataset whose masks can be searched; cats are less likely labels, and one mask is there twice."""
     import fiftyone as fo
 
     from gem_label.review.pushing.push_run import push_run
 
     name = f"searched-{uuid4().hex[:6]}"
-    run = demo_run(tmp_path / "run", photos=6, masks=4)
-    push_run(run, name, min_score=Thresholds({"pizza": 1.0, "": 0.0}) if False else Thresholds(0.5))
-    yield fo.load_dataset(name)
+    push_run(demo_run(tmp_path / "run", photos=6), name, min_score=Thresholds(0.0, {"cat": 1.0}))
+    dataset = fo.load_dataset(name)
+    sample = dataset.last()
+    first = sample[FIELD].detections[0]
+    copy = fo.Detection(label=first.label, mask=first.mask, bounding_box=first.bounding_box)
+    sample[FIELD].detections.append(copy)
+    sample.save()
+    yield dataset
     fo.delete_dataset(name)
 
 
 @pytest.mark.slow
-def test_what_is_reviewed_can_be_searched_for_and_how_it_goes_leads_to_the_export(
-    app: str, browser: Any, panel: Panel, searched: Any, tmp_path: Path
+def test_masks_are_found_by_a_phrase_as_duplicates_and_below_the_threshold(
+    app: str, browser: Any, searched: Any, tmp_path: Path
 ) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    panel = Panel(page, f"{app}/datasets/{searched.name}", tmp_path)
+    panel.open()
+    order = page.get_by_label("Order")
+    order.select_option("search")
+    page.get_by_label("Phrase").fill("pizza")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'pizza'")
+    panel.picture("search")
+    last = searched.last()
+    same = {last[FIELD].detections[0].id, last[FIELD].detections[-1].id}
+    order.select_option("duplicates")
+    panel.sees("2 remaining")
+    assert panel.shown() in same
+    order.select_option("less_likely")
+    page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'cat'")
+    cats = searched.count(f"{less_likely_field(FIELD)}.detections")
+    panel.sees(f"{cats} remaining")
+    order.select_option("photo")
+    panel.sees(f"{searched.count(f'{FIELD}.detections')} remaining")
+    page.close()
+
+
+@pytest.mark.slow
+def test_how_it_goes_tells_classes_and_people_and_leads_to_the_export(panel: Panel) -> None:
     page = panel.page
     page.get_by_role("tab", name="How it goes").click()
     panel.sees(re.compile("0 of 300 masks are reviewed"))
