@@ -85,7 +85,7 @@ def test_masks_are_found_by_a_phrase_as_duplicates_and_below_the_threshold(
     panel.open()
     order = page.get_by_label("Order")
     order.select_option("search")
-    page.get_by_label("Phrase").fill("pizza")
+    page.get_by_role("textbox", name="Phrase").fill("pizza")
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'pizza'")
     panel.picture("search")

@@ -25,6 +25,9 @@ from gem_label.review.storage.selection import Selection
 QUEUE = 2000
 """So many masks are in a queue at most; at its end the panel asks for the next ones."""
 
+DUPLICATES = 400
+"""So many likely duplicates at most: pixels are compared to find them."""
+
 _PAIRS = 50
 
 Reply = dict[str, Any]
@@ -81,13 +84,15 @@ def _queue(ctx: Any, selection: Selection) -> tuple[list[MaskReference], int]:
     field, order = ctx.params["field"], ctx.params["order"]
     if order == "search":
         embedding = text_encoder(run_of(ctx.dataset, field)).encode([_phrase(ctx)])
-        masks = search_queue(ctx.dataset, field, embedding, selection, QUEUE)
-        return masks, len(masks)
-    if order == "duplicates":
-        masks = duplicate_queue(ctx.dataset, field, selection, QUEUE)
-        return masks, len(masks)
-    masks = queue_masks(ctx.dataset, field, order, selection, QUEUE, int(ctx.params.get("seed") or 0))
-    return masks, len(masks) if len(masks) < QUEUE else count_undecided(ctx.dataset, field, selection)
+        limit = QUEUE
+        masks = search_queue(ctx.dataset, field, embedding, selection, limit)
+    elif order == "duplicates":
+        limit = DUPLICATES
+        masks = duplicate_queue(ctx.dataset, field, selection, limit)
+    else:
+        limit = QUEUE
+        masks = queue_masks(ctx.dataset, field, order, selection, limit, int(ctx.params.get("seed") or 0))
+    return masks, len(masks) if len(masks) < limit else count_undecided(ctx.dataset, field, selection)
 
 
 def _phrase(ctx: Any) -> str:

@@ -22,8 +22,8 @@ from gem_label.review.storage.selection import Selection, aggregate_masks
 
 _NOT_REJECTED = ("undecided", "accepted", "renamed")
 _PHOTOS_AT_ONCE = 50
-_BOX_SHARE = 0.5
-"""Boxes that share less than this of the smaller box are of different things: their masks are not read."""
+_BOX_IOU, _BOX_INSIDE = 0.5, 0.8
+"""Masks whose boxes have less than this in common are neither duplicates nor parts, and are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def duplicate_pairs(dataset: Any, field: str, selection: Selection | None = None
     """
     check_mask_field(dataset, field)
     chosen = replace(selection or Selection(), states=_NOT_REJECTED)
-    boxes = {"masks._id": 1, "masks.bounding_box": 1}
+    boxes = {"masks._id": 1, "masks.bounding_box": 1, "masks.label": 1}
     rows = aggregate_masks(
         dataset, field, chosen, [{"$match": {"masks.1": {"$exists": True}}}, {"$project": boxes}]
     )
@@ -93,11 +93,15 @@ def duplicate_pairs(dataset: Any, field: str, selection: Selection | None = None
 
 
 def _near_boxes(masks: Sequence[Document]) -> list[Any]:
-    """The ids of masks whose boxes overlap another one's a lot."""
+    """The ids of masks that, by their boxes, may be duplicates of others, or parts of others with the same label."""
     x, y, w, h = _boxes(masks).T
     common = np.maximum(np.minimum.outer(x + w, x + w) - np.maximum.outer(x, x), 0)
     common *= np.maximum(np.minimum.outer(y + h, y + h) - np.maximum.outer(y, y), 0)
-    near = (common > 0) & (common >= _BOX_SHARE * np.minimum.outer(w * h, w * h))
+    areas = w * h
+    labels = np.array([mask.get("label") or "" for mask in masks])
+    is_same = labels[:, None] == labels
+    near = (common > 0) & (common >= _BOX_IOU * (np.add.outer(areas, areas) - common))
+    near |= is_same & (common > 0) & (common >= _BOX_INSIDE * np.minimum.outer(areas, areas))
     np.fill_diagonal(near, False)
     return [masks[i]["_id"] for i in np.flatnonzero(near.any(axis=1)).tolist()]
 
