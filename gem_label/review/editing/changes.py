@@ -12,6 +12,7 @@ from gem_label.review.editing.restoring import restore
 from gem_label.review.storage.decision_log import (
     Decision,
     collections,
+    current_user,
     declare_attributes,
     forget,
     now,
@@ -67,10 +68,10 @@ def replace_masks(
         dataset: the FiftyOne dataset.
         field: its field of detections.
         action: its name in the log, "merge", "import" or "add".
-        changes: sample id, as in the database -> what changes there; changed and new masks get `decided_at` and
-            `decision`.
+        changes: sample id, as in the database -> what changes there; changed and new masks get `decided_at`,
+            `decided_by` and `decision`.
         label: the label that the masks get, for the log.
-        author: the name of the person who decides, for the log.
+        author: the name of the person who decides; None: whose process this is.
         request: an id by which the log shows what came of a request.
 
     Raises:
@@ -86,6 +87,7 @@ def replace_masks(
         raise UsageError("nothing changes")
     declare_attributes(dataset, field)
     count = sum(map(len, changes.values()))
+    author = author or current_user()
     decision = Decision(str(ObjectId()), action, field, count, now(), label, author=author, request=request)
     _, log = collections()
     try:
@@ -97,7 +99,7 @@ def replace_masks(
                 "dataset": dataset_id(dataset),
                 "field": field,
             }
-            for entry in _iter_entries(change, {"decided_at": decision.at, "decision": decision.id}):
+            for entry in _iter_entries(change, decision.stamp):
                 log.insert_one({**of_sample, **entry})
         apply_log(dataset, decision.id, {field: _changed(field)})
         settle(dataset, field, list(changes))

@@ -99,7 +99,7 @@ def mask_details(
         for document in documents
         for detection in document.get("masks") or ()
     }
-    sizes = _photo_sizes(dataset, documents)
+    sizes = photo_sizes(dataset, documents)
     mask_ids = [mask_id for _, detection in found.values() if (mask_id := detection.get("mask_id"))]
     scored = scored_classes(dataset, field, mask_ids)
     return [
@@ -107,7 +107,7 @@ def mask_details(
     ]
 
 
-def _photo_sizes(dataset: Any, documents: Sequence[Document]) -> dict[Any, tuple[int, int]]:
+def photo_sizes(dataset: Any, documents: Sequence[Document]) -> dict[Any, tuple[int, int]]:
     """sample id -> width and height in pixels; reads the headers of photos that have no metadata."""
     sizes = {}
     for document in documents:

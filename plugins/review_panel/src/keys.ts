@@ -3,7 +3,7 @@ import type { ModeName } from "./modes";
 
 type Described = readonly [key: string, does: string, modes: readonly ModeName[]];
 
-const EVERYWHERE = ["mask", "page", "photo"] as const;
+const EVERYWHERE = ["mask", "page", "photo", "summary"] as const;
 const MASK = ["mask"] as const;
 const PHOTO = ["photo"] as const;
 const ONE = ["mask", "photo"] as const;

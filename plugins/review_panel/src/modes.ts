@@ -5,7 +5,7 @@ import type { Details, Reference } from "./server";
 import type { Session } from "./session";
 import type { Step } from "./steps";
 
-export type ModeName = "mask" | "page" | "photo";
+export type ModeName = "mask" | "page" | "photo" | "summary";
 
 /** What a mode does with a key; false: the key means nothing to it. */
 export type KeyHandler = (action: Action | null, event: KeyboardEvent) => boolean;

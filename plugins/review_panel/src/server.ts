@@ -1,8 +1,10 @@
 // The panel's Python methods, called by their addresses in the schema that the panel's `render` gives.
 import type { AppContext } from "./app";
+import { Claims } from "./claims";
+import type { Interval } from "./statistics";
 
 export type Reference = [sampleId: string, labelId: string];
-export type Order = "uncertain" | "random" | "photo";
+export type Order = "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates";
 export type State = "undecided" | "accepted" | "rejected" | "renamed";
 
 export type Details = {
@@ -24,6 +26,8 @@ export type Details = {
 export type FieldDescription = {
   fields: string[];
   field: string | null;
+  main: string | null;
+  less_likely: string | null;
   classes: { name: string; undecided: number }[];
   pairs: { label: string; runner_up: string; masks: number }[];
   author: string;
@@ -66,10 +70,28 @@ export class Refusal extends Error {}
 const PATIENCE = 30_000; // milliseconds until a request without an answer counts as failed
 const PATIENCE_WITH_MODELS = 300_000; // that are loaded first
 
-export type Methods = Record<"describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "make_pages" | PhotoMethod, string>;
+export type ClassProgress = {
+  label: string;
+  reviewed: number;
+  remaining: number;
+  precision: Interval | null;
+};
+
+export type Progress = {
+  total: ClassProgress;
+  classes: ClassProgress[];
+  people: { name: string | null; masks: number; per_minute: number | null }[];
+  drawn: number;
+};
+
+type MaskMethod = "describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "make_pages";
 type PhotoMethod = "make_photo_queue" | "get_photo" | "find_masks" | "add_mask";
+type PeopleMethod = "get_progress" | "renew_claims" | "release_claims";
+export type Methods = Record<MaskMethod | PhotoMethod | PeopleMethod, string>;
 
 export class Server {
+  readonly claims = new Claims();
+
   constructor(
     private readonly methods: Methods,
     public context: AppContext,
@@ -80,12 +102,32 @@ export class Server {
   }
 
   makeQueue(question: object): Promise<{ masks: Reference[]; remaining: number }> {
-    return this.call("make_queue", question);
+    return this.call("make_queue", { ...question, holder: this.claims.holder });
   }
 
   async getDetails(field: string, masks: Reference[], classes: string[]): Promise<Details[]> {
-    const { details } = await this.call("get_details", { field, masks, classes });
+    const { holder } = this.claims;
+    const fresh = this.claims.fresh(masks);
+    const { details } = await this.call("get_details", { field, masks, classes, holder, fresh });
+    this.claims.receive(details);
     return details;
+  }
+
+  getProgress(field: string): Promise<Progress> {
+    return this.call("get_progress", { field });
+  }
+
+  /** Renews the claims of this tab; gives the masks that somebody else has meanwhile. */
+  async renewClaims(): Promise<string[]> {
+    const held = this.claims.held();
+    const { mine } = await this.call("renew_claims", { holder: this.claims.holder, masks: held });
+    const kept = new Set<string>(mine);
+    return held.filter((label) => !kept.has(label));
+  }
+
+  /** Gives all masks back; what cannot be given back goes back by itself after some minutes. */
+  async releaseClaims(): Promise<void> {
+    await this.call("release_claims", { holder: this.claims.holder }).catch(() => undefined);
   }
 
   makePages(question: object): Promise<PagesOfClass> {

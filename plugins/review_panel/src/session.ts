@@ -17,12 +17,21 @@ export type Question = {
   label: string | null;
   runner_up: string | null;
   seed: number;
+  phrase: string;
 };
 
 export type Counts = { decided: number; remaining: number; speed: number | null; precision: Interval | null };
 
 export class Session {
-  question: Question = { field: null, order: "uncertain", scope: "dataset", label: null, runner_up: null, seed: 0 };
+  question: Question = {
+    field: null,
+    order: "uncertain",
+    scope: "dataset",
+    label: null,
+    runner_up: null,
+    seed: 0,
+    phrase: "",
+  };
   mode: ModeName = "mask";
   description: FieldDescription | null = null;
   masks: Reference[] = [];
@@ -54,7 +63,7 @@ export class Session {
     this.photoReview = new PhotoReview(this, photos, saw);
     const stored = JSON.parse(sessionStorage.getItem(this.storageKey) ?? "null");
     if (stored) {
-      this.question = stored.question;
+      this.question = { ...this.question, ...stored.question };
       this.mode = stored.mode;
     }
     this.steps = new Steps(stored?.steps);
@@ -64,7 +73,7 @@ export class Session {
 
   /** What shows several masks at a time; null: one is shown. */
   private get view(): View | null {
-    return { mask: null, page: this.pages, photo: this.photoReview }[this.mode];
+    return { mask: null, page: this.pages, photo: this.photoReview, summary: null }[this.mode];
   }
 
   private get storageKey(): string {
@@ -130,6 +139,7 @@ export class Session {
     const known = this.steps.last;
     const before = [...known.values()].map(({ mask }) => mask);
     const open = queue.masks.filter(([, label]) => !known.has(label));
+    this.server.claims.reset(new Set(known.keys()));
     this.masks = [...before, ...open];
     this.position = before.length;
     this.counted(queue.remaining - (queue.masks.length - open.length));
@@ -210,6 +220,14 @@ export class Session {
     this.masks = this.masks.filter(([, label]) => !gone.has(label));
     this.moved();
   };
+
+  /** Keeps the masks of the queue for this tab; those that somebody else took over meanwhile leave it. */
+  async renewClaims(): Promise<void> {
+    const lost = await this.server.renewClaims().catch(() => []);
+    const gone = new Set(lost.filter((label) => !this.steps.last.has(label)));
+    for (const label of gone) this.server.claims.lose(label);
+    if (gone.size) this.dropGone(gone);
+  }
 
   /** Reads the shown mask again: it may have been edited in FiftyOne's viewer. */
   readAgain(): void {
