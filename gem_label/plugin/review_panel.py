@@ -1,4 +1,4 @@
-"""The panel "GEM-Label: Review": one mask at a time, a key a decision.
+"""The panel "GEM-Label: Review": one mask or a page of masks at a time, a key a decision.
 
 What is seen is a component of the plugin's JavaScript (plugins/review_panel); it calls the methods here.
 """
@@ -33,7 +33,7 @@ class ReviewPanel(foo.Panel):
             name="review_masks",
             label="GEM-Label: Review",
             icon="keyboard",
-            help_markdown="One mask at a time, a key a decision; `?` lists the keys.",
+            help_markdown="One mask or a page at a time, a key a decision; `?` lists the keys.",
         )
 
     def render(self, ctx: Any) -> types.Property:
