@@ -6,6 +6,7 @@ import { Outbox, type Entry, type Trouble } from "./outbox";
 import { Pages } from "./page/pages";
 import { PhotoReview } from "./photo/review";
 import { Photos } from "./photos";
+import { Refusal } from "./server";
 import type { Answer, Details, FieldDescription, Found, Order, Reference, Server } from "./server";
 import { perMinute, wilson, type Interval } from "./statistics";
 import { Steps, type Step } from "./steps";
@@ -19,6 +20,8 @@ export type Question = {
   seed: number;
   phrase: string;
 };
+
+const WAIT = 3000; // milliseconds until what failed is tried again
 
 export type Counts = { decided: number; remaining: number; speed: number | null; precision: Interval | null };
 
@@ -49,6 +52,7 @@ export class Session {
   private readonly listeners = new Set<() => void>();
   private generation = 0;
   private decidedBefore = 0;
+  private isGridStale = false;
 
   constructor(
     readonly server: Server,
@@ -127,9 +131,16 @@ export class Session {
     } catch (error) {
       if (generation !== this.generation) return;
       this.message = (error as Error).message;
+      if (!(error instanceof Refusal)) void this.beginAgain(generation);
     }
     this.loading = false;
     this.moved();
+  }
+
+  /** Asks again after a while for what a server that is busy or away did not answer. */
+  private async beginAgain(generation: number): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, WAIT));
+    if (generation === this.generation) void this.begin();
   }
 
   private async makeQueue(generation: number): Promise<void> {
@@ -334,6 +345,7 @@ export class Session {
 
   /** The database says what masks are now. */
   private answered = (entry: Entry, answers: Answer[]): void => {
+    this.isGridStale = true;
     const failed = new Set<string>();
     entry.choices.forEach(({ mask }, place) => {
       const { outcome, label, state, decision } = answers[place]!;
@@ -346,6 +358,13 @@ export class Session {
     this.view?.look(); // masks are read when nothing about them is on its way
     this.changed();
   };
+
+  /** Whether decisions were stored since the App's grid was loaded; whoever asks loads it again. */
+  takeStaleGrid(): boolean {
+    const isStale = this.isGridStale && !this.outbox.entries.length;
+    if (isStale) this.isGridStale = false;
+    return isStale;
+  }
 
   /** Takes a message away, and shows the mask that it is about if asked to. */
   dismiss(trouble: Trouble, look: boolean): void {
