@@ -51,6 +51,12 @@ export class Outbox {
     return this.entries.some((entry) => entry.choices.some((choice) => choice.mask[1] === labelId));
   }
 
+  /** How many masks are decided about and not stored yet. */
+  get unstored(): number {
+    const decided = this.entries.filter(({ kind }) => kind === "decide");
+    return decided.reduce((sum, { choices }) => sum + choices.length, 0);
+  }
+
   add(entry: Entry): void {
     this.entries.push(entry);
     this.save();
