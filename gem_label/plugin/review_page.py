@@ -30,24 +30,20 @@ def undo(ctx: Any) -> dict[str, Any]:
     return {"answers": [asdict(each) for each in answers]}
 
 
-def pages_of_class(ctx: Any, view: Any) -> dict[str, Any]:
+def pages_of_class(ctx: Any, selection: Selection) -> dict[str, Any]:
     """Make the pages of a class.
 
     Args:
-        ctx: with the params `field`, `label` and `runner_up` (only masks of this class, and only those that are
-            nearly that one), `current` (the class to continue with; None: the one with the most undecided masks),
-            `finished` (classes that are not to come any more) and `size`, masks of a page.
-        view: only masks of these photos; None: all.
+        ctx: with the params `field`, `current` (the class to continue with; None: the one with the most undecided
+            masks), `finished` (classes that are not to come any more) and `size`, masks of a page.
+        selection: the masks that the panel is about.
 
     Returns:
         `label`, None where no class is left; `pages` of pairs of a sample's and a detection's id; `remaining`, the
         undecided masks of all classes that are meant.
     """
     params = ctx.params
-    field, label, runner_up = params["field"], params.get("label"), params.get("runner_up")
-    selection = Selection(
-        view=view, labels=[label] if label else None, runner_ups=[runner_up] if runner_up else None
-    )
+    field = params["field"]
     remaining = count_undecided(ctx.dataset, field, selection)
     label = params.get("current") or next_class(ctx.dataset, field, selection, params.get("finished") or ())
     pages = make_pages(ctx.dataset, field, label, selection, int(params.get("size") or PAGE)) if label else []

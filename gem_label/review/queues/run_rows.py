@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gem_label.runs import Run
-from gem_label.runs.schema import ShardFile
+from gem_label.runs.files import MASKS, pending_paths, shard_paths
+from gem_label.runs.schema import image_ids_by_group
 
 
 def read_rows(run: Run, mask_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -44,13 +45,9 @@ def read_rows(run: Run, mask_ids: Sequence[str], columns: Sequence[str]) -> Iter
 @lru_cache(maxsize=2)
 def _places(path: Path, updated: str) -> dict[str, tuple[Path, int]]:
     """image_id -> the shard and the row group with the masks of that photo."""
-    places: dict[str, tuple[Path, int]] = {}
-    with Run(path).shards() as shards:
-        for shard in shards:
-            places |= _places_in(shard)
-    return places
-
-
-def _places_in(shard: ShardFile) -> dict[str, tuple[Path, int]]:
-    groups = enumerate(shard.photos_by_group())
-    return {photo.image_id: (shard.path, group) for group, photos in groups for photo in photos}
+    return {
+        image_id: (shard, group)
+        for shard in (*pending_paths(path / MASKS), *shard_paths(path / MASKS))
+        for group, ids in enumerate(image_ids_by_group(shard))
+        for image_id in ids
+    }

@@ -63,7 +63,7 @@ export function Progress({ session }: { session: Session }) {
 
 function nameOf({ kind, choices }: Entry): string {
   if (kind === "undo") return "undo";
-  return choices.length > 1 ? `page of ${choices.length} masks` : (choices[0]?.label ?? "reject");
+  return choices.length > 1 ? `${choices.length} masks` : (choices[0]?.label ?? "reject");
 }
 
 function minutes(count: number): string {

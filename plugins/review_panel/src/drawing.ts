@@ -38,7 +38,7 @@ export async function preparePicture(details: Details, photos: Photos): Promise<
 }
 
 /** Makes a canvas as large as it is shown, in the screen's own pixels. */
-function fit(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
+export function fit(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
   const ratio = window.devicePixelRatio || 1;
   const width = Math.max(1, Math.round(canvas.clientWidth * ratio));
   const height = Math.max(1, Math.round(canvas.clientHeight * ratio));

@@ -2,10 +2,10 @@
 //
 // What has no answer yet is in the tab's sessionStorage too, so that a reload loses nothing. Every decision has an id,
 // and the server recognizes one that it has stored before.
-import { Refusal, type Answer, type Reference, type Server } from "./server";
+import { Refusal, type Answer, type Found, type Reference, type Server } from "./server";
 
-/** The right label of a mask; null: it is rejected. */
-export type Choice = { mask: Reference; label: string | null };
+/** The right label of a mask; null: it is rejected. A mask that is added comes as it was found. */
+export type Choice = { mask: Reference; label: string | null; isAdded?: boolean; found?: Found };
 
 /** What is stored, or taken back, in one request. */
 export type Entry = {
@@ -57,6 +57,11 @@ export class Outbox {
     return decided.reduce((sum, { choices }) => sum + choices.length, 0);
   }
 
+  /** Whether something about a mask of a photo is on its way. */
+  isWaitingFor(sampleId: string): boolean {
+    return this.entries.some((entry) => entry.choices.some((choice) => choice.mask[0] === sampleId));
+  }
+
   add(entry: Entry): void {
     this.entries.push(entry);
     this.save();
@@ -103,7 +108,9 @@ export class Outbox {
   private send(entry: Entry): Promise<Answer[]> {
     const { dataset, kind, choices, ...params } = entry;
     if (kind === "undo") return this.server().undo({ ...params, masks: choices.map((choice) => choice.mask) }, dataset);
-    const decisions = choices.map((choice) => ({ ...choice, seen: this.seen.get(choice.mask[1]) ?? null }));
+    const added = choices.find(({ found }) => found); // alone in its entry
+    if (added) return this.server().addMask({ ...params, ...added }, dataset);
+    const decisions = choices.map(({ mask, label }) => ({ mask, label, seen: this.seen.get(mask[1]) ?? null }));
     return this.server().decide({ ...params, decisions }, dataset);
   }
 
@@ -114,7 +121,8 @@ export class Outbox {
       const answer = answers[place]!;
       this.seen.set(choice.mask[1], answer.decision);
       if (answer.outcome === "conflict") conflicts.push(choice);
-      if (answer.outcome === "gone") gone.push(choice);
+      const isTakenBack = entry.kind === "undo" && choice.isAdded;
+      if (answer.outcome === "gone" && !isTakenBack) gone.push(choice);
     });
     if (conflicts.length === 1) {
       const { label, state } = answers[entry.choices.indexOf(conflicts[0]!)]!;

@@ -1,11 +1,12 @@
 // The state of a review: which mask is shown, what was decided, what can be undone. React draws what it says.
 import { Ahead } from "./ahead";
 import type { Picture } from "./drawing";
-import type { ModeName } from "./modes";
+import type { ModeName, View } from "./modes";
 import { Outbox, type Entry, type Trouble } from "./outbox";
 import { Pages } from "./page/pages";
+import { PhotoReview } from "./photo/review";
 import { Photos } from "./photos";
-import type { Answer, Details, FieldDescription, Order, Reference, Server } from "./server";
+import type { Answer, Details, FieldDescription, Found, Order, Reference, Server } from "./server";
 import { perMinute, wilson, type Interval } from "./statistics";
 import { Steps, type Step } from "./steps";
 
@@ -16,12 +17,21 @@ export type Question = {
   label: string | null;
   runner_up: string | null;
   seed: number;
+  phrase: string;
 };
 
 export type Counts = { decided: number; remaining: number; speed: number | null; precision: Interval | null };
 
 export class Session {
-  question: Question = { field: null, order: "uncertain", scope: "dataset", label: null, runner_up: null, seed: 0 };
+  question: Question = {
+    field: null,
+    order: "uncertain",
+    scope: "dataset",
+    label: null,
+    runner_up: null,
+    seed: 0,
+    phrase: "",
+  };
   mode: ModeName = "mask";
   description: FieldDescription | null = null;
   masks: Reference[] = [];
@@ -33,6 +43,7 @@ export class Session {
   author = "";
   readonly outbox: Outbox;
   readonly pages: Pages;
+  readonly photoReview: PhotoReview;
   readonly steps: Steps;
   private readonly ahead: Ahead;
   private readonly listeners = new Set<() => void>();
@@ -49,14 +60,20 @@ export class Session {
     const photos = new Photos();
     this.ahead = new Ahead(server, photos, this.changed, this.dropGone, saw);
     this.pages = new Pages(this, photos, saw);
+    this.photoReview = new PhotoReview(this, photos, saw);
     const stored = JSON.parse(sessionStorage.getItem(this.storageKey) ?? "null");
     if (stored) {
-      this.question = stored.question;
+      this.question = { ...this.question, ...stored.question };
       this.mode = stored.mode;
     }
     this.steps = new Steps(stored?.steps);
     this.author = localStorage.getItem("gem-label-reviewer") ?? "";
     void this.begin();
+  }
+
+  /** What shows several masks at a time; null: one is shown. */
+  private get view(): View | null {
+    return { mask: null, page: this.pages, photo: this.photoReview, summary: null }[this.mode];
   }
 
   private get storageKey(): string {
@@ -104,7 +121,7 @@ export class Session {
       this.question.field = description.field;
       this.author ||= description.author;
       if (!description.field) this.masks = [];
-      else if (this.mode === "page") await this.pages.begin();
+      else if (this.view) await this.view.begin();
       else await this.makeQueue(generation);
       if (generation !== this.generation) return;
     } catch (error) {
@@ -122,6 +139,7 @@ export class Session {
     const known = this.steps.last;
     const before = [...known.values()].map(({ mask }) => mask);
     const open = queue.masks.filter(([, label]) => !known.has(label));
+    this.server.claims.reset(new Set(known.keys()));
     this.masks = [...before, ...open];
     this.position = before.length;
     this.counted(queue.remaining - (queue.masks.length - open.length));
@@ -131,7 +149,7 @@ export class Session {
   /** So many masks of what is asked are undecided now. */
   counted(undecided: number): void {
     this.undecided = undecided;
-    this.decidedBefore = this.steps.last.size;
+    this.decidedBefore = this.steps.decided.length;
   }
 
   // --- what is shown ---
@@ -142,7 +160,7 @@ export class Session {
 
   /** Why masks cannot be shown; null: they can. */
   get problem(): string | null {
-    return this.message ?? (this.mode === "page" ? this.pages.failure : this.ahead.failure);
+    return this.message ?? (this.view ?? this.ahead).failure;
   }
 
   get picture(): Picture | null {
@@ -151,11 +169,11 @@ export class Session {
 
   /** Whether what is reviewed is a random sample, which tells what all masks are like. */
   get isSample(): boolean {
-    return this.question.order === "random" && this.mode !== "page";
+    return this.question.order === "random" && this.mode === "mask";
   }
 
   get counts(): Counts {
-    const last = [...this.steps.last.values()];
+    const last = this.steps.decided;
     const right = last.filter((change) => change.label !== null && change.label === change.proposed).length;
     return {
       decided: last.length,
@@ -175,7 +193,7 @@ export class Session {
 
   /** What is known of a mask, as far as it is near what is shown. */
   private find(label: string): Details | undefined {
-    return this.ahead.details.get(label) ?? this.pages.details.get(label);
+    return this.view ? this.view.find(label) : this.ahead.details.get(label);
   }
 
   /** The names of all classes, most undecided masks first. */
@@ -192,7 +210,7 @@ export class Session {
   moved(): void {
     this.store();
     this.changed();
-    if (this.mode === "page") this.pages.look();
+    if (this.view) this.view.look();
     else this.ahead.look(this.masks, this.position, this.question.field, this.classes);
   }
 
@@ -203,9 +221,17 @@ export class Session {
     this.moved();
   };
 
+  /** Keeps the masks of the queue for this tab; those that somebody else took over meanwhile leave it. */
+  async renewClaims(): Promise<void> {
+    const lost = await this.server.renewClaims().catch(() => []);
+    const gone = new Set(lost.filter((label) => !this.steps.last.has(label)));
+    for (const label of gone) this.server.claims.lose(label);
+    if (gone.size) this.dropGone(gone);
+  }
+
   /** Reads the shown mask again: it may have been edited in FiftyOne's viewer. */
   readAgain(): void {
-    if (this.mode === "page") this.pages.readAgain();
+    if (this.view) this.view.readAgain();
     else if (this.current) this.ahead.forget(this.current[1]);
     this.moved();
   }
@@ -227,17 +253,29 @@ export class Session {
     const changes = choices.map(({ details: { sample_id, label_id, label: now, state }, label }) => {
       const earlier = this.steps.last.get(label_id);
       const mask: Reference = [sample_id, label_id];
-      return { mask, label, before: { label: now, state }, proposed: earlier ? earlier.proposed : now };
+      const proposed = earlier ? earlier.proposed : now;
+      return { mask, label, before: { label: now, state }, proposed, isNew: earlier?.isNew };
     });
     this.take({ request: newId(), changes, at: Date.now() });
     this.steps.forgetUndone();
   }
 
+  /** Adds a mask to a photo. Gives its id. */
+  addMask(sample: string, label: string, found: Found): string {
+    const mask: Reference = [sample, newId()];
+    const before = { label: null, state: "undecided" } as const;
+    const change = { mask, label, before, proposed: null, isNew: true, isAdded: true, found };
+    this.take({ request: newId(), changes: [change], at: Date.now() });
+    this.steps.forgetUndone();
+    return mask[1];
+  }
+
   private take(step: Step): void {
     this.steps.add(step);
-    for (const { mask, label } of step.changes) {
+    for (const { mask, label, found } of step.changes) {
+      if (found && label) this.photoReview.include(mask, label, found);
       const details = this.find(mask[1]);
-      if (!details) continue;
+      if (!details || found) continue;
       details.state = label === null ? "rejected" : label === details.label ? "accepted" : "renamed";
       if (label !== null) details.label = label;
     }
@@ -246,7 +284,9 @@ export class Session {
 
   private send(kind: Entry["kind"], { request, changes }: Step): void {
     const { dataset, author } = this;
-    const choices = changes.map(({ mask, label }) => ({ mask, label }));
+    const choices = changes.map(({ mask, label, isAdded, found }) => {
+      return { mask, label, isAdded, found: kind === "decide" ? found : undefined };
+    });
     this.outbox.add({ kind, request, choices, dataset, author, field: this.question.field! });
   }
 
@@ -263,9 +303,12 @@ export class Session {
   undo(): boolean {
     const step = this.steps.undo();
     if (!step) return false;
-    for (const { mask, before } of step.changes) Object.assign(this.find(mask[1]) ?? {}, before);
+    for (const { mask, before, isAdded } of step.changes) {
+      if (isAdded) this.photoReview.exclude(mask);
+      else Object.assign(this.find(mask[1]) ?? {}, before);
+    }
     this.send("undo", step);
-    if (this.mode === "page") this.pages.showStep(step);
+    if (this.view) this.view.showStep(step);
     else this.show(step.changes[0]!.mask);
     this.moved();
     return true;
@@ -275,7 +318,7 @@ export class Session {
     const step = this.steps.redo();
     if (!step) return false;
     this.take({ ...step, request: newId(), at: Date.now() });
-    if (this.mode === "page") this.pages.showAfter(step);
+    if (this.view) this.view.showAfter(step);
     else {
       this.show(step.changes[0]!.mask);
       this.position++;
@@ -300,7 +343,7 @@ export class Session {
     });
     // what did not come about does not count, and there is nothing to undo of it
     if (entry.kind === "decide" && failed.size) this.steps.drop(entry.request, failed);
-    if (this.mode === "page") this.pages.look(); // masks are read when nothing about them is on its way
+    this.view?.look(); // masks are read when nothing about them is on its way
     this.changed();
   };
 
@@ -309,7 +352,7 @@ export class Session {
     this.outbox.troubles = this.outbox.troubles.filter((each) => each !== trouble);
     if (!look) return this.changed();
     const { mask } = trouble.choices[0]!;
-    if (this.mode === "page") this.pages.show(mask);
+    if (this.view) this.view.show(mask);
     else this.show(mask);
     this.readAgain();
   }

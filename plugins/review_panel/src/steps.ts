@@ -1,5 +1,5 @@
 // What was decided in this tab, so that it can be undone, redone, looked back at and counted.
-import type { Reference, State } from "./server";
+import type { Found, Reference, State } from "./server";
 
 /** What was decided about a mask. */
 export type Change = {
@@ -7,6 +7,9 @@ export type Change = {
   label: string | null;
   before: { label: string | null; state: State };
   proposed: string | null; // the label that the mask had when it was first decided about
+  isNew?: boolean; // a reviewer added the mask
+  isAdded?: boolean; // by this change
+  found?: Found; // what is added
 };
 
 /** What was decided at once: about one mask, or about a page of them. */
@@ -35,6 +38,11 @@ export class Steps {
   get last(): Map<string, Change> {
     this.latest ??= new Map(this.done.flatMap(({ changes }) => changes.map((change) => [change.mask[1], change])));
     return this.latest;
+  }
+
+  /** The last decision about each mask that was there before the review. */
+  get decided(): Change[] {
+    return [...this.last.values()].filter(({ isNew }) => !isNew);
   }
 
   /** When how many decisions were made. */
@@ -85,6 +93,10 @@ export class Steps {
     let room = KEPT;
     let first = this.done.length;
     while (first > 0 && (room -= this.done[first - 1]!.changes.length) >= 0) first--;
-    return this.done.slice(first);
+    // what was added need not be added again
+    return this.done.slice(first).map((step) => ({
+      ...step,
+      changes: step.changes.map(({ found: _, ...change }) => change),
+    }));
   }
 }

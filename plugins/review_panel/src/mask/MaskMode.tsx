@@ -133,6 +133,9 @@ function End({ session, backKey }: { session: Session; backKey: string }) {
           Review those
         </button>
       )}
+      <button type="button" onClick={() => session.setMode("summary")}>
+        How it goes, and export
+      </button>
     </div>
   );
 }

@@ -1,4 +1,5 @@
 // Pages of masks: which page is shown, what is marked on it, and which pages come next.
+import type { View } from "../modes";
 import type { Photos } from "../photos";
 import type { Details, Reference } from "../server";
 import type { Session } from "../session";
@@ -11,7 +12,7 @@ export type Page = { label: string; masks: Reference[] };
 export const SIZES = [12, 24, 40, 60];
 const SIZE_STORAGE = "gem-label-page-size";
 
-export class Pages {
+export class Pages implements View {
   list: Page[] = [];
   position = 0;
   marks: Marks = new Map();
@@ -37,6 +38,10 @@ export class Pages {
 
   get details(): Map<string, Details> {
     return this.crops.details;
+  }
+
+  find(label: string): Details | undefined {
+    return this.details.get(label);
   }
 
   get pictures(): Crops["crops"] {
