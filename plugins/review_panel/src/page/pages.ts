@@ -106,7 +106,7 @@ export class Pages implements View {
       const found = await server.makePages({ ...question, current, finished, size });
       if (generation !== this.generation) return;
       this.message = null;
-      if (isFirst) this.session.counted(found.remaining - this.seen.size);
+      if (isFirst) this.session.counted(found.remaining - this.session.outbox.unstored);
       this.add(found.label, found.pages);
     } catch (error) {
       if (generation !== this.generation) return;
