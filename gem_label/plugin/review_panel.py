@@ -6,18 +6,16 @@ What is seen is a component of the plugin's JavaScript (plugins/review_panel); i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError
+from gem_label.plugin import review_page, review_photo
 from gem_label.plugin.review_claims import get_details, release_claims, renew_claims
-from gem_label.plugin.review_queue import describe_field, make_queue
+from gem_label.plugin.review_queue import describe_field, make_queue, selection_of
 from gem_label.plugin.review_summary import get_progress
-from gem_label.review.editing.one_mask import decide_mask, undo_request
-from gem_label.review.queues.order import MaskReference
 
 COMPONENT = "GemLabelReview"
 """The name under which the plugin's JavaScript registers the component."""
@@ -51,6 +49,11 @@ class ReviewPanel(foo.Panel):
             get_progress=self.get_progress,
             renew_claims=self.renew_claims,
             release_claims=self.release_claims,
+            make_pages=self.make_pages,
+            make_photo_queue=self.make_photo_queue,
+            get_photo=self.get_photo,
+            find_masks=self.find_masks,
+            add_mask=self.add_mask,
         )
         return types.Property(types.Object(), view=view)
 
@@ -71,12 +74,32 @@ class ReviewPanel(foo.Panel):
         return _reply(lambda: get_details(ctx))
 
     def decide(self, ctx: Any) -> Reply:
-        """Params `field`, `mask`, `label` (None: reject), `seen`, `request`, `author`; stores a decision."""
-        return _reply(lambda: _decide(ctx))
+        """Params `field`, `decisions` (mask, label or None, seen), `request`, `author`; stores decisions."""
+        return _reply(lambda: review_page.decide(ctx))
 
     def undo(self, ctx: Any) -> Reply:
-        """Params `field`, `mask`, `request`; takes back what that request decided."""
-        return _reply(lambda: _undo(ctx))
+        """Params `field`, `masks`, `request`; takes back what that request decided."""
+        return _reply(lambda: review_page.undo(ctx))
+
+    def make_pages(self, ctx: Any) -> Reply:
+        """Params as `make_queue`, and `current`, `finished`, `size`; gives the pages of a class."""
+        return _reply(lambda: review_page.pages_of_class(ctx, selection_of(ctx)))
+
+    def make_photo_queue(self, ctx: Any) -> Reply:
+        """Params `field`, `scope`, `label`, `runner_up`; gives the ids of photos, and how many are not done."""
+        return _reply(lambda: review_photo.make_photo_queue(ctx, selection_of(ctx)))
+
+    def get_photo(self, ctx: Any) -> Reply:
+        """Params `field`, `sample_id`, `classes`; gives what is drawn of a photo."""
+        return _reply(lambda: review_photo.get_photo(ctx))
+
+    def find_masks(self, ctx: Any) -> Reply:
+        """Params `field`, `sample_id`, `points`, `negative_points`, `box`, `size`; gives the masks that SAM sees."""
+        return _reply(lambda: review_photo.find_masks(ctx))
+
+    def add_mask(self, ctx: Any) -> Reply:
+        """Params `field`, `mask`, `label`, `found`, `request`, `author`; stores a mask that `find_masks` gave."""
+        return _reply(lambda: review_photo.add_mask(ctx))
 
     def get_progress(self, ctx: Any) -> Reply:
         """Params `field`; gives what is done of each class, how many labels were right, and who decided."""
@@ -120,23 +143,3 @@ def _reply(work: Callable[[], Reply]) -> Reply:
         return work()
     except GemLabelError as error:
         return {"error": str(error)}
-
-
-def _decide(ctx: Any) -> Reply:
-    params = ctx.params
-    answer = decide_mask(
-        ctx.dataset,
-        params["field"],
-        MaskReference(*params["mask"]),
-        params["label"],
-        params.get("seen"),
-        params["request"],
-        params.get("author"),
-    )
-    return asdict(answer)
-
-
-def _undo(ctx: Any) -> Reply:
-    params = ctx.params
-    answer = undo_request(ctx.dataset, params["field"], MaskReference(*params["mask"]), params["request"])
-    return asdict(answer)

@@ -64,12 +64,7 @@ def describe_field(ctx: Any) -> Reply:
 
 def make_queue(ctx: Any) -> Reply:
     """The ids of the masks to review, in order, and how many are left of the choice."""
-    selection = Selection(
-        view=_view(ctx, ctx.params.get("scope") or "dataset"),
-        labels=_given(ctx.params.get("label")),
-        runner_ups=_given(ctx.params.get("runner_up")),
-    )
-    masks, remaining = _queue(ctx, selection)
+    masks, remaining = _queue(ctx, selection_of(ctx))
     holder = ctx.params.get("holder")
     taken: set[str] = set()
     if holder:
@@ -77,6 +72,15 @@ def make_queue(ctx: Any) -> Reply:
         taken = masks_of_others(ctx.dataset, holder)
     free = [[mask.sample_id, mask.label_id] for mask in masks if mask.label_id not in taken]
     return {"masks": free, "remaining": remaining}
+
+
+def selection_of(ctx: Any) -> Selection:
+    """The masks that the panel is about, from the params `scope`, `label` and `runner_up`."""
+    return Selection(
+        view=_view(ctx, ctx.params.get("scope") or "dataset"),
+        labels=_given(ctx.params.get("label")),
+        runner_ups=_given(ctx.params.get("runner_up")),
+    )
 
 
 def _queue(ctx: Any, selection: Selection) -> tuple[list[MaskReference], int]:

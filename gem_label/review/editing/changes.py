@@ -50,7 +50,13 @@ class MaskChanges:
 
 
 def replace_masks(
-    dataset: Any, field: str, action: str, changes: Mapping[Any, MaskChanges], author: str | None = None
+    dataset: Any,
+    field: str,
+    action: str,
+    changes: Mapping[Any, MaskChanges],
+    label: str | None = None,
+    author: str | None = None,
+    request: str | None = None,
 ) -> Decision:
     """Change the masks themselves, as one decision that can be undone.
 
@@ -61,10 +67,12 @@ def replace_masks(
     Args:
         dataset: the FiftyOne dataset.
         field: its field of detections.
-        action: its name in the log, "merge" or "import".
+        action: its name in the log, "merge", "import" or "add".
         changes: sample id, as in the database -> what changes there; changed and new masks get `decided_at`,
             `decided_by` and `decision`.
+        label: the label that the masks get, for the log.
         author: the name of the person who decides; None: whose process this is.
+        request: an id by which the log shows what came of a request.
 
     Raises:
         UsageError: nothing changes, or somebody else changed all of the masks meanwhile.
@@ -79,7 +87,8 @@ def replace_masks(
         raise UsageError("nothing changes")
     declare_attributes(dataset, field)
     count = sum(map(len, changes.values()))
-    decision = Decision(str(ObjectId()), action, field, count, now(), author=author or current_user())
+    author = author or current_user()
+    decision = Decision(str(ObjectId()), action, field, count, now(), label, author=author, request=request)
     _, log = collections()
     try:
         record(dataset, decision)

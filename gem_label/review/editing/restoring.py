@@ -11,7 +11,7 @@ from gem_label.review.storage.internals import samples_name
 from gem_label.review.storage.log_entries import apply_log, both_fields
 from gem_label.review.storage.selection import TAGS, Expression
 
-WHOLE_MASKS = ("merge", "import")
+WHOLE_MASKS = ("merge", "import", "add")
 """Actions that change the masks themselves: the log has them as they were and as they were written."""
 
 _WRITTEN = ("label", "tags", "bounding_box", "mask", "mask_path", "decision")

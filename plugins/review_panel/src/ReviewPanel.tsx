@@ -4,6 +4,8 @@ import { actionOf, loadKeys } from "./keys";
 import { MaskMode } from "./mask/MaskMode";
 import type { KeyHandler, Mode, ModeName } from "./modes";
 import { Help } from "./Overlays";
+import { PageMode } from "./page/PageMode";
+import { PhotoMode } from "./photo/PhotoMode";
 import { Progress } from "./Progress";
 import { QueueBar } from "./QueueBar";
 import { Server, type Methods } from "./server";
@@ -15,6 +17,8 @@ import { useKeys } from "./useKeys";
 
 const MODES: Record<ModeName, Mode> = {
   mask: { title: "One mask", component: MaskMode },
+  page: { title: "A page", component: PageMode },
+  photo: { title: "A photo", component: PhotoMode },
   summary: { title: "How it goes", component: SummaryMode },
 };
 

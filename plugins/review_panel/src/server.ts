@@ -40,10 +40,35 @@ export type Answer = {
   decision: string | null;
 };
 
+/** A mask that is not in the dataset: as it is stored, as it is drawn, and the classes that it may have. */
+export type Found = {
+  mask: { size: [number, number]; counts: string };
+  box: [number, number, number, number];
+  size: [number, number];
+  counts: string;
+  classes: [string, number][];
+  margin: number | null;
+};
+
+/** Two masks that may be of one thing, by their ids: how much they have in common, or of the part in the whole. */
+export type RepeatedMasks = { kind: "duplicate" | "part"; whole: string; part: string; share: number };
+
+export type PhotoDetails = {
+  sample_id: string;
+  filepath: string;
+  photo: [number, number] | null;
+  masks: Details[];
+  repeats: RepeatedMasks[];
+};
+
+/** The pages of a class; `label` is null where no class has undecided masks. */
+export type PagesOfClass = { label: string | null; pages: Reference[][]; remaining: number };
+
 /** The server understood the request and refused it: sending it again does not help. */
 export class Refusal extends Error {}
 
 const PATIENCE = 30_000; // milliseconds until a request without an answer counts as failed
+const PATIENCE_WITH_MODELS = 300_000; // that are loaded first
 
 export type ClassProgress = {
   label: string;
@@ -59,9 +84,10 @@ export type Progress = {
   drawn: number;
 };
 
+type PhotoMethod = "make_photo_queue" | "get_photo" | "find_masks" | "add_mask";
 type ClaimMethod = "renew_claims" | "release_claims";
-type Method = "describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "get_progress" | ClaimMethod;
-export type Methods = Record<Method, string>;
+type QueueMethod = "describe_field" | "make_queue" | "make_pages" | "get_details" | "get_progress";
+export type Methods = Record<QueueMethod | "decide" | "undo" | PhotoMethod | ClaimMethod, string>;
 
 export class Server {
   readonly claims = new Claims();
@@ -104,15 +130,37 @@ export class Server {
     await this.call("release_claims", { holder: this.claims.holder }).catch(() => undefined);
   }
 
-  decide(params: object, dataset: string): Promise<Answer> {
-    return this.call("decide", params, dataset);
+  makePages(question: object): Promise<PagesOfClass> {
+    return this.call("make_pages", question);
   }
 
-  undo(params: object, dataset: string): Promise<Answer> {
-    return this.call("undo", params, dataset);
+  makePhotoQueue(question: object): Promise<{ photos: string[]; remaining: number }> {
+    return this.call("make_photo_queue", question);
   }
 
-  private async call(method: keyof Methods, params: object, dataset?: string): Promise<any> {
+  /** A photo with all its masks; null: it is not in the dataset. */
+  async getPhoto(field: string, sample_id: string, classes: string[]): Promise<PhotoDetails | null> {
+    return (await this.call("get_photo", { field, sample_id, classes })).photo;
+  }
+
+  /** What SAM sees at points or in a box; why no class is proposed. */
+  findMasks(prompt: object): Promise<{ found: Found[]; reason: string | null }> {
+    return this.call("find_masks", prompt, undefined, PATIENCE_WITH_MODELS);
+  }
+
+  async addMask(params: object, dataset: string): Promise<Answer[]> {
+    return (await this.call("add_mask", params, dataset)).answers;
+  }
+
+  async decide(params: object, dataset: string): Promise<Answer[]> {
+    return (await this.call("decide", params, dataset)).answers;
+  }
+
+  async undo(params: object, dataset: string): Promise<Answer[]> {
+    return (await this.call("undo", params, dataset)).answers;
+  }
+
+  private async call(method: keyof Methods, params: object, dataset?: string, patience = PATIENCE): Promise<any> {
     const [operator_uri, __method__] = this.methods[method].split("#");
     const body = {
       ...this.context,
@@ -120,16 +168,17 @@ export class Server {
       operator_uri,
       params: { ...params, __method__, panel_id: "gem-label-review" },
     };
-    const answer = await withPatience(window.__fou__.getFetchFunction()("POST", "/operators/execute", body));
+    const request = window.__fou__.getFetchFunction()("POST", "/operators/execute", body);
+    const answer = await withPatience(request, patience);
     if (answer.error) throw new Error(answer.error_message || lastLine(answer.error));
     if (answer.result?.error) throw new Refusal(answer.result.error);
     return answer.result;
   }
 }
 
-function withPatience<T>(work: Promise<T>): Promise<T> {
+function withPatience<T>(work: Promise<T>, patience: number): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("the server does not answer")), PATIENCE);
+    const timer = setTimeout(() => reject(new Error("the server does not answer")), patience);
     work.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }

@@ -67,6 +67,7 @@ export const STYLES = `
 .glr-sheet h2 { font-size: 16px; margin: 0 0 8px; }
 .glr-sheet table { border-collapse: collapse; width: 100%; }
 .glr-sheet td { padding: 1.5px 8px 1.5px 0; line-height: 1.2; }
+.glr-sheet td:first-child { white-space: nowrap; }
 .glr-sheet td kbd { display: inline-block; padding: 2px 5px; }
 .glr-sheet td button { padding: 0 6px; }
 .glr-sheet p { margin: 8px 0; color: var(--fo-palette-text-secondary); }
