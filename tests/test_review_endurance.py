@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from app_fixture import browser, serve_app
+from app_fixture import PATIENCE, browser, serve_app
 from fiftyone_fixture import fiftyone_db, free_port
 from numpy.typing import NDArray
 from panel_dataset import FIELD, panel_dataset
@@ -86,7 +86,8 @@ def test_no_decision_is_lost_or_doubled_when_the_database_is_slow(
                     used.append(memory(page))
                 page.keyboard.press("ar"[number % 2])
             keys = time.monotonic() - started
-            panel.stored()
+            stored = page.locator("[data-unstored='0']")
+            stored.wait_for(state="attached", timeout=PATIENCE * count / 60)
             seconds = time.monotonic() - started
             used.append(memory(page))
             page.close()
