@@ -106,19 +106,21 @@ def test_what_a_click_reads_does_not_grow_with_the_dataset(dataset: Any) -> None
     question = {"field": FIELD, "label": told["classes"][0]["name"], "seed": 0}
     queue = ask(dataset, "make_queue", field=FIELD, order="uncertain")["masks"]
     first, names = queue[0], [each["name"] for each in told["classes"]]
-    accept = {"field": FIELD, "mask": first, "author": "Ada"}
-    ask(dataset, "decide", **accept, label="class 0", seen=None, request="new 1")  # declares attributes
-    ask(dataset, "undo", field=FIELD, mask=first, request="new 1")
+    decisions = [{"mask": first, "label": "class 0", "seen": None}]
+    decision = {"field": FIELD, "decisions": decisions, "author": "Ada"}
+    ask(dataset, "decide", **decision, request="new 1")  # declares attributes
+    ask(dataset, "undo", field=FIELD, masks=[first], request="new 1")
     with examined(at_most=20):
         ask(dataset, "describe_field")
         for order in ("uncertain", "likely", "random"):
             assert len(ask(dataset, "make_queue", field=FIELD, order=order)["masks"]) == 2000
             ask(dataset, "make_queue", **question, order=order)
         assert len(ask(dataset, "get_details", field=FIELD, masks=queue[:20], classes=names)["details"]) == 20
-        ask(dataset, "decide", **accept, label="class 0", seen=None, request="new 2")
+        ask(dataset, "decide", **decision, request="new 2")
         ask(dataset, "describe_field")
         assert ask(dataset, "make_queue", field=FIELD, order="uncertain")["masks"][0] != first
-        ask(dataset, "undo", field=FIELD, mask=first, request="new 2")
+        ask(dataset, "undo", field=FIELD, masks=[first], request="new 2")
+        ask(dataset, "get_progress", field=FIELD)
 
 
 def test_the_table_follows_every_kind_of_change(dataset: Any) -> None:

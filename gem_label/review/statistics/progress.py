@@ -151,7 +151,7 @@ def _people(dataset: Any, field: str) -> Sequence[PersonProgress]:
     minute = {"$dateTrunc": {"date": "$at", "unit": "minute"}}
     rows = decisions.aggregate(
         [
-            {"$match": {"dataset": dataset_id(dataset), "field": {"$in": fields}, "undone": None}},
+            {"$match": {"dataset": dataset_id(dataset), "field": {"$in": fields}, "undone": {"$ne": True}}},
             {"$group": {
                 "_id": {"author": "$author", "minute": {"$cond": [is_in_panel, minute, None]}},
                 "masks": {"$sum": "$masks"},
