@@ -211,7 +211,7 @@ export class Session {
     this.store();
     this.changed();
     if (this.view) this.view.look();
-    else this.ahead.look(this.masks, this.position, this.question.field, this.classes);
+    else if (this.mode === "mask") this.ahead.look(this.masks, this.position, this.question.field, this.classes);
   }
 
   /** Leaves masks out that were deleted since the queue was made. */
