@@ -42,11 +42,10 @@ def discs(count: int, seed: int) -> list[NDArray[np.bool_]]:
     return masks
 
 
-def _top_classes(rng: np.random.Generator, labels: int) -> NDArray[np.int64]:
-    """Four classes in random order, the first one of the first `labels`."""
+def _top_classes(rng: np.random.Generator, best: int | None) -> NDArray[np.int64]:
+    """Four classes in random order, or this one and three others."""
     order = rng.permutation(len(CLASSES))
-    first = order[order < labels][:1]
-    return np.concatenate([first, order[order != first]])[:4]
+    return order[:4] if best is None else np.concatenate([[best], order[order != best]])[:4]
 
 
 def panel_dataset(
@@ -55,7 +54,7 @@ def panel_dataset(
     count: int,
     masks: int,
     name: str,
-    labels: int = len(CLASSES),
+    labels: int | None = None,
 ) -> Any:
     """Push a run over crops of real photos into a dataset of this name.
 
@@ -65,7 +64,7 @@ def panel_dataset(
         count: how many photos the dataset has.
         masks: how many masks each of them has.
         name: of the dataset.
-        labels: the best class of every mask is one of so many; the others are next best.
+        labels: the best class of the masks is one of so many, in turn; None: any class.
     """
     from gem_label.review.pushing.push_run import push_run
 
@@ -80,7 +79,8 @@ def panel_dataset(
         file = f"{number:04d}.jpg"
         crop = source[top : top + HEIGHT, left : left + WIDTH]
         Image.fromarray(crop).save(folder / "photos" / file, quality=90)
-        top_classes = np.stack([_top_classes(rng, labels) for _ in range(masks)]).astype(np.int32)
+        best = [i % labels if labels else None for i in range(masks)]
+        top_classes = np.stack([_top_classes(rng, each) for each in best]).astype(np.int32)
         top_scores = -np.sort(-rng.uniform(0.1, 0.95, (masks, 4)), axis=1).astype(np.float32)
         mask_labels = MaskLabels(
             classes=CLASSES,

@@ -31,7 +31,7 @@ GRID = ".glr-grid[data-page]"
 
 @pytest.fixture
 def dataset(fiftyone_db: str, photos: dict[str, NDArray[np.uint8]], tmp_path: Path) -> Iterator[Any]:
-    """Forty photos with six masks each, of two classes."""
+    """Forty photos with six masks each, 120 masks of each of two classes."""
     import fiftyone as fo
 
     name = f"page-{uuid4().hex[:6]}"
@@ -99,7 +99,7 @@ def test_a_page_of_sixty_with_three_wrong_takes_eight_keys_or_clicks(paged: Page
     before = masks(dataset)
     label = next_class(dataset, FIELD, Selection())
     first, second = pages_of(dataset, label)[:2]
-    assert len(first) > PAGE - 10
+    assert len(first) == PAGE
     assert paged.shown() == first
 
     # each of three gets another class; the page says what will happen
@@ -107,7 +107,7 @@ def test_a_page_of_sixty_with_three_wrong_takes_eight_keys_or_clicks(paged: Page
     given = []
     for number, mask in enumerate(wrong):
         paged.click(mask)
-        paged.panel.sees(re.compile("rejects 1.*1 marked and without another class"))
+        paged.panel.sees(re.compile("rejects 1.*1 marked, without another class"))
         given.append(paged.page.locator(".glr-strip .glr-word").nth(number).inner_text())
         paged.press(str(number + 1))
     paged.panel.sees(re.compile(f"accepts {len(first) - 3}"))
@@ -125,7 +125,7 @@ def test_a_page_of_sixty_with_three_wrong_takes_eight_keys_or_clicks(paged: Page
     paged.acts = 0
     for mask in second[:3]:
         paged.click(mask)
-    paged.panel.sees(re.compile("rejects 3.*3 marked and without another class"))
+    paged.panel.sees(re.compile("rejects 3.*3 marked, without another class"))
     paged.press("a")
     assert paged.acts == 4
     paged.panel.stored()
@@ -167,7 +167,7 @@ def test_masks_are_marked_with_keys_and_a_brush(paged: PagePanel, dataset: Any) 
     paged.page.mouse.move(right, bottom, steps=2)
     paged.page.mouse.up()
     assert [paged.marks().get(mask) for mask in page[:columns]] == ["wrong"] * columns
-    paged.panel.sees(re.compile(f"rejects {columns + 3}.*{columns} marked and without another class"))
+    paged.panel.sees(re.compile(f"rejects {columns + 3}.*{columns} marked, without another class"))
     paged.page.mouse.move(left, top)
     paged.page.mouse.down()
     paged.page.mouse.move(right, bottom, steps=2)
@@ -195,7 +195,7 @@ def test_after_the_last_page_of_a_class_comes_the_next_class(paged: PagePanel, d
     label = next_class(dataset, FIELD, Selection())
     other = next_class(dataset, FIELD, Selection(), [label])
     pages = pages_of(dataset, label) + pages_of(dataset, other)
-    assert len(pages) >= 4
+    assert len(pages) == 4
     for page in pages:
         paged.turned(page[0])
         assert paged.shown() == page
@@ -244,7 +244,8 @@ def test_a_page_outlives_a_lost_answer_a_reload_and_somebody_else(paged: PagePan
 
 
 @pytest.mark.slow
-def test_the_next_page_is_drawn_at_once_and_memory_stays_flat(paged: PagePanel, dataset: Any) -> None:
+def test_the_next_page_is_drawn_at_once_and_memory_stays_flat(paged: PagePanel) -> None:
+    paged.page.locator(".glr-tools select").select_option("12")
     paged.page.evaluate(
         """() => {
             window.times = [];
@@ -259,23 +260,20 @@ def test_the_next_page_is_drawn_at_once_and_memory_stays_flat(paged: PagePanel, 
             }, true);
         }"""
     )
-    pages = [*pages_of(dataset, next_class(dataset, FIELD, Selection())), ["other class"]]
-    for number in range(len(pages) - 1):
-        paged.press("PageDown")
-        paged.page.wait_for_function("n => window.times.length > n", arg=number)
-    memory = "performance.memory.usedJSHeapSize"
     used = []
-    for _ in range(4):
-        for key in ("PageUp", "PageDown"):
-            paged.press(key)
-        used.append(paged.page.evaluate(memory) / 1e6)
+    for number in range(18):
+        paged.page.locator(f"{GRID}[data-ahead=true]").wait_for()
+        paged.page.keyboard.press("a")
+        paged.page.wait_for_function("n => window.times.length > n", arg=number)
+        used.append(paged.page.evaluate("performance.memory.usedJSHeapSize") / 1e6)
     times = paged.page.evaluate("window.times")
     print(
-        f"\nkey to next page drawn: {[round(each) for each in times]} ms; memory {used[0]:.0f} to {used[-1]:.0f} MB"
+        f"\nA to next page drawn: median {np.median(times):.0f} ms, longest {max(times):.0f} ms; "
+        f"memory {used[1]:.0f} to {used[-1]:.0f} MB"
     )
-    canvases = paged.page.evaluate("document.querySelectorAll('.glr-grid canvas').length")
-    assert canvases <= PAGE
-    assert np.median(times) < 2000  # generous: machines of a CI are busy
+    assert np.median(times) < 1000  # generous: machines of a CI are busy
+    assert used[-1] < used[1] + 50
+    paged.panel.stored()
 
 
 @pytest.mark.slow
@@ -303,7 +301,6 @@ def test_every_state_of_a_page_can_be_looked_at(paged: PagePanel) -> None:
         assert box["y"] + box["height"] < 720
     page.set_viewport_size({"width": 1440, "height": 900})
     page.get_by_title("Dark mode").click()
-    page.get_by_label("Masks", exact=True).select_option("24")
-    page.locator(".glr-cell").nth(23).wait_for()
-    assert len(paged.shown()) <= 24
+    page.locator(".glr-tools select").select_option("24")
+    page.wait_for_function("document.querySelectorAll('.glr-grid[data-page] .glr-cell').length === 24")
     panel.picture("page-24")

@@ -55,6 +55,7 @@ export function Grid({ session, layout, onLayout }: Properties) {
       role="group"
       aria-label={pages.page ? `${masks.length} masks of ${pages.page.label}` : "No masks"}
       data-page={pages.isReady ? masks[0]?.[1] : undefined}
+      data-ahead={pages.isAhead || undefined}
       style={{ gridTemplateColumns: `repeat(${layout.columns}, ${layout.side}px)`, gap: GAP, gridAutoRows: layout.side }}
       onPointerDown={begin}
       onPointerMove={move}

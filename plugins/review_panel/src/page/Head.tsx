@@ -17,7 +17,7 @@ export function Head({ session, keys }: { session: Session; keys: Keys }) {
           {rejected > 0 && (
             <>
               , ✗ rejects <b>{rejected}</b>
-              {open > 0 && ` (${open} marked and without another class)`}
+              {open > 0 && ` (${open} marked, without another class)`}
             </>
           )}
           {renamed > 0 && (

@@ -37,6 +37,11 @@ export class Crops {
     private readonly saw: (details: Details) => void,
   ) {}
 
+  /** Whether everything that is shown or comes soon is drawn. */
+  get isComplete(): boolean {
+    return this.wanted.every(([, label]) => this.crops.has(label));
+  }
+
   /** These masks are shown, and those come soon, the most urgent first; what is known of others is forgotten. */
   want(shown: Reference[], soon: Reference[], field: string | null, classes: string[]): void {
     Object.assign(this, { wanted: [...shown, ...soon], field, classes });
@@ -124,7 +129,7 @@ export class Crops {
     this.taken.delete(label);
     if (this.details.get(label) !== details) return;
     this.crops.set(label, { details, canvas: drawCrop(details, photo, this.side, MARGINS[this.zoom]!), problem });
-    if (this.shown.has(label)) this.changed();
+    if (this.shown.has(label) || this.isComplete) this.changed();
   }
 }
 

@@ -66,6 +66,11 @@ export class Pages implements View {
     return Boolean(this.page?.masks.every(([, label]) => this.pictures.has(label)));
   }
 
+  /** Whether the next pages are drawn, too. */
+  get isAhead(): boolean {
+    return this.isReady && !this.fetching && this.crops.isComplete;
+  }
+
   get hasEnded(): boolean {
     return this.isLast && this.position >= this.list.length;
   }

@@ -7,7 +7,8 @@ export function PhotoHelp() {
     ["drag", "a box around a thing that is missing"],
     [<kbd>Shift</kbd>, "and click: find the thing here, or: this belongs to it, too"],
     [<kbd>Alt</kbd>, "and click: this does not belong to it"],
-    [<kbd>Enter</kbd>, "keep what was found; Esc drops it"],
+    [<kbd>Enter</kbd>, "keep what was found"],
+    [<kbd>Esc</kbd>, "drop what was found"],
   ];
   return (
     <>
