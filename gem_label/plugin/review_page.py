@@ -36,7 +36,7 @@ def pages_of_class(ctx: Any, selection: Selection) -> dict[str, Any]:
     Args:
         ctx: with the params `field`, `current` (the class to continue with; None: the one with the most undecided
             masks), `finished` (classes that are not to come any more) and `size`, masks of a page.
-        selection: which masks.
+        selection: the masks that the panel is about.
 
     Returns:
         `label`, None where no class is left; `pages` of pairs of a sample's and a detection's id; `remaining`, the

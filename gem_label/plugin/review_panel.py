@@ -1,4 +1,4 @@
-"""The panel "GEM-Label: Review": one mask at a time, a key a decision.
+"""The panel "GEM-Label: Review": one mask or a page of masks at a time, a key a decision.
 
 What is seen is a component of the plugin's JavaScript (plugins/review_panel); it calls the methods here.
 """
@@ -33,7 +33,7 @@ class ReviewPanel(foo.Panel):
             name="review_masks",
             label="GEM-Label: Review",
             icon="keyboard",
-            help_markdown="One mask at a time, a key a decision; `?` lists the keys.",
+            help_markdown="One mask or a page at a time, a key a decision; `?` lists the keys.",
         )
 
     def render(self, ctx: Any) -> types.Property:
@@ -46,14 +46,14 @@ class ReviewPanel(foo.Panel):
             get_details=self.get_details,
             decide=self.decide,
             undo=self.undo,
-            get_progress=self.get_progress,
-            renew_claims=self.renew_claims,
-            release_claims=self.release_claims,
             make_pages=self.make_pages,
             make_photo_queue=self.make_photo_queue,
             get_photo=self.get_photo,
             find_masks=self.find_masks,
             add_mask=self.add_mask,
+            get_progress=self.get_progress,
+            renew_claims=self.renew_claims,
+            release_claims=self.release_claims,
         )
         return types.Property(types.Object(), view=view)
 

@@ -75,7 +75,7 @@ def make_queue(ctx: Any) -> Reply:
 
 
 def selection_of(ctx: Any) -> Selection:
-    """The masks that the panel is about, from the params `scope`, `label` and `runner_up`."""
+    """The masks that the panel is about: params `scope`, `label` and `runner_up`."""
     return Selection(
         view=_view(ctx, ctx.params.get("scope") or "dataset"),
         labels=_given(ctx.params.get("label")),

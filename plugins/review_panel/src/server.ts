@@ -84,10 +84,10 @@ export type Progress = {
   drawn: number;
 };
 
+type MaskMethod = "describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "make_pages";
 type PhotoMethod = "make_photo_queue" | "get_photo" | "find_masks" | "add_mask";
-type ClaimMethod = "renew_claims" | "release_claims";
-type QueueMethod = "describe_field" | "make_queue" | "make_pages" | "get_details" | "get_progress";
-export type Methods = Record<QueueMethod | "decide" | "undo" | PhotoMethod | ClaimMethod, string>;
+type PeopleMethod = "get_progress" | "renew_claims" | "release_claims";
+export type Methods = Record<MaskMethod | PhotoMethod | PeopleMethod, string>;
 
 export class Server {
   readonly claims = new Claims();

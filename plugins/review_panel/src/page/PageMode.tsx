@@ -97,7 +97,7 @@ export function PageMode({ session, keys, handler, focus, showHelp }: ModeProper
         <Message session={session} backKey={shown(keys.previousPage)} />
       </div>
       <Classes session={session} />
-      <Toolbar session={session} keys={keys} act={act} zoom={zoom} onZoom={setZoom} />
+      <Toolbar session={session} keys={keys} act={act} zoom={zoom} onZoom={setZoom} focus={focus} />
       <div className="glr-hidden" aria-live="polite">
         {walked && `mask ${pages.cursor! + 1}${pages.isMarked(pages.cursor!) ? ", marked" : ""}`}
       </div>

@@ -25,11 +25,16 @@ type Properties = {
   act: (action: Action) => boolean;
   zoom: number;
   onZoom: (zoom: number) => void;
+  focus: () => void;
 };
 
 /** What can be done with a page, each with its key. */
-export function Toolbar({ session, keys, act, zoom, onZoom }: Properties) {
+export function Toolbar({ session, keys, act, zoom, onZoom, focus }: Properties) {
   const { pages } = session;
+  const setSize = (size: number) => {
+    pages.setSize(size);
+    focus();
+  };
   const none = !pages.meant.length;
   const disabled: Partial<Record<Action, boolean>> = {
     acceptPage: !pages.isReady,
@@ -55,7 +60,7 @@ export function Toolbar({ session, keys, act, zoom, onZoom }: Properties) {
       <span className="glr-sliders">
         <label title="Masks of a page at most">
           Masks
-          <select value={pages.size} onChange={(event) => pages.setSize(Number(event.target.value))}>
+          <select value={pages.size} onChange={(event) => setSize(Number(event.target.value))}>
             {SIZES.map((size) => (
               <option key={size}>{size}</option>
             ))}

@@ -63,7 +63,7 @@ export class Pages implements View {
 
   /** Whether all masks of the shown page are seen: what nobody saw is not accepted. */
   get isReady(): boolean {
-    return Boolean(this.page?.masks.every(([, label]) => this.pictures.has(label)));
+    return !this.session.loading && Boolean(this.page?.masks.every(([, label]) => this.pictures.has(label)));
   }
 
   /** Whether the next pages are drawn, too. */
