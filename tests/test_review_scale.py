@@ -14,7 +14,7 @@ from fiftyone_fixture import fiftyone_db
 from gem_label.review.storage.decision_log import collections
 from gem_label.review.storage.fields import declare_mask_field
 from gem_label.review.storage.internals import database, dataset_id, samples_of
-from gem_label.review.storage.mask_table import read_table
+from gem_label.review.storage.mask_reader import read_table
 
 __all__ = ["fiftyone_db"]
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from gem_label.errors import UsageError
 from gem_label.phrases import as_words
 from gem_label.review.storage.fields import check_mask_field
-from gem_label.review.storage.mask_table import MaskTable, read_table
+from gem_label.review.storage.mask_reader import read_table
+from gem_label.review.storage.mask_table import MaskTable
 from gem_label.review.storage.selection import STATES, Expression, Selection, aggregate_masks
 
 Order = Literal["uncertain", "likely", "random", "photo"]

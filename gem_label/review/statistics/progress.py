@@ -12,7 +12,7 @@ import numpy as np
 from gem_label.review.storage.decision_log import collections
 from gem_label.review.storage.fields import less_likely_field, main_field
 from gem_label.review.storage.internals import dataset_id
-from gem_label.review.storage.mask_table import read_table
+from gem_label.review.storage.mask_reader import read_table
 from gem_label.review.storage.selection import STATES
 
 _Z = 1.959964  # of a 95 % interval
