@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from gem_label.review.storage.decision_log import collections
 from gem_label.review.storage.fields import declare_mask_field
 from gem_label.review.storage.internals import database, dataset_id, samples_of
 from gem_label.review.storage.mask_reader import read_table
+from gem_label.review.storage.mask_table import in_order, join_tables
 
 __all__ = ["fiftyone_db"]
 
@@ -150,3 +152,15 @@ def test_the_table_follows_every_kind_of_change(dataset: Any) -> None:
     rows = zip(labels, now.scores.tolist(), margins, rejected.tolist(), strict=True)
     assert dict(zip([each.ljust(12, b"\0").hex() for each in now.ids], rows, strict=True)) == expected
     assert len(now.samples) == len(dataset) == PHOTOS
+
+
+def test_a_sample_that_changes_while_it_is_read_counts_once_as_it_is_last(dataset: Any) -> None:
+    table = read_table(dataset, FIELD)
+    before, after = table.take(np.array([7, 2])), table.take(np.array([2]))
+    after = replace(after, scores=after.scores + 1)
+    found = in_order(join_tables([before, after], table.names))
+    assert found.samples.tolist() == [table.samples[2], table.samples[7]]
+    rows = table.rows_of(np.array([2, 7]))
+    assert found.ids.tolist() == table.ids[rows].tolist()
+    count = int(after.counts[0])
+    assert found.scores.tolist() == [*after.scores, *table.scores[rows[count:]]]
