@@ -85,10 +85,14 @@ def test_masks_are_found_by_a_phrase_as_duplicates_and_below_the_threshold(
     panel.open()
     order = page.get_by_label("Order")
     order.select_option("search")
-    page.get_by_role("textbox", name="Phrase").fill("pizza")
+    page.get_by_role("textbox", name="Phrase").fill("horse")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'pizza'")
+    page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'horse'")
+    panel.sees("17 remaining")
     panel.picture("search")
+    before = panel.shown()
+    panel.press("s")  # keys decide after a search
+    page.wait_for_function("([c, m]) => document.querySelector(c).dataset.mask !== m", arg=[CANVAS, before])
     last = searched.last()
     same = {last[FIELD].detections[0].id, last[FIELD].detections[-1].id}
     order.select_option("duplicates")
@@ -120,6 +124,8 @@ def test_how_it_goes_tells_classes_and_people_and_leads_to_the_export(panel: Pan
     page.set_viewport_size({"width": 1280, "height": 720})
     page.get_by_title("Light mode").click()
     panel.picture("summary-small-light")
+    fits = "table => table.scrollWidth <= table.parentElement.clientWidth"
+    assert page.get_by_role("table", name="Classes").evaluate(fits)
     page.get_by_title("Dark mode").click()
     page.get_by_role("button", name="Export annotations").click()
     page.get_by_role("dialog").get_by_text("Which masks").wait_for()
