@@ -97,6 +97,8 @@ def test_no_decision_is_lost_or_doubled_when_the_database_is_slow(
     )
     tags = {label: tags for label, (_, tags) in masks(dataset).items() if tags}
     assert tags == {label: (("accepted",), ("rejected",))[n % 2] for n, label in enumerate(queue)}
-    decisions = list(collections()[0].find({"dataset": dataset_id(dataset)}, ["request"]))
+    log = collections()[0].find({"dataset": dataset_id(dataset)}, ["request", "action"])
+    decisions = list(log.sort([("at", 1), ("_id", 1)]))
+    assert [each["action"] for each in decisions] == ["accept", "reject"] * (count // 2)
     assert len(decisions) == len({each["request"] for each in decisions}) == count
     assert used[-1] - used[0] < GROWTH

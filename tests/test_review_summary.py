@@ -12,7 +12,7 @@ import pytest
 from app_fixture import app, browser
 from fiftyone_fixture import fiftyone_db
 from panel_dataset import FIELD
-from panel_page import CANVAS, Panel, closed_panel, dataset, panel
+from panel_page import CANVAS, Panel, closed_panel, dataset, eventually, panel
 from review_dataset import demo_run
 
 from gem_label.labeling import Thresholds
@@ -97,7 +97,7 @@ def test_masks_are_found_by_a_phrase_as_duplicates_and_below_the_threshold(
     same = {last[FIELD].detections[0].id, last[FIELD].detections[-1].id}
     order.select_option("duplicates")
     panel.sees("2 remaining")
-    assert panel.shown() in same
+    eventually(lambda: panel.shown() in same)
     order.select_option("less_likely")
     page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'cat'")
     cats = searched.count(f"{less_likely_field(FIELD)}.detections")
