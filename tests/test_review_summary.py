@@ -88,7 +88,8 @@ def test_masks_are_found_by_a_phrase_as_duplicates_and_below_the_threshold(
     page.get_by_role("textbox", name="Phrase").fill("horse")
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'horse'")
-    panel.sees("17 remaining")
+    labels = searched.count(f"{FIELD}.detections")
+    panel.sees(f"{labels - 1} remaining")  # the run does not know the copy
     panel.picture("search")
     before = panel.shown()
     panel.press("s")  # keys decide after a search
@@ -103,7 +104,7 @@ def test_masks_are_found_by_a_phrase_as_duplicates_and_below_the_threshold(
     cats = searched.count(f"{less_likely_field(FIELD)}.detections")
     panel.sees(f"{cats} remaining")
     order.select_option("photo")
-    panel.sees(f"{searched.count(f'{FIELD}.detections')} remaining")
+    panel.sees(f"{labels} remaining")
     page.close()
 
 
