@@ -298,10 +298,10 @@ def test_what_is_reviewed_is_chosen_and_every_state_can_be_looked_at(
     change.click()
     page.keyboard.press("r")
     panel.sees(re.compile("R is taken"))
-    page.keyboard.press("x")
+    page.keyboard.press("q")
     page.keyboard.press("Escape")
     first = panel.shown()
-    panel.press("x")
+    panel.press("q")
     panel.stored()
     assert masks(dataset)[first][1] == ("accepted",)
 

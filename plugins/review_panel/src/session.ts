@@ -124,6 +124,7 @@ export class Session {
       this.description = description;
       this.question.field = description.field;
       this.author ||= description.author;
+      this.server.claims.reset(this.steps.last.keys());
       if (!description.field) this.masks = [];
       else if (this.view) await this.view.begin();
       else await this.makeQueue(generation);
@@ -150,7 +151,6 @@ export class Session {
     const known = this.steps.last;
     const before = [...known.values()].map(({ mask }) => mask);
     const open = queue.masks.filter(([, label]) => !known.has(label));
-    this.server.claims.reset(new Set(known.keys()));
     this.masks = [...before, ...open];
     this.position = before.length;
     this.counted(queue.remaining - (queue.masks.length - open.length));
@@ -222,7 +222,7 @@ export class Session {
     this.store();
     this.changed();
     if (this.view) this.view.look();
-    else this.ahead.look(this.masks, this.position, this.question.field, this.classes);
+    else if (this.mode === "mask") this.ahead.look(this.masks, this.position, this.question.field, this.classes);
   }
 
   /** Leaves masks out that were deleted since the queue was made. */
@@ -237,7 +237,9 @@ export class Session {
     const lost = await this.server.renewClaims().catch(() => []);
     const gone = new Set(lost.filter((label) => !this.steps.last.has(label)));
     for (const label of gone) this.server.claims.lose(label);
-    if (gone.size) this.dropGone(gone);
+    if (!gone.size) return;
+    this.dropGone(gone);
+    this.pages.dropGone(gone);
   }
 
   /** Reads the shown mask again: it may have been edited in FiftyOne's viewer. */
