@@ -77,7 +77,7 @@ export class PhotoReview implements View {
     }
   }
 
-  /** A photo is not in the dataset any more. */
+  /** A photo is not in the dataset any more, or somebody else reviews it. */
   private leaveOut(sample: string): void {
     const place = this.list.indexOf(sample);
     this.list = this.list.filter((each) => each !== sample);
