@@ -36,6 +36,7 @@ def label(
     min_score: options.MinScore = None,
     purpose: options.For = None,
     overlaps: options.Overlaps = False,
+    learned: options.LearnedFile = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes and scores are stored per mask.")] = 5,
     clip: Annotated[
         str,
@@ -103,6 +104,7 @@ def label(
     from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run
+    from gem_label.runs.learned_file import read_learned
 
     label_settings = LabelSettings(min_scores, top_k, overlaps, image_top_k or None)
     proposal_settings = options.proposal_settings(
@@ -120,7 +122,8 @@ def label(
     # with Ray the models here only say what the run is made with; those that work are in its processes
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)
     labeler = build(where)
-    job = labeler.job(vocabulary, label_settings, words, keep_patches, wanted)
+    known = None if learned is None else read_learned(learned)
+    job = labeler.job(vocabulary, label_settings, words, keep_patches, wanted, known)
     options.note_unknown_words(labeler.text, vocabulary.phrases)
     options.note_negatives(job.vocabulary, wanted)
     try:

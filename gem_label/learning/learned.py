@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -51,7 +51,11 @@ class Learned:
         if self.words is not None:
             w = self.words
             words = [
-                {"class": name, "with_text": bool(with_text), "vector": vector.astype(float).tolist()}
+                {
+                    "class": name,
+                    "with_text": bool(with_text),
+                    "vector": [float(str(value)) for value in vector],
+                }
                 for name, with_text, vector in zip(w.classes, w.with_text, w.vectors, strict=True)
             ]
         return {
@@ -171,8 +175,3 @@ def apply_learned(
     if learned.calibration is None:
         return taught, None
     return taught, CalibratedScores(learned.calibration, taught, vocabulary, logit_scale)
-
-
-def as_json(value: Any) -> dict[str, Any]:
-    """A dataclass of a report as JSON."""
-    return asdict(value)
