@@ -310,7 +310,7 @@ def test_learning_finds_a_word_that_the_text_does_not_know_and_says_so_in_advanc
 def test_what_was_learned_is_plain_json_and_comes_back_as_it_was() -> None:
     photos, text = reviewed_photos(16)
     lesson = learn(photos, text, ANIMALS, SCALE)
-    learned = Learned("abc", lesson.calibration, lesson.words, {"photos": 16})
+    learned = Learned("abc", lesson.calibration, lesson.words, lesson.words, {"photos": 16})
     back = Learned.from_dict(json.loads(json.dumps(learned.to_dict())))
     assert back.digest == learned.digest
     back.check_model("abc", 16)
@@ -327,6 +327,7 @@ def test_what_was_learned_is_plain_json_and_comes_back_as_it_was() -> None:
         {"words": [{"class": "cat", "with_text": True}]},
         {"words": [{"class": "cat", "with_text": True, "vector": [float("nan")]}]},
         {"words": 3},
+        {"examples": [{}]},
         {"calibration": {}},
         {"calibration": []},
     ],

@@ -74,7 +74,7 @@ def _word_features(
     around_logits = _class_logits(around, classes, text, vocabulary, logit_scale)
     norm, around_norm = np.linalg.norm(inside, axis=1), np.linalg.norm(around, axis=1)
     odds = log_odds(labels.top_scores[:, :2])
-    photo = photo_lead = np.zeros(len(classes))
+    photo = photo_lead = np.zeros(len(classes), np.float32)
     if evidence.photos is not None:
         of_photos = candidate_logits(evidence.photos, text, vocabulary, logit_scale)
         photo = of_photos[evidence.photo, classes]

@@ -30,13 +30,16 @@ class Learned:
     Attributes:
         clip_sha256: of the weights of the CLIP model whose embeddings it is about; None where a run has no sum.
         calibration: of the scores; None: they stay as they are.
-        words: the looks of classes; None: classes are their text.
+        words: the looks of classes, on top of text and examples; None: classes are these.
+        examples: the looks of classes by examples that the user gave; None: classes are their text. Learning from
+            reviews starts from them.
         source: what it was learned from and how it did, as JSON; for people, not for labeling.
     """
 
     clip_sha256: str | None
     calibration: Calibration | None = None
     words: LearnedWords | None = None
+    examples: LearnedWords | None = None
     source: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,22 +50,12 @@ class Learned:
             names = {"mean": c.mean, "deviation": c.deviation, "weights": c.weights}
             calibration = {name: dict(zip(FEATURES, v.tolist(), strict=True)) for name, v in names.items()}
             calibration |= {"intercept": c.intercept, "offsets": dict(c.offsets)}
-        words = None
-        if self.words is not None:
-            w = self.words
-            words = [
-                {
-                    "class": name,
-                    "with_text": bool(with_text),
-                    "vector": [float(str(value)) for value in vector],
-                }
-                for name, with_text, vector in zip(w.classes, w.with_text, w.vectors, strict=True)
-            ]
         return {
             "format": FORMAT,
             "clip_sha256": self.clip_sha256,
             "calibration": calibration,
-            "words": words,
+            "words": _rows(self.words),
+            "examples": _rows(self.examples),
             "source": dict(self.source),
         }
 
@@ -76,12 +69,13 @@ class Learned:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise UsageError(f"it is not of the format {FORMAT!r}")
         try:
-            calibration, words = data["calibration"], data["words"]
+            calibration = data["calibration"]
             return cls(
                 data["clip_sha256"],
                 None if calibration is None else _calibration(calibration),
-                None if words is None else _words(words),
-                data["source"],
+                _words(data["words"]),
+                _words(data["examples"]),
+                dict(data["source"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
@@ -103,10 +97,8 @@ class Learned:
         Raises:
             UsageError: it was learned with another model.
         """
-        other = (
-            self.words is not None and len(self.words.classes) and self.words.vectors.shape[1] != dimension
-        )
-        if other or self.clip_sha256 != clip_sha256:
+        lengths = {each.vectors.shape[1] for each in (self.words, self.examples) if each is not None}
+        if lengths - {dimension} or self.clip_sha256 != clip_sha256:
             raise UsageError(
                 "this was learned with another CLIP model, whose embeddings mean something else: learn again from "
                 "a run of this model"
@@ -120,7 +112,19 @@ def _calibration(data: Mapping[str, Any]) -> Calibration:
     return Calibration(columns[0], columns[1], columns[2], float(data["intercept"]), offsets)
 
 
-def _words(rows: list[Mapping[str, Any]]) -> LearnedWords:
+def _rows(words: LearnedWords | None) -> list[dict[str, Any]] | None:
+    """Words as JSON; the shortest numbers that are read as the same ones."""
+    if words is None:
+        return None
+    return [
+        {"class": name, "with_text": bool(with_text), "vector": [float(str(value)) for value in vector]}
+        for name, with_text, vector in zip(words.classes, words.with_text, words.vectors, strict=True)
+    ]
+
+
+def _words(rows: list[Mapping[str, Any]] | None) -> LearnedWords | None:
+    if not rows:
+        return None
     return LearnedWords(
         tuple(str(row["class"]) for row in rows),
         np.array([row["vector"] for row in rows], np.float32).reshape(len(rows), -1),
@@ -171,7 +175,9 @@ def apply_learned(
     """
     if learned is None:
         return text, None
-    taught = text if learned.words is None else learned_text(text, vocabulary, learned.words)
+    taught = text
+    for words in (learned.examples, learned.words):
+        taught = taught if words is None else learned_text(taught, vocabulary, words)
     if learned.calibration is None:
         return taught, None
     return taught, CalibratedScores(learned.calibration, taught, vocabulary, logit_scale)

@@ -140,5 +140,4 @@ def same_masks(areas: NDArray[np.integer], overlaps: Overlaps) -> NDArray[np.flo
     _, iou = pair_shares(areas, overlaps)
     same = iou >= TWICE
     pairs = np.concatenate([overlaps.first[same], overlaps.second[same]])
-    count: NDArray[np.float64] = 1.0 + np.bincount(pairs, minlength=len(areas))
-    return count
+    return np.bincount(pairs, minlength=len(areas)).astype(np.float64) + 1

@@ -18,6 +18,7 @@ from gem_label.learning.judging import PhotoReview
 from gem_label.learning.learned import Learned
 from gem_label.learning.learning import Lesson, learn
 from gem_label.learning.mistakes import Mistake, likely_mistakes
+from gem_label.learning.words import learned_text
 from gem_label.runs.reader import Run
 from gem_label.runs.relabel import relabel_run
 from gem_label.runs.reviews import reviewed_photos
@@ -71,6 +72,9 @@ def learn_from_reviews(
     """
     if words is None and run.manifest["labeling"]["words_per_image"]:
         raise GemLabelError("the run was labeled with words per photo: give --words-per-image again")
+    examples = None if run.learned is None else run.learned.examples
+    if examples is not None:
+        text = learned_text(text, run.vocabulary, examples)
     photos = reviewed_photos(run, reviews, words)
     lesson = learn(photos, text, run.vocabulary, run.logit_scale, run.label_settings)
     about = dict(source or {}) | {
@@ -79,7 +83,7 @@ def learn_from_reviews(
         "calibration": asdict(lesson.validation),
         "words": asdict(lesson.word_validation),
     }
-    learned = Learned(run.clip_sha256, lesson.calibration, lesson.words, about)
+    learned = Learned(run.clip_sha256, lesson.calibration, lesson.words, examples, about)
     records = {record.number: record for record in run.photos()}
     return LearnReport(
         learned,
@@ -113,7 +117,7 @@ def learn_run(
         text,
         words=words,
         out=out,
-        learned=report.learned if report.teaches else "none",
+        learned=report.learned if report.teaches or report.learned.examples else "none",
     )
 
 
