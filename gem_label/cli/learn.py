@@ -13,8 +13,8 @@ from gem_label.cli.options import RunFolder
 from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
+    from gem_label.evaluation.labels.curves import Counts
     from gem_label.formats.annotations import Annotations
-    from gem_label.learning.estimates import LabelCounts
     from gem_label.runs.learn import LearnReport
 
 SHOWN_MISTAKES = 20
@@ -127,9 +127,9 @@ def _outcome(validation: Any) -> str:
     return f"used: {change}, {validation.gain:.1f} standard errors"
 
 
-def _shares(counts: LabelCounts) -> str:
+def _shares(counts: Counts) -> str:
     from gem_label.evaluation.results import percent
 
     names = ("precision", "recall", "f1")
     shares = ", ".join(f"{name} {percent(getattr(counts, name))}" for name in names)
-    return f"{shares} ({counts.right} right, {counts.wrong} wrong, {counts.missed} missed)"
+    return f"{shares} ({counts.tp} right, {counts.fp} wrong, {counts.fn} missed)"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
+from gem_label.evaluation.labels.curves import Counts
 from gem_label.labeling.labels import MaskLabels
 from gem_label.learning.judging import RIGHT, WRONG
 from gem_label.learning.training import ReviewedPhoto, judge_photos, thing_classes
@@ -17,39 +18,10 @@ from gem_label.learning.training import ReviewedPhoto, judge_photos, thing_class
 CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True)
-class LabelCounts:
-    """Kept labels of reviewed photos.
+def count_labels(photos: Sequence[ReviewedPhoto], labels: MaskLabels) -> Counts:
+    """Count the kept labels of reviewed photos: right ones, each thing once, wrong ones, and things that none finds.
 
-    Attributes:
-        right: that find a thing, each thing once.
-        wrong: that are known to be wrong.
-        missed: things that no kept label finds.
-    """
-
-    right: int
-    wrong: int
-    missed: int
-
-    @property
-    def precision(self) -> float | None:
-        """In [0, 1]; None without labels."""
-        return self.right / (self.right + self.wrong) if self.right + self.wrong else None
-
-    @property
-    def recall(self) -> float | None:
-        """In [0, 1]; None without things."""
-        return self.right / (self.right + self.missed) if self.right + self.missed else None
-
-    @property
-    def f1(self) -> float | None:
-        """In [0, 1]; None without labels and things."""
-        total = 2 * self.right + self.wrong + self.missed
-        return 2 * self.right / total if total else None
-
-
-def count_labels(photos: Sequence[ReviewedPhoto], labels: MaskLabels) -> LabelCounts:
-    """Count the kept labels of reviewed photos.
+    Labels and things that nothing is known about do not count.
 
     Args:
         photos: with M masks.
@@ -62,7 +34,7 @@ def count_labels(photos: Sequence[ReviewedPhoto], labels: MaskLabels) -> LabelCo
     things = int((classes >= 0).sum())
     hits = len(np.intersect1d(found, np.flatnonzero(classes >= 0)))
     wrong = int((labels.kept & (judged.verdict == WRONG)).sum()) + int(right.sum()) - hits
-    return LabelCounts(hits, wrong, things - hits)
+    return Counts(hits, wrong, things - hits)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
-from gem_label.learning.estimates import LabelCounts, count_labels
+from gem_label.evaluation.labels.curves import Counts
+from gem_label.learning.estimates import count_labels
 from gem_label.learning.judging import PhotoReview
 from gem_label.learning.learned import Learned
 from gem_label.learning.learning import Lesson, learn
@@ -40,8 +41,8 @@ class LearnReport:
 
     learned: Learned
     lesson: Lesson
-    before: LabelCounts
-    after: LabelCounts
+    before: Counts
+    after: Counts
     mistakes: tuple[Mistake, ...]
     photos: tuple[str, ...]
 
