@@ -3,73 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from learning_run import SIZE, WORDS, scene, write_run
 from random_run import rounded_scores, rows_of
-from run_factory import rectangle_masks
 
 from gem_label.cli import run as command
 from gem_label.clip.models import load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.labeling import LabelSettings, label_maskset
 from gem_label.learning.judging import PhotoReview
-from gem_label.learning.learned import Learned, apply_learned
-from gem_label.masks import MaskSet
-from gem_label.photos.listing import Photo
-from gem_label.quantization import round_to_codes
-from gem_label.runs import Run, RunWriter, open_run, relabel_run
+from gem_label.runs import Run, open_run, relabel_run
 from gem_label.runs.files import LEARNED, MANIFEST, MASKS, RELABEL_READY
 from gem_label.runs.learn import LearnReport, learn_from_reviews, learn_run
 from gem_label.runs.learned_file import read_learned
 from gem_label.runs.reviews import reviews_of
-from gem_label.vocabulary import Vocabulary
-
-WORDS = Vocabulary.from_words(("cat", "dog", "blick"))
-SIZE = 60
 
 
 @pytest.fixture(scope="module")
 def encoder() -> TextEncoder:
     return TextEncoder(load_clip("demo", "cpu"))
-
-
-def scene(number: int, encoder: TextEncoder) -> tuple[MaskSet, list[str]]:
-    """The masks of a photo: a cat, a piano that is to be called blick, and parts that look like dogs."""
-    rng = np.random.default_rng(number)
-    text = encoder.encode(["cat", "piano", "dog"])
-    masks = rectangle_masks((0, 0, 20, 20), (30, 0, 20, 20), (0, 30, 6, 6), (30, 30, 5, 8), size=SIZE)
-    vectors = np.stack([text[0], text[1], text[2], text[2]]) * np.float32(0.8)
-    noise = rng.normal(size=vectors.shape).astype(np.float32) * np.float32(0.01)
-    around = rng.normal(size=vectors.shape).astype(np.float32) * np.float32(0.02)
-    inside = round_to_codes(vectors + noise)
-    masks = replace(masks, embeddings=inside, surrounds=round_to_codes(around), grid=(20, 20))
-    return masks, ["cat", "blick"]
-
-
-def write_run(path: Path, encoder: TextEncoder, photos: range, learned: Learned | None = None) -> Run:
-    """A run as `label` writes it."""
-    clip, text = encoder.clip, encoder.encode(WORDS.phrases)
-    taught, rescore = apply_learned(learned, text, WORDS, clip.logit_scale)
-    writer = RunWriter.create_or_resume(
-        path,
-        settings={"clip": "demo", "templates": list(encoder.templates)},
-        vocabulary=WORDS,
-        embedding_dim=clip.embedding_dim,
-        logit_scale=clip.logit_scale,
-        weights={"clip": {"name": "demo", "sha256": clip.weights_sha256}},
-        learned=learned,
-    )
-    with writer:
-        listing = [Photo(f"/photos/{i:03d}.jpg", f"{i:03d}") for i in photos]
-        for photo in writer.register(listing):
-            masks, _ = scene(int(photo.image_id), encoder)
-            labels = label_maskset(masks, taught, WORDS, clip.logit_scale, LabelSettings(), rescore=rescore)
-            writer.write(photo, masks, labels)
-    return open_run(path)
 
 
 def coco_of(path: Path, encoder: TextEncoder, photos: range) -> Path:

@@ -21,7 +21,14 @@ from gem_label.learning.logistic import fit_logistic
 from gem_label.learning.training import ReviewedPhoto, same_masks
 from gem_label.learning.validation import choose_calibration, photo_folds
 from gem_label.learning.word_choice import choose_words
-from gem_label.learning.words import LearnedWords, WordExamples, fit_words, learned_text, word_losses
+from gem_label.learning.words import (
+    OTHER,
+    LearnedWords,
+    WordExamples,
+    fit_words,
+    learned_text,
+    word_losses,
+)
 from gem_label.vocabulary import Vocabulary
 
 SCALE = 20.0
@@ -232,9 +239,10 @@ def test_a_rename_teaches_both_classes_and_a_rejection_one() -> None:
     assert added[0] @ look < 0 < added[1] @ look
     rejected = fit_words(examples_of(look[None], [-1], [0]), text, ANIMALS, SCALE, np.array([0]), 0.1)
     assert rejected[0] @ look < 0
-    losses = word_losses(renamed, text, ANIMALS, SCALE)
+    both = np.array([0, 2])
+    losses = word_losses(renamed, text, ANIMALS, SCALE, both)
     taught = learned_text(text, ANIMALS, LearnedWords(("cat", "fox"), added, np.ones(2, bool)))
-    assert word_losses(renamed, taught, ANIMALS, SCALE) < losses
+    assert word_losses(renamed, taught, ANIMALS, SCALE, both) < losses
 
 
 def test_the_gradient_of_words_is_right() -> None:
@@ -242,13 +250,13 @@ def test_the_gradient_of_words_is_right() -> None:
     rng = np.random.default_rng(2)
     vocabulary = replace(ANIMALS, negatives=("tree", "car"), background=("sky",))
     text, vectors = unit(rng, 6, 8), unit(rng, 12, 8)
-    some = examples_of(vectors, [0, 1, 2] * 3 + [-1] * 3, [-1] * 9 + [0, 1, 1])
+    some = examples_of(vectors, [0, 1, 2] * 2 + [OTHER] * 3 + [-1] * 3, [-1] * 9 + [0, 1, 1])
     taught, strength = np.array([0, 1]), 0.2
     added = fit_words(some, text, vocabulary, SCALE, taught, strength).astype(np.float64)
 
     def loss(change: NDArray[np.float64]) -> float:
         words = LearnedWords(("cat", "dog"), change.astype(np.float32), np.ones(2, bool))
-        value = word_losses(some, learned_text(text, vocabulary, words), vocabulary, SCALE).sum()
+        value = word_losses(some, learned_text(text, vocabulary, words), vocabulary, SCALE, taught).sum()
         return float(value + 0.5 * strength * (SCALE * 1.2) ** 2 * (change**2).sum())
 
     best = loss(added)

@@ -101,7 +101,7 @@ def print_report(report: LearnReport) -> None:
     if lesson.word_validation.used:
         taught = lesson.word_validation.classes
         for each in taught[:SHOWN_CLASSES]:
-            print(f"  {each.name}: {each.things} things, {each.rejected} wrong labels")
+            print(f"  {each.name}: {each.things} things")
         if len(taught) > SHOWN_CLASSES:
             print(f"  and {len(taught) - SHOWN_CLASSES} more")
     print("labels of the reviewed photos, each photo by what the others taught:")

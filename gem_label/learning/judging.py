@@ -52,8 +52,8 @@ class Judgments:
         verdict: (N,) int8, `RIGHT`, `WRONG` or `UNKNOWN`, of the label.
         thing: (N,) index of the thing that the mask shows, the one with the highest IoU; -1: none that is known.
         iou: (N,) IoU with that thing, 0 where there is none.
-        misplaced: (N,) bool, the mask lies on a thing of its label's class but is no outline of it: the label is
-            wrong, but says nothing about the word.
+        misplaced: (N,) bool, the mask shows no known thing, but is a part of one or a group around one: whatever its
+            label, it says nothing about words.
     """
 
     verdict: NDArray[np.int8]
@@ -81,8 +81,8 @@ def judge_labels(
     same = np.equal.outer(labels, np.array(review.names, object)).astype(bool).reshape(iou.shape)
     shows = iou >= SAME_THING
     right = (shows & same).any(axis=1)
-    misplaced = (same & ~shows & (inside >= PART)).any(axis=1) & ~right
-    wrong = misplaced | (shows & ~same).any(axis=1)
+    misplaced = (inside >= PART).any(axis=1) & ~shows.any(axis=1)
+    wrong = ((same & (inside >= PART)) | (shows & ~same)).any(axis=1)
     wrong |= np.isin(labels, list(review.complete))
     wrong |= _rejected(masks, labels, review)
     verdict = np.where(right, RIGHT, np.where(wrong, WRONG, UNKNOWN)).astype(np.int8)

@@ -12,6 +12,7 @@ from gem_label.labeling.labeling import label_evidence, select_labels
 from gem_label.labeling.labels import MaskLabels, join_labels
 from gem_label.labeling.settings import LabelSettings
 from gem_label.learning.calibration import Calibration
+from gem_label.learning.estimates import count_labels
 from gem_label.learning.features import mask_features
 from gem_label.learning.judging import Judgments
 from gem_label.learning.training import (
@@ -88,9 +89,13 @@ def learn(
         features = np.concatenate([each for _, each in parts])
     judged = judge_photos(photos, labels)
     choice = choose_calibration(decided_labels(evidence, labels, judged, features))
-    after = labels
-    if choice.calibration is not None:
+    after, calibration, validation = labels, choice.calibration, choice.validation
+    if calibration is not None:
         scores = labels.top_scores.copy()
         scores[:, 0] = np.where(scores[:, 0] > 0, choice.held_out, 0.0)
         after = select_labels(evidence, replace(labels, top_scores=scores), settings)
-    return Lesson(choice.calibration, words.words, choice.validation, words.validation, before, after, judged)
+        if (count_labels(photos, after).f1 or 0.0) < (count_labels(photos, labels).f1 or 0.0):
+            reason = "fewer of the labels that reach the threshold would be right, or more things missed"
+            after, calibration = labels, None
+            validation = replace(validation, used=False, reason=reason)
+    return Lesson(calibration, words.words, validation, words.validation, before, after, judged)

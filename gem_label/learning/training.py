@@ -14,7 +14,7 @@ from gem_label.labeling.scoring import ScoreModel, mask_vectors
 from gem_label.learning.calibration import DecidedLabels
 from gem_label.learning.features import pair_shares
 from gem_label.learning.judging import RIGHT, UNKNOWN, WRONG, Judgments, PhotoReview, judge_labels
-from gem_label.learning.words import WordExamples
+from gem_label.learning.words import OTHER, WordExamples
 from gem_label.masks import MaskSet, Overlaps
 
 SURROUND_WEIGHT = 0.5
@@ -77,8 +77,8 @@ def word_examples(
 ) -> WordExamples:
     """What the reviews teach about words.
 
-    The masks of a thing show its word, and their surrounds do not. Of wrong labels, those teach that are on no known
-    thing; a mask that is only a bad outline says nothing about the word.
+    The masks of a thing show its word, and their surrounds do not. A mask with a wrong label that lies on no known
+    thing shows something else; one that is only a bad outline of a thing says nothing about words.
 
     Args:
         photos: P photos with M masks.
@@ -101,7 +101,7 @@ def word_examples(
     nothing = np.full(len(labels), -1)
     parts = (
         (inside, positive, shown, nothing, share),
-        (inside, negative, nothing, labels.label_index.astype(np.int64), share),
+        (inside, negative, np.full(len(labels), OTHER), nothing, share),
         (surrounds, ring, nothing, shown, share * SURROUND_WEIGHT),
     )
     vectors, rows, shows, denies, weights = zip(*parts, strict=True)

@@ -19,6 +19,8 @@ FOLDS = 10
 LEAST_THINGS = 10.0
 """So many things with a right label, and as many wrong labels, a calibration needs."""
 LEAST_PHOTOS = 4
+AS_GOOD = 1.0
+"""Standard errors within which two strengths do equally well."""
 LEAST_GAIN = 2.0
 """A calibration is used when its gain is at least so many standard errors above 0."""
 CLASS_GAIN = 1.0
@@ -97,15 +99,16 @@ def choose_calibration(decided: DecidedLabels) -> CalibrationChoice:
     few = _too_few(counts)
     if few:
         return CalibrationChoice(None, replace(counts, reason=few), untaught)
-    best: tuple[float, NDArray[np.float64], float] | None = None
+    tried = []
     for strength in STRENGTHS:
         odds = held_out_odds(decided, strength)
-        gain = standard_errors(before - log_loss(odds, decided.right) * decided.weight, decided.photo)
-        total = float((log_loss(odds, decided.right) * decided.weight).sum())
-        if best is None or total < float((log_loss(best[1], decided.right) * decided.weight).sum()):
-            best = strength, odds, gain
-    assert best is not None
-    strength, odds, gain = best
+        tried.append((strength, odds, log_loss(odds, decided.right) * decided.weight))
+    least = min((loss for _, _, loss in tried), key=np.sum)
+    # the strongest that does as well as the best, within a standard error: few photos cannot tell them apart
+    strength, odds, loss = [
+        each for each in tried if standard_errors(each[2] - least, decided.photo) <= AS_GOOD
+    ][-1]
+    gain = standard_errors(before - loss, decided.photo)
     classes, odds = _classes_with_offsets(decided, strength, odds)
     after, weight = log_loss(odds, decided.right) * decided.weight, decided.weight.sum()
     used = gain >= LEAST_GAIN

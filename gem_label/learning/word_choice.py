@@ -23,11 +23,10 @@ LEAST_GAIN = 2.0
 
 @dataclass(frozen=True)
 class TaughtClass:
-    """A class that learned: its name, things that show it, and wrong labels with it."""
+    """A class that learned: its name, and how many things show it."""
 
     name: str
     things: int
-    rejected: int
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,8 @@ def choose_words(
     if len(np.unique(examples.photo)) < 2:
         reason = "all examples are of one photo"
         return WordChoice(None, WordValidation(classes, reason=reason), untaught)
-    concerned = np.isin(examples.shown, taught) | np.isin(examples.not_shown, taught)
-    weight = examples.weight * (concerned | (examples.shown >= 0))
-    before = word_losses(examples, text, vocabulary, logit_scale) * weight
+    weight = examples.weight
+    before = word_losses(examples, text, vocabulary, logit_scale, taught) * weight
     tried = []
     for strength in WORD_STRENGTHS:
         texts, after = [], before.copy()
@@ -104,7 +102,7 @@ def choose_words(
             unseen = np.isin(examples.photo, fold)
             words = fit(examples[~unseen], text, vocabulary, logit_scale, taught, strength)
             texts.append(learned_text(text, vocabulary, words))
-            losses = word_losses(examples[unseen], texts[-1], vocabulary, logit_scale)
+            losses = word_losses(examples[unseen], texts[-1], vocabulary, logit_scale, taught)
             after[unseen] = losses * weight[unseen]
         tried.append((float(after.sum()), strength, after, tuple(texts)))
     total, strength, after, held_out = min(tried, key=lambda each: each[0])
@@ -143,11 +141,8 @@ def classes_with_examples(
     examples: WordExamples, classes: Sequence[str], least: int = LEAST_EXAMPLES
 ) -> tuple[NDArray[np.int64], tuple[TaughtClass, ...]]:
     """(K,) indices of the classes with at least `least` things, and what each learns from."""
-    shows, denies = examples.shown >= 0, (examples.not_shown >= 0) & (examples.shown < 0)
-    counts = [
-        np.bincount(numbers[rows], examples.weight[rows], minlength=len(classes))
-        for numbers, rows in ((examples.shown, shows), (examples.not_shown, denies))
-    ]
-    things, rejected = (np.rint(count).astype(int) for count in counts)
+    shows = examples.shown >= 0
+    counts = np.bincount(examples.shown[shows], examples.weight[shows], minlength=len(classes))
+    things = np.rint(counts).astype(int)
     taught = np.flatnonzero(things >= least)
-    return taught, tuple(TaughtClass(classes[i], int(things[i]), int(rejected[i])) for i in taught.tolist())
+    return taught, tuple(TaughtClass(classes[i], int(things[i])) for i in taught.tolist())

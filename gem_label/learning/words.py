@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from gem_label.labeling.scoring import ScoreModel, candidate_logits
 from gem_label.vocabulary import Vocabulary
 
+OTHER = -2
+"""Shown by an example that shows none of the classes that learn."""
 LOWEST = -30.0
 """Of log-odds: what is surer than this counts as this sure."""
 
@@ -80,7 +82,7 @@ class WordExamples:
 
     Attributes:
         vectors: (J, d) float32, what stands for the inside of a mask, or the embedding of a surround.
-        shown: (J,) index of the class that it shows, -1 where none is known.
+        shown: (J,) index of the class that it shows; `OTHER`: none of the classes that learn; -1: not known.
         not_shown: (J,) index of a class that it does not show, -1 where none is known.
         weight: (J,) how much each counts; the masks of one thing share a weight of about 1.
         photo: (J,) number of the photo, in the order of the photos.
@@ -122,7 +124,7 @@ def fit_words(
         text: (T, d) embeddings of `vocabulary.phrases`.
         vocabulary: the words.
         logit_scale: the CLIP model's scale.
-        taught: (K,) indices of the classes that learn.
+        taught: (K,) indices of the classes that learn, ascending.
         strength: of the penalty, above 0: half of it is what a logit costs that is moved by 1.
         model: how scores follow from logits; None: the default.
 
@@ -137,11 +139,11 @@ def fit_words(
     logits, rest = _split_logits(examples.vectors, text, vocabulary, scale, taught, model)
     place = np.full(len(vocabulary.classes) + 1, -1)
     place[taught] = np.arange(len(taught))
-    known, not_shown = np.flatnonzero(examples.shown >= 0), place[examples.not_shown]
-    target = place[examples.shown]
-    # a class that does not learn keeps its logit, and wins by what the others lose
-    own = _class_logits(examples, text, vocabulary, scale)
-    denied = np.flatnonzero((not_shown >= 0) & (examples.shown < 0))
+    not_shown, target = place[examples.not_shown], place[np.maximum(examples.shown, -1)]
+    # what does not learn keeps its logit, and wins by what the others lose
+    own = _own_logits(examples, text, vocabulary, scale, rest)
+    known = np.flatnonzero((examples.shown != -1) & np.isfinite(own))
+    denied = np.flatnonzero((not_shown >= 0) & (examples.shown == -1))
     weight, size = examples.weight, (len(taught), text.shape[1])
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -174,6 +176,7 @@ def word_losses(
     text: NDArray[np.float32],
     vocabulary: Vocabulary,
     logit_scale: float,
+    taught: NDArray[np.int64],
     model: ScoreModel | None = None,
 ) -> NDArray[np.float64]:
     """(J,) what `fit_words` sums for each example, by these text embeddings and without weights.
@@ -183,17 +186,21 @@ def word_losses(
         text: (T, d) embeddings of `vocabulary.phrases`, taught or not.
         vocabulary: the words.
         logit_scale: the CLIP model's scale.
+        taught: (K,) indices of the classes that learn.
         model: how scores follow from logits; None: the default.
     """
     model = model or ScoreModel()
-    everything = np.arange(len(vocabulary.classes))
     scale = logit_scale * model.temperature
-    logits, rest = _split_logits(examples.vectors, text, vocabulary, scale, everything, model)
-    total = np.logaddexp(np.logaddexp.reduce(logits, axis=1), rest)
-    rows, shown, denied = np.arange(len(examples)), examples.shown, examples.not_shown
-    own = logits[rows, np.maximum(shown, 0)] - total
-    p = np.clip(np.exp(logits[rows, np.maximum(denied, 0)] - total), 0, 1 - np.exp(LOWEST))
-    return np.where(shown >= 0, -own, np.where(denied >= 0, -np.log1p(-p), 0.0))
+    logits, rest = _split_logits(examples.vectors, text, vocabulary, scale, taught, model)
+    total = np.logaddexp(np.logaddexp.reduce(logits, axis=1, initial=-np.inf), rest)
+    own = _own_logits(examples, text, vocabulary, scale, rest)
+    denied = np.isin(examples.not_shown, taught) & (examples.shown == -1)
+    rows = np.flatnonzero(denied)
+    losses = np.where((examples.shown != -1) & np.isfinite(own), total - own, 0.0)
+    place = np.searchsorted(taught, examples.not_shown[rows])
+    p = np.clip(np.exp(logits[rows, place] - total[rows]), 0, 1 - np.exp(LOWEST))
+    losses[rows] = -np.log1p(-p)
+    return losses
 
 
 def _split_logits(
@@ -215,10 +222,14 @@ def _split_logits(
     return logits[:, taught], np.full(len(vectors), -np.inf) if rest is None else rest
 
 
-def _class_logits(
-    examples: WordExamples, text: NDArray[np.float32], vocabulary: Vocabulary, scale: float
+def _own_logits(
+    examples: WordExamples,
+    text: NDArray[np.float32],
+    vocabulary: Vocabulary,
+    scale: float,
+    rest: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """(J,) the logit of the class that each example shows, 0 where it shows none that is known."""
-    logits = candidate_logits(examples.vectors, text, vocabulary, scale)
-    rows = np.arange(len(examples))
-    return np.where(examples.shown >= 0, logits[rows, np.maximum(examples.shown, 0)], 0.0).astype(np.float64)
+    """(J,) the logit of what each example shows: of its class, or of all words that do not learn; 0: not known."""
+    logits = candidate_logits(examples.vectors, text, vocabulary, scale).astype(np.float64)
+    own = logits[np.arange(len(examples)), np.maximum(examples.shown, 0)]
+    return np.where(examples.shown >= 0, own, np.where(examples.shown == OTHER, rest, 0.0))
