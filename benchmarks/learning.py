@@ -155,28 +155,25 @@ def tables(numbers: dict[str, Any]) -> str:
         parts.append(text_table(header, rows))
     if "by_decisions" in numbers:
         curves = numbers["by_decisions"]
+        header = [
+            "decisions",
+            *(f"{name}: {figure}" for name in curves for figure in ("F1", "at best threshold")),
+        ]
         rows = [
             [
-                f"{random['decisions']:.0f}",
-                *(percent(each[name]) for each in (random, queue) for name in ("f1", "best_f1")),
+                f"{pair[0]['decisions']:.0f}",
+                *(percent(each[figure]) for each in pair for figure in ("f1", "best_f1")),
             ]
-            for random, queue in zip(curves["random"], curves["queue"], strict=True)
+            for pair in zip(*curves.values(), strict=True)
         ]
-        header = ["decisions", "random: F1", "at best threshold", "queue: F1", "at best threshold"]
         parts.append(text_table(header, rows))
         parts.append(json.dumps(numbers["coverage"]))
     if "nonsense" in numbers:
-        words = sorted({row["word"] for row in numbers["nonsense"]})
-        rows = [
-            [
-                word,
-                *(
-                    percent(float(np.mean([r[name] for r in numbers["nonsense"] if r["word"] == word])))
-                    for name in ("before", "f1")
-                ),
-            ]
-            for word in words
-        ]
+        rows = []
+        for word in sorted({row["word"] for row in numbers["nonsense"]}):
+            own = [row for row in numbers["nonsense"] if row["word"] == word]
+            means = [float(np.mean([row[name] for row in own])) for name in ("before", "f1")]
+            rows.append([word, *map(percent, means)])
         parts.append(text_table(["nonsense word for", "F1 without examples", "with"], rows))
     return "\n\n".join(parts)
 

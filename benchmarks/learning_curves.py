@@ -1,4 +1,4 @@
-"""Simulated reviews of a run whose annotations are known: what learning from some of its photos does to the others."""
+"""Simulated reviews of a run whose annotations are known, and what learning from them does to the other photos."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ def review_by_masks(
 ) -> list[dict[str, float]]:
     """Decide about masks one by one, learn now and then, and measure on photos that are not reviewed.
 
-    A reviewer accepts a right label, renames one whose mask shows another thing of the vocabulary, and rejects others.
+    A reviewer accepts a right label, renames one whose mask shows another thing of the vocabulary, and rejects the
+    others.
 
     Args:
         truths: P photos.

@@ -13,7 +13,7 @@ from gem_label.learning.words import LearnedWords, WordExamples, fit_words, lear
 from gem_label.vocabulary import Vocabulary
 
 WORD_STRENGTHS = (0.3, 0.1, 0.03, 0.01)
-"""How strongly words are held at their text; which one is chosen by cross-validation."""
+"""How strongly words are held at their text, the strongest first; which one is chosen by cross-validation."""
 WORD_FOLDS = 5
 LEAST_EXAMPLES = 3
 """Things that a class needs to learn from."""
@@ -105,6 +105,8 @@ def choose_words(
             losses = word_losses(examples[unseen], texts[-1], vocabulary, logit_scale, taught)
             after[unseen] = losses * weight[unseen]
         tried.append((float(after.sum()), strength, after, tuple(texts)))
+        if tried[-1][0] > min(total for total, *_ in tried):
+            break  # words that are held less only fit their own photos better
     total, strength, after, held_out = min(tried, key=lambda each: each[0])
     gain = standard_errors(before - after, examples.photo)
     used = gain >= LEAST_GAIN

@@ -16,6 +16,7 @@ from gem_label.vocabulary import Vocabulary
 
 OTHER = -2
 """Shown by an example that shows none of the classes that learn."""
+MOST_STEPS = 100
 LOWEST = -30.0
 """Of log-odds: what is surer than this counts as this sure."""
 
@@ -167,7 +168,8 @@ def fit_words(
         value += 0.5 * strength * scale**2 * (flat * flat).sum()
         return float(value), (slope.T @ vectors).ravel() + strength * scale**2 * flat
 
-    found = minimize(loss, np.zeros(size[0] * size[1]), jac=True, method="L-BFGS-B")
+    options = {"maxiter": MOST_STEPS, "ftol": 1e-7}
+    found = minimize(loss, np.zeros(size[0] * size[1]), jac=True, method="L-BFGS-B", options=options)
     return np.asarray(found.x.reshape(size), np.float32)
 
 
