@@ -13,6 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 DEMO_OUT ?= demo-out
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 2
 MINUTES ?= 10
 
 # FiftyOne reports nothing home from here
@@ -71,11 +72,11 @@ demo: $(VENV)/.installed-demo ## label a dozen demo scenes: COCO file, overlay p
 	$(BIN)/gem-label demo --out $(DEMO_OUT)
 
 .PHONY: test
-test: $(VENV)/.installed-dev ## the whole test suite
+test: $(VENV)/.installed-dev ## the whole test suite, in TEST_PROCESSES (2) processes
 	$(fetch)
 	$(fetch_browser)
 	$(call say,"running the tests")
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations 20 $(PYTEST_ARGS)
 
 .PHONY: soak
 soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MINUTES (10) minutes

@@ -18,7 +18,8 @@ REMEDY = "the sources of the review panel changed: run `make panel` and commit p
 
 def test_the_built_file_carries_the_sum_of_its_sources() -> None:
     names = ["build.mjs", "package.json", "tsconfig.json"]
-    names += [f"src/{path.name}" for path in (SOURCES / "src").iterdir()]
+    sources = filter(Path.is_file, (SOURCES / "src").rglob("*"))
+    names += [path.relative_to(SOURCES).as_posix() for path in sources]
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name}\0".encode() + (SOURCES / name).read_bytes() + b"\0")

@@ -327,7 +327,7 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
     assert len(dataset.view()._build(dataset, desk.asked("set_view")["view"])) == 12
 
     desk.send("toggle_less_likely")
-    assert desk.asked("set_active_fields")["fields"] == [hidden]
+    assert desk.asked(f"{URI}draw_fields")["fields"] == [hidden]
     assert "set_view" not in [uri for uri, _ in desk.messages]  # one change of the grid in an event
     assert "0 of 12 less likely masks decided" in desk.shown["progress"]["default"]
     desk.send("open_form", operator="rename")
@@ -343,7 +343,7 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
     assert "1 of 10 less likely masks decided" in desk.shown["progress"]["default"]
 
     desk.send("toggle_less_likely", view=patches)
-    assert desk.asked("set_active_fields")["fields"] == [FIELD]
+    assert desk.asked(f"{URI}draw_fields")["fields"] == [FIELD]
     assert "clear_view" in [uri for uri, _ in desk.messages]
     assert "2 of 14 masks decided" in desk.shown["progress"]["default"]
     # a desk that is opened again begins with the labels
@@ -351,7 +351,7 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
     desk.send("refresh")
     assert "of 10 less likely masks" in desk.shown["progress"]["default"]
     desk.send("on_load")
-    assert desk.asked("set_active_fields")["fields"] == [FIELD]
+    assert desk.asked(f"{URI}draw_fields")["fields"] == [FIELD]
     assert "2 of 14 masks decided" in desk.shown["progress"]["default"]
     # undo takes the last decisions back, whichever field they are about
     desk.send("undo_last")

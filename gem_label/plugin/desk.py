@@ -91,7 +91,7 @@ class ReviewDesk(foo.Panel):
         if state.less_likely:
             _draw_labels(ctx, state.dataset)
         else:
-            ctx.ops.set_active_fields([less_likely_field(state.shown_field)])
+            _draw(ctx, [less_likely_field(state.shown_field)])
         write_state(ctx, DeskState(state.dataset, state.field, not state.less_likely, state.tab))
 
     @event
@@ -255,7 +255,12 @@ def _number(ctx: Any, name: str) -> float | None:
 def _draw_labels(ctx: Any, dataset: Any) -> None:
     """Draw what the dataset has drawn at first, in place of the less likely labels."""
     active = dataset.app_config.active_fields
-    ctx.ops.set_active_fields(list(active.paths) if active else label_fields(dataset))
+    _draw(ctx, list(active.paths) if active else label_fields(dataset))
+
+
+def _draw(ctx: Any, fields: list[str]) -> None:
+    """Draw these label fields, also when a view arrives meanwhile: plugins/review_panel/src/drawFields.ts."""
+    ctx.trigger("@gem-label/gem-label/draw_fields", {"fields": fields})
 
 
 def _show(ctx: Any, state: DeskState, selection: Selection) -> None:

@@ -1,7 +1,7 @@
 // Builds dist/index.umd.js of the plugin: node build.mjs [file]
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -9,7 +9,8 @@ const here = dirname(fileURLToPath(import.meta.url));
 const target = process.argv[2] ?? join(here, "../gem_label/dist/index.umd.js");
 
 // the sum over the sources shows, without building, that a built file is not of these sources
-const modules = readdirSync(join(here, "src")).map((name) => `src/${name}`);
+const files = readdirSync(join(here, "src"), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+const modules = files.map(({ parentPath, name }) => relative(here, join(parentPath, name)).replaceAll("\\", "/"));
 const sources = ["build.mjs", "package.json", "tsconfig.json", ...modules].sort();
 const hash = createHash("sha256");
 for (const name of sources) hash.update(`${name}\0`).update(readFileSync(join(here, name))).update("\0");

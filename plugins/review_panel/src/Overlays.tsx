@@ -1,16 +1,18 @@
 import * as React from "react";
-import { ACTIONS, forgetKeys, keyName, refuseKey, shown, storeKeys, type Action, type Keys } from "./keys";
+import { ACTIONS, actionsOf, forgetKeys, keyName, refuseKey, shown, storeKeys, type Action, type Keys } from "./keys";
+import type { ModeName } from "./modes";
 
 type HelpProperties = {
   keys: Keys;
+  mode: ModeName;
   onKeys: (keys: Keys) => void;
   author: string;
   onAuthor: (name: string) => void;
   onClose: () => void;
 };
 
-/** All keys, each of which can be changed, and the name of the reviewer. */
-export function Help({ keys, onKeys, author, onAuthor, onClose }: HelpProperties) {
+/** The keys of a mode, each of which can be changed, and the name of the reviewer. */
+export function Help({ keys, mode, onKeys, author, onAuthor, onClose }: HelpProperties) {
   const [changing, setChanging] = React.useState<Action | null>(null);
   const [refusal, setRefusal] = React.useState<string | null>(null);
   const sheet = React.useRef<HTMLDivElement>(null);
@@ -60,7 +62,7 @@ export function Help({ keys, onKeys, author, onAuthor, onClose }: HelpProperties
               </td>
               <td colSpan={2}>give the mask that class of the list</td>
             </tr>
-            {(Object.keys(ACTIONS) as Action[]).map((action) => (
+            {actionsOf(mode).map((action) => (
               <tr key={action}>
                 <td>
                   <kbd>{changing === action ? "press a key" : shown(keys[action])}</kbd>

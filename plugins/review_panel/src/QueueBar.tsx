@@ -1,4 +1,5 @@
 import * as React from "react";
+import type { Mode, ModeName } from "./modes";
 import type { Order } from "./server";
 import type { Session } from "./session";
 
@@ -8,8 +9,8 @@ const ORDERS: [Order, string][] = [
   ["photo", "Photo by photo"],
 ];
 
-/** What to review: field, order, class or confused pair, and which photos. */
-export function QueueBar({ session }: { session: Session }) {
+/** How to review: the mode. What to review: field, order, class or confused pair, and which photos. */
+export function QueueBar({ session, modes }: { session: Session; modes: Record<ModeName, Mode> }) {
   const { question, description } = session;
   const pair = question.runner_up === null ? "" : JSON.stringify([question.label, question.runner_up]);
   const chosen = pair || (question.label === null ? "" : JSON.stringify([question.label]));
@@ -19,6 +20,7 @@ export function QueueBar({ session }: { session: Session }) {
   };
   return (
     <div className="glr-bar" role="group" aria-label="What to review">
+      <Tabs session={session} modes={modes} />
       {(description?.fields.length ?? 0) > 1 && (
         <label>
           Field
@@ -84,5 +86,26 @@ export function QueueBar({ session }: { session: Session }) {
         </select>
       </label>
     </div>
+  );
+}
+
+/** One button a mode. */
+function Tabs({ session, modes }: { session: Session; modes: Record<ModeName, Mode> }) {
+  const names = Object.keys(modes) as ModeName[];
+  if (names.length < 2) return null;
+  return (
+    <span className="glr-tabs" role="tablist" aria-label="How to review">
+      {names.map((name) => (
+        <button
+          key={name}
+          type="button"
+          role="tab"
+          aria-selected={session.mode === name}
+          onClick={() => session.setMode(name)}
+        >
+          {modes[name].title}
+        </button>
+      ))}
+    </span>
   );
 }

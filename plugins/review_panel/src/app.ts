@@ -1,12 +1,21 @@
 // What the FiftyOne App offers plugins as globals, as far as the panel uses it.
 
-type Recoil = { useRecoilValue: (atom: unknown) => any };
+type RecoilAccess = { snapshot: { getLoadable: (atom: unknown) => { valueMaybe: () => any } }; set: (atom: unknown, value: unknown) => void };
+type Recoil = {
+  useRecoilValue: (atom: unknown) => any;
+  useRecoilCallback: <T>(callback: (access: RecoilAccess) => T, inputs: unknown[]) => T;
+};
 
 declare global {
   interface Window {
     recoil: Recoil;
     __fos__: Record<string, any>;
-    __foo__: { executeOperator: (uri: string, params: object) => unknown };
+    __foo__: {
+      executeOperator: (uri: string, params: object) => unknown;
+      registerOperator: (operator: new () => object, plugin: string) => void;
+      Operator: new () => object;
+      OperatorConfig: new (options: object) => object;
+    };
     __fou__: { getFetchFunction: () => (method: string, path: string, body: object) => Promise<any> };
     __fop__: {
       registerComponent: (registration: object) => void;

@@ -1,8 +1,11 @@
 import * as React from "react";
+import { DrawFields } from "./drawFields";
 import { ReviewPanel, type PanelProperties } from "./ReviewPanel";
 import type { Session } from "./session";
 
 const { registerComponent, PluginComponentType } = window.__fop__;
+
+window.__foo__.registerOperator(DrawFields, "@gem-label/gem-label");
 
 // The App takes panels down when it loses its server, and when they are closed: reviews outlive that, so that decisions
 // are stored by one outbox, in order.

@@ -1,6 +1,7 @@
 // The state of a review: which mask is shown, what was decided, what can be undone. React draws what it says.
 import { Ahead } from "./ahead";
 import type { Picture } from "./drawing";
+import type { ModeName } from "./modes";
 import { Outbox, type Entry } from "./outbox";
 import type { Answer, FieldDescription, Order, Reference, Server, State } from "./server";
 import { perMinute, wilson, type Interval } from "./statistics";
@@ -30,6 +31,7 @@ const STEPS = 100; // the server can undo as many
 
 export class Session {
   question: Question = { field: null, order: "uncertain", scope: "dataset", label: null, runner_up: null, seed: 0 };
+  mode: ModeName = "mask";
   description: FieldDescription | null = null;
   masks: Reference[] = [];
   position = 0;
@@ -58,6 +60,7 @@ export class Session {
     const stored = JSON.parse(sessionStorage.getItem(this.storageKey) ?? "null");
     if (stored) {
       this.question = stored.question;
+      this.mode = stored.mode;
       this.steps = stored.steps;
     }
     this.author = localStorage.getItem("gem-label-reviewer") ?? "";
@@ -88,6 +91,13 @@ export class Session {
     this.question = { ...this.question, ...(field ? { label: null, runner_up: null } : {}), ...change };
     this.steps = [];
     this.undone = [];
+    void this.begin();
+  }
+
+  /** Another way to look at what is reviewed. */
+  setMode(mode: ModeName): void {
+    this.mode = mode;
+    this.store();
     void this.begin();
   }
 
@@ -159,11 +169,13 @@ export class Session {
     return this.description?.classes.map((each) => each.name) ?? [];
   }
 
+  private store(): void {
+    const { mode, question } = this;
+    sessionStorage.setItem(this.storageKey, JSON.stringify({ mode, question, steps: this.steps.slice(-STEPS * 20) }));
+  }
+
   private moved(): void {
-    sessionStorage.setItem(
-      this.storageKey,
-      JSON.stringify({ question: this.question, steps: this.steps.slice(-STEPS * 20) }),
-    );
+    this.store();
     this.changed();
     this.ahead.look(this.masks, this.position, this.question.field, this.classes);
   }

@@ -2,7 +2,7 @@
 
 export const STYLES = `
 .glr { --line: var(--fo-palette-divider, #8884); --accent: var(--fo-palette-primary-plainColor, #ff6d04);
-  display: grid; grid-template-rows: auto minmax(0, 1fr) auto auto; gap: 8px; height: 100%; padding: 8px 8px 12px; box-sizing: border-box;
+  display: grid; grid-template-rows: auto minmax(0, 1fr) auto; gap: 8px; height: 100%; padding: 8px 8px 12px; box-sizing: border-box;
   position: relative; outline: none; font: 14px/1.35 Palanquin, system-ui, sans-serif;
   color: var(--fo-palette-text-primary); background: var(--fo-palette-background-level2); container-type: inline-size; }
 .glr:focus-visible, .glr:focus { box-shadow: inset 0 0 0 2px var(--accent); }
@@ -21,6 +21,10 @@ export const STYLES = `
 .glr kbd { font: 600 12px/1 ui-monospace, monospace; min-width: 20px; padding: 3px 5px; text-align: center; border-radius: 4px;
   border: 1px solid var(--fo-palette-text-tertiary, #888); background: var(--fo-palette-background-level3);
   color: var(--fo-palette-text-primary); }
+.glr-mode { display: grid; grid-template-rows: minmax(0, 1fr) auto; gap: 8px; min-height: 0; min-width: 0; }
+.glr-tabs { display: inline-flex; }
+.glr-tabs button { border-radius: 0; margin-left: -1px; }
+.glr-tabs button[aria-selected=true] { background: var(--fo-palette-background-level3); box-shadow: inset 0 -2px 0 var(--accent); font-weight: 600; }
 .glr-main { display: grid; grid-template-columns: minmax(0, 1fr) 288px; gap: 10px; min-height: 0; }
 .glr-stage { position: relative; min-height: 0; min-width: 0; background: #202020; border-radius: 4px; overflow: hidden; }
 .glr-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }

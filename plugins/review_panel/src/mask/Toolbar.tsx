@@ -1,8 +1,8 @@
 import * as React from "react";
 import type { Look } from "./Canvases";
-import { MARGINS } from "./drawing";
-import { ACTIONS, shown, type Action, type Keys } from "./keys";
-import type { Session } from "./session";
+import { MARGINS } from "../drawing";
+import { ACTIONS, shown, type Action, type Keys } from "../keys";
+import type { Session } from "../session";
 
 const BUTTONS: [Action, string][] = [
   ["accept", "Accept"],
@@ -21,7 +21,7 @@ const BUTTONS: [Action, string][] = [
 type Properties = {
   session: Session;
   keys: Keys;
-  act: (action: Action) => void;
+  act: (action: Action) => boolean;
   look: Look;
   onLook: (look: Look) => void;
 };

@@ -1,5 +1,5 @@
 import * as React from "react";
-import { drawMask, drawPhoto, type Picture } from "./drawing";
+import { drawMask, drawPhoto, type Picture } from "../drawing";
 
 export type Look = { zoom: number; opacity: number; outlined: boolean };
 

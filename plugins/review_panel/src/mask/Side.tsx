@@ -1,6 +1,6 @@
 import * as React from "react";
-import type { Details, State } from "./server";
-import type { Session } from "./session";
+import type { Details, State } from "../server";
+import type { Session } from "../session";
 
 const STATES: Record<State, string> = {
   undecided: "○ not decided yet",
