@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from label_rules import EmbeddedTruth, EncodedWords, measure
+from label_rules import EmbeddedTruth, EncodedWords, photo_labels
 from numpy.typing import NDArray
 
-from gem_label.evaluation.labels import LabelReport
+from gem_label.evaluation.labels.curves import Counts, curve
+from gem_label.evaluation.labels.matching import compare
 from gem_label.labeling import LabelSettings, MaskLabels, label_evidence
 from gem_label.learning.judging import PhotoReview
 from gem_label.learning.learned import Learned, apply_learned
@@ -43,32 +44,35 @@ def label_by(photos: Sequence[ReviewedPhoto], words: EncodedWords, lesson: Lesso
     )
 
 
-def report_of(
+def figures_by(
     truths: Sequence[EmbeddedTruth],
     photos: Sequence[ReviewedPhoto],
     words: EncodedWords,
     lesson: Lesson | None,
-) -> LabelReport:
-    """All figures of photos by what was learned."""
+) -> dict[str, float]:
+    """The figures of photos labeled by what was learned; 0 where one is not defined.
+
+    Returns:
+        "f1", "precision" and "recall" of the kept labels, "best_f1" over all thresholds, and "precision_at_recall", the
+        best precision at a recall of at least `RECALL`.
+    """
     labels, start, parts = label_by(photos, words, lesson), 0, []
     for photo in photos:
         parts.append(labels[start : start + len(photo.masks)])
         start += len(photo.masks)
-    return measure(truths, parts, words, LabelSettings().min_score.default)
-
-
-def figures(report: LabelReport) -> dict[str, float]:
-    """F1, its best over thresholds, precision, recall, and precision at a recall of `RECALL` (0: never reached)."""
-    curve, best = report.curve, report.best_f1
-    enough = np.flatnonzero(curve.recall >= RECALL)
-    values = {
-        "f1": report.micro.f1,
-        "best_f1": None if best is None else best.f1,
-        "precision": report.micro.precision,
-        "recall": report.micro.recall,
+    found = compare(photo_labels(truths, parts, words), len(words.vocabulary.classes))
+    kept, every, things = found.kept_matching, found.matching, int(found.instances.sum())
+    right = int(kept.right.sum())
+    counts = Counts(right, int(kept.wrong.sum()), things - right)
+    over = curve(found.score[every.counted], every.right[every.counted], things)
+    best, enough = over.best_f1(), np.flatnonzero(over.recall >= RECALL)
+    return {
+        "f1": counts.f1 or 0.0,
+        "precision": counts.precision or 0.0,
+        "recall": counts.recall or 0.0,
+        "best_f1": 0.0 if best is None else best.f1 or 0.0,
+        "precision_at_recall": float(over.precision[enough].max()) if len(enough) else 0.0,
     }
-    found = {name: float(value or 0.0) for name, value in values.items()}
-    return found | {"precision_at_recall": float(curve.precision[enough].max()) if len(enough) else 0.0}
 
 
 def photo_curve(
@@ -83,7 +87,7 @@ def photo_curve(
         orders: how many random orders.
 
     Returns:
-        For each order and count: "reviewed", "before" and "after" (`figures` on the other photos), "labels" (decided
+        For each order and count: "reviewed", "before" and "after" (`figures_by` on the other photos), "labels" (decided
         ones), and whether a calibration and words were used.
     """
     photos = [reviewed(photo, words) for photo in truths]
@@ -94,9 +98,9 @@ def photo_curve(
             shown, rest = np.sort(permuted[:count]).tolist(), np.sort(permuted[count:]).tolist()
             lesson = learn([photos[i] for i in shown], words.text, words.vocabulary, words.logit_scale)
             others, known = [photos[i] for i in rest], [truths[i] for i in rest]
-            before = figures(report_of(known, others, words, None))
+            before = figures_by(known, others, words, None)
             nothing = lesson.calibration is None and lesson.words is None
-            after = before if nothing else figures(report_of(known, others, words, lesson))
+            after = before if nothing else figures_by(known, others, words, lesson)
             rows.append(
                 {
                     "order": order,
@@ -153,7 +157,7 @@ def review_by_masks(
         seed: of the orders.
 
     Returns:
-        After each step the decisions and the `figures`.
+        After each step "decisions" and `figures_by`.
     """
     photos = [reviewed(truths[i], words) for i in pool]
     others, known = [reviewed(truths[i], words) for i in test], [truths[i] for i in test]
@@ -182,8 +186,8 @@ def review_by_masks(
             shows = name if judged.verdict[mask] == 1 else labels.classes[shown] if shown >= 0 else None
             answers.append(Answer(int(owner[mask]), int(mask - first[owner[mask]]), name, shows))
         lesson = learn(decided_photos(photos, answers), words.text, words.vocabulary, words.logit_scale)
-        report = report_of(known, others, words, lesson)
-        rows.append({"decisions": float(len(answers))} | figures(report))
+        measured = figures_by(known, others, words, lesson)
+        rows.append({"decisions": float(len(answers))} | measured)
     return rows
 
 

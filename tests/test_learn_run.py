@@ -28,7 +28,7 @@ def encoder() -> TextEncoder:
 
 def coco_of(path: Path, encoder: TextEncoder, photos: range) -> Path:
     """Annotations of some photos: every cat and every blick in them."""
-    categories = [{"id": i + 1, "name": name} for i, name in enumerate(WORDS.classes)]
+    categories = [{"id": i + 1, "name": name.title()} for i, name in enumerate(WORDS.classes)]
     images, annotations = [], []
     for number in photos:
         images.append({"id": number, "file_name": f"{number:03d}.jpg", "height": SIZE, "width": SIZE})

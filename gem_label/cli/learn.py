@@ -100,8 +100,8 @@ def print_report(report: LearnReport) -> None:
         print(f"{name}: {_outcome(validation)}")
     if lesson.word_validation.used:
         taught = lesson.word_validation.classes
-        for each in taught[:SHOWN_CLASSES]:
-            print(f"  {each.name}: {each.things} things")
+        for known in taught[:SHOWN_CLASSES]:
+            print(f"  {known.name}: {known.things} things")
         if len(taught) > SHOWN_CLASSES:
             print(f"  and {len(taught) - SHOWN_CLASSES} more")
     print("labels of the reviewed photos, each photo by what the others taught:")

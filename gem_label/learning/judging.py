@@ -81,7 +81,7 @@ def judge_labels(
     same = np.equal.outer(labels, np.array(review.names, object)).astype(bool).reshape(iou.shape)
     shows = iou >= SAME_THING
     right = (shows & same).any(axis=1)
-    misplaced = (inside >= PART).any(axis=1) & ~shows.any(axis=1)
+    misplaced = np.asarray((inside >= PART).any(axis=1) & ~shows.any(axis=1))
     wrong = ((same & (inside >= PART)) | (shows & ~same)).any(axis=1)
     wrong |= np.isin(labels, list(review.complete))
     wrong |= _rejected(masks, labels, review)

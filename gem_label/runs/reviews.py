@@ -15,6 +15,7 @@ from gem_label.geometry import draw_shapes
 from gem_label.learning.judging import PhotoReview
 from gem_label.learning.training import ReviewedPhoto
 from gem_label.masks import MaskSet
+from gem_label.phrases import folded
 from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord, table_masks
 from gem_label.words import WordsPerImage
@@ -40,7 +41,8 @@ def reviews_of(run: Run, annotations: Annotations, complete: bool) -> Reviews:
     without a mask are left out.
 
     Args:
-        run: whose photos they are about; photos are paired by the ends of their paths, classes by name.
+        run: whose photos they are about; photos are paired by the ends of their paths, classes by name, whatever
+            its case.
         annotations: as a reader gives them.
         complete: every listed photo is reviewed in full for all classes of the annotations.
 
@@ -57,16 +59,18 @@ def reviews_of(run: Run, annotations: Annotations, complete: bool) -> Reviews:
     left_out = []
     if len(pairs) < len(photos):
         left_out.append(f"{len(photos) - len(pairs)} annotated photos that are not in {run.path}")
-    classes = frozenset(annotations.classes) if complete else frozenset()
+    own = {folded(name): name for name in run.vocabulary.classes}
+    names_of = {name: own.get(folded(name), name) for name in annotations.classes}
+    classes = frozenset(names_of.values()) if complete else frozenset()
     reviews: dict[int, PhotoReview] = {}
     unusable = 0
     for number, place in pairs.items():
         record = records[number]
-        reviews[number], missing = _review(photos[place], (record.height, record.width), classes)
+        reviews[number], missing = _review(photos[place], (record.height, record.width), names_of, classes)
         unusable += missing
     if unusable:
         left_out.append(f"{unusable} annotations that are crowds, boxes or no masks")
-    unknown = sorted(set(annotations.classes) - set(run.vocabulary.classes))
+    unknown = sorted(set(names_of.values()) - set(run.vocabulary.classes))
     if unknown:
         left_out.append(
             f"{len(unknown)} classes that the run is not labeled with, such as {unknown[0]!r}: "
@@ -75,8 +79,10 @@ def reviews_of(run: Run, annotations: Annotations, complete: bool) -> Reviews:
     return Reviews(reviews, tuple(left_out))
 
 
-def _review(photo: AnnotatedPhoto, size: Size, complete: frozenset[str]) -> tuple[PhotoReview, int]:
-    """The review of one photo, and how many of its annotations cannot be used.
+def _review(
+    photo: AnnotatedPhoto, size: Size, names: Mapping[str, str], complete: frozenset[str]
+) -> tuple[PhotoReview, int]:
+    """The review of one photo with the run's names of classes, and how many of its annotations cannot be used.
 
     Raises:
         UsageError: the photo has another size in the annotations.
@@ -89,8 +95,9 @@ def _review(photo: AnnotatedPhoto, size: Size, complete: frozenset[str]) -> tupl
     masks = [mask for mask in photo.masks if _is_thing(mask)]
     shapes = draw_shapes([mask.draw for mask in masks], *size)
     drawn = [(mask, shape.rle) for mask, shape in zip(masks, shapes, strict=True) if shape.rle is not None]
-    things = [(mask.label, rle) for mask, rle in drawn if mask.state != "rejected"]
-    rejected = [(mask.label, rle) for mask, rle in drawn if mask.state == "rejected"]
+    labeled = [(names.get(mask.label, mask.label), mask.state, rle) for mask, rle in drawn]
+    things = [(name, rle) for name, state, rle in labeled if state != "rejected"]
+    rejected = [(name, rle) for name, state, rle in labeled if state == "rejected"]
     review = PhotoReview(
         [rle for _, rle in things],
         [name for name, _ in things],
