@@ -119,7 +119,7 @@ def coverage(truths: Sequence[EmbeddedTruth], words: EncodedWords) -> dict[str, 
     return {
         "precision": float(right.mean()),
         "labels": len(right),
-        "interval_true": precision_coverage(right, (10, 20, 50, 100), 500),
+        "interval_true": precision_coverage(right, [n for n in (10, 20, 50, 100) if n <= len(right)], 500),
         "decisions_for_0.9": decisions_for_precision(scores, 0, 0.9, float(right.mean())),
     }
 
@@ -147,9 +147,16 @@ def tables(numbers: dict[str, Any]) -> str:
     """The figures as text."""
     parts = [f"{numbers['photos']} photos"]
     if numbers["by_photos"]:
-        header = ["photos reviewed", "F1 before", "after", "gained of what is missing", "orders harmed"]
+        header = [
+            "photos reviewed",
+            "F1 before",
+            "after",
+            "at best threshold",
+            "gained of what is missing",
+            "orders harmed",
+        ]
         rows = [
-            [count, *(percent(row[name]) for name in ("before", "after", "gained", "harmed"))]
+            [count, *(percent(row[name]) for name in ("before", "after", "at_best", "gained", "harmed"))]
             for count, row in numbers["by_photos"].items()
         ]
         parts.append(text_table(header, rows))

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from gem_label.evaluation.labels.curves import Counts, curve
 from gem_label.evaluation.labels.matching import compare
-from gem_label.labeling import LabelSettings, MaskLabels, label_evidence
+from gem_label.labeling import LabelSettings, MaskLabels, Thresholds, label_evidence
+from gem_label.labeling.settings import DEFAULT_MIN_SCORE
+from gem_label.learning.estimates import best_threshold, estimate_precision
 from gem_label.learning.judging import PhotoReview
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.learning.learning import Lesson, learn
@@ -33,15 +35,18 @@ def reviewed(photo: EmbeddedTruth, words: EncodedWords) -> ReviewedPhoto:
     return ReviewedPhoto(photo.masks, photo.image_embedding, review)
 
 
-def label_by(photos: Sequence[ReviewedPhoto], words: EncodedWords, lesson: Lesson | None) -> MaskLabels:
+def label_by(
+    photos: Sequence[ReviewedPhoto],
+    words: EncodedWords,
+    lesson: Lesson | None,
+    min_score: float = DEFAULT_MIN_SCORE,
+) -> MaskLabels:
     """The labels of all masks by what was learned; None: nothing."""
     learned = None if lesson is None else Learned(None, lesson.calibration, lesson.words)
     text, rescore = apply_learned(learned, words.text, words.vocabulary, words.logit_scale)
     evidence = evidence_of_photos(photos, words.text.shape[1])
-    nothing = [None] * len(photos)
-    return label_evidence(
-        evidence, text, words.vocabulary, words.logit_scale, LabelSettings(), nothing, rescore
-    )
+    nothing, settings = [None] * len(photos), LabelSettings(Thresholds(min_score))
+    return label_evidence(evidence, text, words.vocabulary, words.logit_scale, settings, nothing, rescore)
 
 
 def figures_by(
@@ -49,14 +54,15 @@ def figures_by(
     photos: Sequence[ReviewedPhoto],
     words: EncodedWords,
     lesson: Lesson | None,
+    min_score: float = DEFAULT_MIN_SCORE,
 ) -> dict[str, float]:
     """The figures of photos labeled by what was learned; 0 where one is not defined.
 
     Returns:
-        "f1", "precision" and "recall" of the kept labels, "best_f1" over all thresholds, and "precision_at_recall", the
-        best precision at a recall of at least `RECALL`.
+        "f1", "precision" and "recall" of the kept labels, "best_f1" over all thresholds, and "precision_at_recall",
+        the best precision at a recall of at least `RECALL`.
     """
-    labels, start, parts = label_by(photos, words, lesson), 0, []
+    labels, start, parts = label_by(photos, words, lesson, min_score), 0, []
     for photo in photos:
         parts.append(labels[start : start + len(photo.masks)])
         start += len(photo.masks)
@@ -87,8 +93,9 @@ def photo_curve(
         orders: how many random orders.
 
     Returns:
-        For each order and count: "reviewed", "before" and "after" (`figures_by` on the other photos), "labels" (decided
-        ones), and whether a calibration and words were used.
+        For each order and count: "reviewed", "before" and "after" (`figures_by` on the other photos), "at_best" (the
+        same at the best threshold of the reviewed photos), "labels", the decided ones, and whether a calibration and
+        words were used.
     """
     photos = [reviewed(photo, words) for photo in truths]
     rows = []
@@ -101,6 +108,9 @@ def photo_curve(
             before = figures_by(known, others, words, None)
             nothing = lesson.calibration is None and lesson.words is None
             after = before if nothing else figures_by(known, others, words, lesson)
+            best = best_threshold([photos[i] for i in shown], lesson.after)
+            least = DEFAULT_MIN_SCORE if best is None else best.threshold
+            at_best = figures_by(known, others, words, lesson, least)
             rows.append(
                 {
                     "order": order,
@@ -108,6 +118,7 @@ def photo_curve(
                     "labels": round(lesson.validation.right + lesson.validation.wrong),
                     "before": before,
                     "after": after,
+                    "at_best": at_best | {"threshold": least},
                     "calibration": lesson.calibration is not None,
                     "words": lesson.words is not None,
                 }
@@ -116,11 +127,20 @@ def photo_curve(
 
 
 def gap_closed(rows: Iterable[dict[str, Any]], figure: str = "f1") -> dict[str, float]:
-    """The mean before and after, the share of what is missing to 1 that is gained, and the share of orders harmed."""
+    """Means before, after and at the best threshold, the share of what is missing to 1 that is gained, and the share of
+    orders that are harmed.
+    """
     before, after = (np.array([row[name][figure] for row in rows]) for name in ("before", "after"))
+    best = float(np.mean([row["at_best"][figure] for row in rows]))
     gained = float((after.mean() - before.mean()) / max(1 - before.mean(), 1e-9))
     harmed = float((after < before - 1e-6).mean())
-    return {"before": float(before.mean()), "after": float(after.mean()), "gained": gained, "harmed": harmed}
+    return {
+        "before": float(before.mean()),
+        "after": float(after.mean()),
+        "at_best": best,
+        "gained": gained,
+        "harmed": harmed,
+    }
 
 
 @dataclass(frozen=True)
@@ -220,8 +240,6 @@ def precision_coverage(
         repeats: simulated reviews for each.
         seed: of the draws.
     """
-    from gem_label.learning.estimates import estimate_precision
-
     rng, truth = np.random.default_rng(seed), float(right.mean())
     found = {}
     for count in draws:

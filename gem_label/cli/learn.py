@@ -15,6 +15,7 @@ from gem_label.errors import UsageError
 if TYPE_CHECKING:
     from gem_label.evaluation.labels.curves import Counts
     from gem_label.formats.annotations import Annotations
+    from gem_label.labeling.settings import Thresholds
     from gem_label.runs.learn import LearnReport
 
 SHOWN_MISTAKES = 20
@@ -32,6 +33,13 @@ def learn(
         typer.Option(
             metavar="FILE",
             help="Learn from annotations of some photos: those listed are reviewed in full for its classes.",
+        ),
+    ] = None,
+    min_score: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S|best",
+            help="Threshold of the new labels; best: the one with the best F1 in the reviewed photos.",
         ),
     ] = None,
     words_per_image: options.WordsPerImage = None,
@@ -65,12 +73,13 @@ def learn(
     text = text_encoder_of(opened).encode(opened.vocabulary.phrases)
     report = learn_from_reviews(opened, reviews.photos, text, words, source)
     print_report(report)
+    thresholds = None if min_score is None else _thresholds(min_score, report)
     if dry_run:
         return
-    if not report.teaches and opened.learned is None and out is None:
+    if not report.teaches and opened.learned is None and out is None and thresholds is None:
         print("nothing is changed")
         return
-    options.print_counts(learn_run(opened, report, text, words, out))
+    options.print_counts(learn_run(opened, report, text, words, out, thresholds))
 
 
 def _read(dataset: str | None, field: str, annotations: Path | None) -> tuple[Annotations, dict[str, Any]]:
@@ -88,8 +97,25 @@ def _read(dataset: str | None, field: str, annotations: Path | None) -> tuple[An
     return decided_annotations(opened, field), {"dataset": dataset, "field": field}
 
 
+def _thresholds(text: str, report: LearnReport) -> Thresholds:
+    """The thresholds that --min-score gives.
+
+    Raises:
+        UsageError: it is no score, or there is no best one.
+    """
+    from gem_label.labeling.settings import Thresholds
+
+    if text != "best":
+        return Thresholds.of(text)
+    if report.best is None:
+        raise UsageError("no label of the reviewed photos is right: there is no best threshold")
+    return Thresholds(report.best.threshold)
+
+
 def print_report(report: LearnReport) -> None:
     """What was learned, and how good it is."""
+    from gem_label.evaluation.results import percent
+
     lesson = report.lesson
     numbers = lesson.validation
     print(
@@ -107,6 +133,8 @@ def print_report(report: LearnReport) -> None:
     print("labels of the reviewed photos, each photo by what the others taught:")
     for name, counts in (("before", report.before), ("after", report.after)):
         print(f"  {name}: {_shares(counts)}")
+    if report.best is not None:
+        print(f"  best threshold: {report.best.threshold:g}, F1 {percent(report.best.f1)} (--min-score best)")
     if report.mistakes:
         print(f"decisions that look like mistakes: {len(report.mistakes)}")
     for each in report.mistakes[:SHOWN_MISTAKES]:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.evaluation.labels.curves import Counts
+from gem_label.evaluation.labels.curves import Counts, ThresholdPoint, curve
 from gem_label.labeling.labels import MaskLabels
-from gem_label.learning.judging import RIGHT, WRONG
+from gem_label.learning.judging import RIGHT, UNKNOWN, WRONG
 from gem_label.learning.training import ReviewedPhoto, judge_photos, thing_classes
 
 CONFIDENCE = 0.95
@@ -35,6 +35,24 @@ def count_labels(photos: Sequence[ReviewedPhoto], labels: MaskLabels) -> Counts:
     hits = len(np.intersect1d(found, np.flatnonzero(classes >= 0)))
     wrong = int((labels.kept & (judged.verdict == WRONG)).sum()) + int(right.sum()) - hits
     return Counts(hits, wrong, things - hits)
+
+
+def best_threshold(photos: Sequence[ReviewedPhoto], labels: MaskLabels) -> ThresholdPoint | None:
+    """The threshold with the best F1 in reviewed photos; None without a right label.
+
+    Args:
+        photos: with M masks, reviewed in full: what nobody decided about counts neither as right nor as missed.
+        labels: of all masks, by what the other photos taught (`Lesson.after`).
+    """
+    judged = judge_photos(photos, labels)
+    things = int((thing_classes(photos, labels.classes) >= 0).sum())
+    rows = np.flatnonzero(labels.selected & (judged.verdict != UNKNOWN))
+    rows = rows[np.argsort(-labels.score[rows], kind="stable")]
+    right = judged.verdict[rows] == RIGHT
+    # of several labels on a thing only the first is right
+    _, first = np.unique(np.where(right, judged.thing[rows], -1), return_index=True)
+    right &= np.isin(np.arange(len(rows)), first)
+    return curve(labels.score[rows].astype(np.float64), right, things).best_f1() if right.any() else None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
-from gem_label.evaluation.labels.curves import Counts
-from gem_label.learning.estimates import count_labels
+from gem_label.evaluation.labels.curves import Counts, ThresholdPoint
+from gem_label.labeling import Thresholds
+from gem_label.learning.estimates import best_threshold, count_labels
 from gem_label.learning.judging import PhotoReview
 from gem_label.learning.learned import Learned
 from gem_label.learning.learning import Lesson, learn
@@ -35,6 +36,8 @@ class LearnReport:
         lesson: how it does on photos that it has not seen.
         before, after: right, wrong and missed labels in the reviewed photos, without learning and by what the other
             photos taught.
+        best: the threshold with the best F1 in the reviewed photos, by what the other photos taught; None where no
+            label is right.
         mistakes: decisions that the rest contradicts, the least likely first.
         photos: the reviewed photos, as mistakes count them: image_id of each.
     """
@@ -43,6 +46,7 @@ class LearnReport:
     lesson: Lesson
     before: Counts
     after: Counts
+    best: ThresholdPoint | None
     mistakes: tuple[Mistake, ...]
     photos: tuple[str, ...]
 
@@ -91,6 +95,7 @@ def learn_from_reviews(
         lesson,
         count_labels(photos, lesson.before),
         count_labels(photos, lesson.after),
+        best_threshold(photos, lesson.after),
         likely_mistakes(photos, lesson.after),
         tuple(records[number].image_id for number in sorted(reviews)),
     )
@@ -102,6 +107,7 @@ def learn_run(
     text: NDArray[np.float32],
     words: WordsPerImage | None = None,
     out: str | Path | None = None,
+    min_score: Thresholds | None = None,
 ) -> Run:
     """Label all masks of a run by what was learned, see `relabel_run`.
 
@@ -111,11 +117,14 @@ def learn_run(
         text: (T, d) text embeddings of the run's vocabulary, without any learning.
         words: words per photo; None: every photo may have every class.
         out: a new run directory; None: in place.
+        min_score: thresholds; None: as in the run.
     """
+    settings = run.label_settings
     return relabel_run(
         run,
         run.vocabulary,
         text,
+        label_settings=settings if min_score is None else replace(settings, min_score=min_score),
         words=words,
         out=out,
         learned=report.learned if report.teaches or report.learned.examples else "none",
