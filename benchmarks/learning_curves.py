@@ -127,9 +127,7 @@ def photo_curve(
 
 
 def gap_closed(rows: Iterable[dict[str, Any]], figure: str = "f1") -> dict[str, float]:
-    """Means before, after and at the best threshold, the share of what is missing to 1 that is gained, and the share of
-    orders that are harmed.
-    """
+    """Means, the share of what is missing to 1 that is gained, and the share of orders that are harmed."""
     before, after = (np.array([row[name][figure] for row in rows]) for name in ("before", "after"))
     best = float(np.mean([row["at_best"][figure] for row in rows]))
     gained = float((after.mean() - before.mean()) / max(1 - before.mean(), 1e-9))

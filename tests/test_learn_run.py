@@ -151,6 +151,12 @@ def test_learn_command(tmp_path: Path, encoder: TextEncoder, capsys: pytest.Capt
     assert "16 reviewed photos" in said
     assert "blick: 16 things" in said
     assert open_run(path).learned is not None
+    best = str(tmp_path / "best")
+    assert (
+        command(["learn", str(path), "--annotations", annotations, "--min-score", "best", "--out", best]) == 0
+    )
+    assert open_run(best).label_settings.min_score.default != open_run(path).label_settings.min_score.default
+    capsys.readouterr()
     out = tmp_path / "back"
     arguments = ["relabel", str(path), "--classes", ",".join(WORDS.classes), "--negatives", "none"]
     assert command([*arguments, "--learned", "none", "--out", str(out)]) == 0

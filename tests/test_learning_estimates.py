@@ -11,6 +11,7 @@ from run_factory import rectangle_masks
 from gem_label.errors import UsageError
 from gem_label.labeling import MaskLabels
 from gem_label.learning.estimates import (
+    best_threshold,
     count_labels,
     decisions_for_precision,
     estimate_precision,
@@ -126,6 +127,17 @@ def test_decisions_that_the_rest_contradicts_are_listed() -> None:
     assert (second.mask, second.kind, second.label) == (2, "wrong", "dog")
     agreed = replace(photo, review=PhotoReview(photo.masks.rles[:1], ["cat"]))
     assert likely_mistakes([agreed], labels) == ()
+
+
+def test_the_best_threshold_counts_a_thing_once() -> None:
+    photo, labels = photo_with_labels()
+    best = best_threshold([photo], labels)
+    assert best is not None
+    # the right cat is behind the wrong dog: both are kept, and one thing is missed
+    assert (best.labels, best.precision, best.recall) == (2, 0.5, 0.5)
+    assert 0.8 < best.threshold <= 0.9
+    unknown = replace(photo, review=PhotoReview())
+    assert best_threshold([unknown], labels) is None
 
 
 def test_labels_are_counted_once_for_each_thing() -> None:
