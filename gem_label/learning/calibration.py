@@ -107,7 +107,7 @@ class DecidedLabels:
         names: (J,) class names.
         right: (J,) bool.
         photo: (J,) number of the photo, in the order of the photos.
-        weight: (J,) how much each counts; the masks of one thing share a weight of about 1.
+        weight: (J,) how much each counts; 1 or less.
     """
 
     features: NDArray[np.float32]

@@ -19,6 +19,8 @@ from gem_label.masks import MaskSet, Overlaps
 
 SURROUND_WEIGHT = 0.5
 """How much the surround of an example counts, as something that does not show its word."""
+UNSELECTED_WEIGHT = 0.3
+"""How much a mask counts for a calibration that repeats a better one; masks of one thing share it."""
 TWICE = 0.5
 """IoU from which two masks count as one decision."""
 
@@ -126,9 +128,10 @@ def decided_labels(
         features: (M, F) of `mask_features`.
 
     Returns:
-        M labels. Those that nothing is known about have the weight 0, and masks of one thing share theirs.
+        M labels. Those that nothing is known about have the weight 0, and selected ones count most.
     """
-    weight = 1 / same_masks(evidence.areas, evidence.overlaps)
+    shared = UNSELECTED_WEIGHT / same_masks(evidence.areas, evidence.overlaps)
+    weight = np.where(labels.selected, 1.0, shared)
     weight[judged.verdict == UNKNOWN] = 0.0
     names = np.array([name or "" for name in labels.names], object)
     right = judged.verdict == RIGHT
