@@ -79,11 +79,11 @@ test: $(VENV)/.installed-dev ## the whole test suite, in TEST_PROCESSES (2) proc
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations 20 $(PYTEST_ARGS)
 
 .PHONY: soak
-soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MINUTES (10) minutes
+soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MINUTES (10) minutes, and 1000 decisions in a browser
 	$(fetch)
 	$(call say,"trying random files and steps for $(MINUTES) minutes")
 	$(BIN)/python -m pytest --soak-minutes $(MINUTES) tests/test_mutated_files.py tests/test_import_mutations.py \
-		tests/test_exchange_sequences.py $(PYTEST_ARGS)
+		tests/test_exchange_sequences.py tests/test_review_endurance.py $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev ## ruff and mypy

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,20 @@ PATIENCE = 120_000  # milliseconds; a CI machine may do three other things at th
 
 
 @contextmanager
-def serve_app(port: int, folder: Path) -> Iterator[str]:
-    """FiftyOne's server with this repository's plugin on a port; gives its address, and ends it."""
+def serve_app(port: int, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """FiftyOne's server with this repository's plugin on a port; gives its address, and ends it.
+
+    Args:
+        port: a free one.
+        folder: gets the server's log.
+        settings: environment variables that are others than here.
+    """
     import fiftyone.server.main
 
     environment = os.environ | {
         "FIFTYONE_PLUGINS_DIR": str(Path(__file__).parents[1] / "plugins"),
         VARIABLE: str(folder.parent),
+        **(settings or {}),
     }
     command = [sys.executable, fiftyone.server.main.__file__, "--address", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("ab") as log:

@@ -42,8 +42,19 @@ def discs(count: int, seed: int) -> list[NDArray[np.bool_]]:
     return masks
 
 
+def _top_classes(rng: np.random.Generator, best: int | None) -> NDArray[np.int64]:
+    """Four classes in random order, or this one and three others."""
+    order = rng.permutation(len(CLASSES))
+    return order[:4] if best is None else np.concatenate([[best], order[order != best]])[:4]
+
+
 def panel_dataset(
-    folder: Path, photos: dict[str, NDArray[np.uint8]], count: int, masks: int, name: str
+    folder: Path,
+    photos: dict[str, NDArray[np.uint8]],
+    count: int,
+    masks: int,
+    name: str,
+    labels: int | None = None,
 ) -> Any:
     """Push a run over crops of real photos into a dataset of this name.
 
@@ -53,6 +64,7 @@ def panel_dataset(
         count: how many photos the dataset has.
         masks: how many masks each of them has.
         name: of the dataset.
+        labels: the best class of the masks is one of so many, in turn; None: any class.
     """
     from gem_label.review.pushing.push_run import push_run
 
@@ -67,9 +79,10 @@ def panel_dataset(
         file = f"{number:04d}.jpg"
         crop = source[top : top + HEIGHT, left : left + WIDTH]
         Image.fromarray(crop).save(folder / "photos" / file, quality=90)
-        top_classes = np.stack([rng.permutation(len(CLASSES))[:4] for _ in range(masks)]).astype(np.int32)
+        best = [i % labels if labels else None for i in range(masks)]
+        top_classes = np.stack([_top_classes(rng, each) for each in best]).astype(np.int32)
         top_scores = -np.sort(-rng.uniform(0.1, 0.95, (masks, 4)), axis=1).astype(np.float32)
-        labels = MaskLabels(
+        mask_labels = MaskLabels(
             classes=CLASSES,
             top_classes=top_classes,
             top_scores=top_scores,
@@ -78,7 +91,7 @@ def panel_dataset(
             kept=np.ones(masks, bool),
             selected=np.ones(masks, bool),
         )
-        made[file] = (mask_set(discs(masks, number), seed=number), labels)
+        made[file] = (mask_set(discs(masks, number), seed=number), mask_labels)
     run = make_run(folder / "run", made, classes=CLASSES)
     push_run(run, name)
     import fiftyone as fo

@@ -152,10 +152,12 @@ def test_learn_command(tmp_path: Path, encoder: TextEncoder, capsys: pytest.Capt
     assert "blick: 16 things" in said
     assert open_run(path).learned is not None
     best = str(tmp_path / "best")
+    assert command(["learn", str(path), "--annotations", annotations, "--min-score", "best"]) == 2
+    assert "too few things" in capsys.readouterr().err
     assert (
-        command(["learn", str(path), "--annotations", annotations, "--min-score", "best", "--out", best]) == 0
+        command(["learn", str(path), "--annotations", annotations, "--min-score", "0.2", "--out", best]) == 0
     )
-    assert open_run(best).label_settings.min_score.default != open_run(path).label_settings.min_score.default
+    assert open_run(best).label_settings.min_score.default == 0.2
     capsys.readouterr()
     out = tmp_path / "back"
     arguments = ["relabel", str(path), "--classes", ",".join(WORDS.classes), "--negatives", "none"]

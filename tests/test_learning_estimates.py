@@ -10,6 +10,7 @@ from run_factory import rectangle_masks
 
 from gem_label.errors import UsageError
 from gem_label.labeling import MaskLabels
+from gem_label.labeling.labels import join_labels
 from gem_label.learning.estimates import (
     best_threshold,
     count_labels,
@@ -131,18 +132,15 @@ def test_decisions_that_the_rest_contradicts_are_listed() -> None:
 
 def test_the_best_threshold_counts_a_thing_once() -> None:
     photo, labels = photo_with_labels()
-    best = best_threshold([photo], labels)
+    assert best_threshold([photo], labels) is None  # too few things
+    best = best_threshold([photo] * 25, join_labels([labels] * 25))
     assert best is not None
     # the right cat is behind the wrong dog: both are kept, and one thing is missed
-    assert (best.labels, best.precision, best.recall) == (2, 0.5, 0.5)
+    assert (best.labels, best.precision, best.recall) == (50, 0.5, 0.5)
     assert 0.8 < best.threshold <= 0.9
-    unknown = replace(photo, review=PhotoReview())
-    assert best_threshold([unknown], labels) is None
 
 
 def test_labels_are_counted_once_for_each_thing() -> None:
     photo, labels = photo_with_labels()
-    counts = count_labels([photo, photo], MaskLabels(
-        CLASSES, *(np.concatenate([getattr(labels, name)] * 2) for name in (
-            "top_classes", "top_scores", "background", "margin", "kept", "selected"))))  # fmt: skip
+    counts = count_labels([photo, photo], join_labels([labels, labels]))
     assert (counts.tp, counts.fp, counts.fn) == (2, 4, 2)

@@ -95,7 +95,9 @@ def correct(dataset: Any) -> tuple[list[Any], list[Any], dict[Any, MaskChanges]]
 
 
 def unstamped(masks: list[Any]) -> list[Any]:
-    return [{k: v for k, v in mask.items() if k not in ("decided_at", "decision")} for mask in masks]
+    return [
+        {k: v for k, v in mask.items() if k not in ("decided_at", "decided_by", "decision")} for mask in masks
+    ]
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -145,7 +147,8 @@ def test_undo_leaves_joined_and_corrected_masks_that_were_changed_since(parts: A
     assert str(decision) == "import 2 masks (2 changed meanwhile and stay as they are)"
     stays, back, untouched, owl, removed = detections(parts)
     assert (stays, untouched, owl) == (now[0], masks[3], now[3])
-    assert back == {**masks[2], "colour": "red", "decided_at": None, "decision": None, "mask_path": None}
+    undecided = {"decided_at": None, "decided_by": None, "decision": None}
+    assert back == {**masks[2], "colour": "red", **undecided, "mask_path": None}
     assert removed == masks[1]
     with pytest.raises(UsageError, match="nothing to undo"):
         undo(parts, FIELD)

@@ -49,7 +49,7 @@ def test_a_decision_that_somebody_makes_meanwhile_stays(run: Run, dataset: Any, 
     assert {mask["mask_id"]: mask for mask in detections(dataset)} == after
     assert undo(dataset, FIELD, made.id)[1] == 1
     assert undo(dataset, FIELD, other[0].id)[1] == 1
-    empty = {"decided_at": None, "decision": None}
+    empty = {"decided_at": None, "decided_by": None, "decision": None}
     assert [{**empty, **mask} for mask in detections(dataset)] == [{**empty, **mask} for mask in before]
 
 

@@ -17,7 +17,8 @@ from pycocotools import mask as coco_mask
 
 from gem_label.errors import UsageError
 from gem_label.review.editing.decisions import decide
-from gem_label.review.editing.one_mask import Answer, decide_mask, undo_request
+from gem_label.review.editing.many_masks import Answer
+from gem_label.review.editing.one_mask import decide_mask, undo_request
 from gem_label.review.queues.details import LONGEST_SIDE, NEXT_BEST, mask_details
 from gem_label.review.queues.order import MaskReference, count_undecided, queue_masks
 from gem_label.review.storage.decision_log import UNDO_STEPS, list_decisions
@@ -358,8 +359,12 @@ def test_the_panel_says_bad_input_in_one_line(dataset: Any, mask: MaskReference)
     for method, params, problem in (
         ("make_queue", {"field": "other", "order": "photo"}, "has no field 'other'"),
         ("make_queue", {"field": FIELD, "order": "photo", "scope": "selected"}, "no photo is selected"),
-        ("decide", {"field": FIELD, "mask": pair, "label": " ", "request": "r1"}, "give the new label"),
-        ("undo", {"field": "other", "mask": pair, "request": "r1"}, "has no field 'other'"),
+        (
+            "decide",
+            {"field": FIELD, "decisions": [{"mask": pair, "label": " "}], "request": "r1"},
+            "give the new",
+        ),
+        ("undo", {"field": "other", "masks": [pair], "request": "r1"}, "has no field 'other'"),
     ):
         assert problem in ask(dataset, method, **params)["error"]
     assert not list_decisions(dataset, FIELD)

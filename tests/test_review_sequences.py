@@ -229,7 +229,7 @@ class Review:
     def copy(self, rng: np.random.Generator, field: str, some: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Copy or split a mask by hand; copies of decided masks are decided."""
         box = RIGHT if rng.random() < 0.5 else some[0]["bounding_box"]
-        stamps = {"decision": None, "decided_at": None}
+        stamps = {"decision": None, "decided_at": None, "decided_by": None}
         copies = [copy_of(some[0], bounding_box=box, **stamps)]
         self.write(some[0], field, copies)
         return copies

@@ -108,7 +108,7 @@ def _thresholds(text: str, report: LearnReport) -> Thresholds:
     if text != "best":
         return Thresholds.of(text)
     if report.best is None:
-        raise UsageError("no label of the reviewed photos is right: there is no best threshold")
+        raise UsageError("the reviewed photos have too few things to choose a threshold on: give a score")
     return Thresholds(report.best.threshold)
 
 

@@ -13,7 +13,7 @@ from gem_label.clip.templates import GEM_TEMPLATES
 from gem_label.clip.text import TextEncoder
 from gem_label.clip.windows import Window
 from gem_label.comparators import COMPARATORS, load_comparator
-from gem_label.errors import UsageError
+from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.interfaces import DenseModel, EncoderModel, MaskModel
 from gem_label.labeler import text_encoder_of
 from gem_label.runs import Run
@@ -58,12 +58,17 @@ def encoder_of_run(run: Run, device: torch.device | str = "cpu") -> EncoderModel
 
     Raises:
         UsageError: the model of that name has other weights now.
-        GemLabelError: it cannot be loaded.
+        GemLabelError: it cannot be loaded, or the run does not say which settings it had.
     """
     text = text_encoder_of(run, device)
     settings = run.manifest["settings"]
-    chosen = dict(settings["dense"])
-    window, scales = chosen.pop("window"), chosen.pop("scales")
-    method = DenseMethod(name=chosen.pop("method"), **chosen)
+    try:
+        chosen, short_side = dict(settings["dense"]), settings["short_side"]
+        window, scales = chosen.pop("window"), chosen.pop("scales")
+        method = DenseMethod(name=chosen.pop("method"), **chosen)
+    except (KeyError, TypeError, ValueError) as error:
+        raise GemLabelError(
+            f"the manifest of {run.path} does not say how its patch features were made"
+        ) from error
     dense = DenseEncoder(text.clip, method, text=text, window=window and Window(**window), scales=scales)
-    return EncoderModel(dense, settings["short_side"])
+    return EncoderModel(dense, short_side)

@@ -39,6 +39,8 @@ class AnnotatedMask:
         score: the probability that the label is right, in [0, 1].
         margin: best minus second-best probability, in [0, 1].
         state: what a reviewer decided; None where nobody says.
+        decided_by: the name of that reviewer, where it is known.
+        decided_at: when, in ISO 8601 (UTC), where it is known.
         crowd: it covers several things (COCO's `iscrowd`).
         box_only: a file has a box and nothing else; drawn, it is a rectangle.
         box: that box, x, y, width, height in pixels, where it is upright and its pixels are known.
@@ -59,6 +61,8 @@ class AnnotatedMask:
     box: tuple[float, float, float, float] | None = None
     size: Size | None = None
     area: float | None = None
+    decided_by: str | None = None
+    decided_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

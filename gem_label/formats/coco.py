@@ -38,7 +38,7 @@ def write_coco(
 
     Categories have the ids 1..C in the order of the classes. Photos and masks keep their ids; those without one get
     the next. Beside COCO's keys an annotation has `mask_id`, in `attributes` too (tools keep those), and `score`,
-    `margin` and `state` where they are known. Memory does not grow with the file.
+    `margin`, `state`, `decided_by` and `decided_at` where they are known. Memory does not grow with the file.
 
     Args:
         annotations: what to write.
@@ -128,8 +128,9 @@ def _annotation(drawn: DrawnMask, settings: WriteSettings, report: WriteReport) 
         value = getattr(mask, key)
         if value is not None:
             row[key] = round(float(value), 6)
-    if mask.state is not None:
-        row["state"] = mask.state
+    for key in ("state", "decided_by", "decided_at"):
+        if getattr(mask, key) is not None:
+            row[key] = getattr(mask, key)
     return row
 
 

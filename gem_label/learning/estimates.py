@@ -16,6 +16,8 @@ from gem_label.learning.judging import RIGHT, UNKNOWN, WRONG
 from gem_label.learning.training import ReviewedPhoto, judge_photos, thing_classes
 
 CONFIDENCE = 0.95
+LEAST_THINGS = 50
+"""Things that a threshold is chosen on; on fewer it does harm (docs/learning.md)."""
 
 
 def count_labels(photos: Sequence[ReviewedPhoto], labels: MaskLabels) -> Counts:
@@ -38,14 +40,16 @@ def count_labels(photos: Sequence[ReviewedPhoto], labels: MaskLabels) -> Counts:
 
 
 def best_threshold(photos: Sequence[ReviewedPhoto], labels: MaskLabels) -> ThresholdPoint | None:
-    """The threshold with the best F1 in reviewed photos; None without a right label.
+    """The threshold with the best F1 in reviewed photos; None where they have too few things to tell.
 
     Args:
         photos: with M masks, reviewed in full: what nobody decided about counts neither as right nor as missed.
         labels: of all masks, by what the other photos taught (`Lesson.after`).
     """
-    judged = judge_photos(photos, labels)
     things = int((thing_classes(photos, labels.classes) >= 0).sum())
+    if things < LEAST_THINGS:
+        return None
+    judged = judge_photos(photos, labels)
     rows = np.flatnonzero(labels.selected & (judged.verdict != UNKNOWN))
     rows = rows[np.argsort(-labels.score[rows], kind="stable")]
     right = judged.verdict[rows] == RIGHT

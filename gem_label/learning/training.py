@@ -97,22 +97,15 @@ def word_examples(
     on_thing = judged.thing >= 0
     share[on_thing] = 1 / np.bincount(judged.thing[on_thing], minlength=1)[judged.thing[on_thing]]
     wrong = labels.selected & (judged.verdict == WRONG) & ~judged.misplaced & (judged.thing < 0)
-    positive, negative = np.flatnonzero(shown >= 0), np.flatnonzero(wrong)
+    rows = np.concatenate([np.flatnonzero(shown >= 0), np.flatnonzero(wrong)])
     ring = np.flatnonzero((shown >= 0) & surrounded)
     surrounds = np.zeros_like(inside) if around is None else around
-    nothing = np.full(len(labels), -1)
-    parts = (
-        (inside, positive, shown, nothing, share),
-        (inside, negative, np.full(len(labels), OTHER), nothing, share),
-        (surrounds, ring, nothing, shown, share * SURROUND_WEIGHT),
-    )
-    vectors, rows, shows, denies, weights = zip(*parts, strict=True)
     return WordExamples(
-        np.concatenate([v[r] for v, r in zip(vectors, rows, strict=True)]),
-        np.concatenate([s[r] for s, r in zip(shows, rows, strict=True)]),
-        np.concatenate([d[r] for d, r in zip(denies, rows, strict=True)]),
-        np.concatenate([w[r] for w, r in zip(weights, rows, strict=True)]),
-        np.concatenate([evidence.photo[r] for r in rows]),
+        np.concatenate([inside[rows], surrounds[ring]]),
+        np.concatenate([np.where(wrong[rows], OTHER, shown[rows]), np.full(len(ring), -1)]),
+        np.concatenate([np.full(len(rows), -1), shown[ring]]),
+        np.concatenate([share[rows], SURROUND_WEIGHT * share[ring]]),
+        np.concatenate([evidence.photo[rows], evidence.photo[ring]]),
     )
 
 

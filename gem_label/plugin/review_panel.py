@@ -1,31 +1,24 @@
-"""The panel "GEM-Label: Review": one mask at a time, a key a decision.
+"""The panel "GEM-Label: Review": one mask or a page of masks at a time, a key a decision.
 
 What is seen is a component of the plugin's JavaScript (plugins/review_panel); it calls the methods here.
 """
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from gem_label.errors import GemLabelError, UsageError
-from gem_label.review.editing.one_mask import decide_mask, undo_request
-from gem_label.review.queues.details import NEXT_BEST, mask_details
-from gem_label.review.queues.order import MaskReference, count_undecided, queue_masks
-from gem_label.review.statistics.review import NO_LABEL, confused_pairs, review_statistics
-from gem_label.review.storage.fields import mask_fields
-from gem_label.review.storage.selection import Selection
+from gem_label.errors import GemLabelError
+from gem_label.plugin import review_page, review_photo
+from gem_label.plugin.review_claims import get_details, release_claims, renew_claims
+from gem_label.plugin.review_queue import describe_field, make_queue, selection_of
+from gem_label.plugin.review_summary import get_progress
 
 COMPONENT = "GemLabelReview"
 """The name under which the plugin's JavaScript registers the component."""
-
-QUEUE = 2000
-PAIRS = 50
 
 Reply = dict[str, Any]
 
@@ -40,7 +33,7 @@ class ReviewPanel(foo.Panel):
             name="review_masks",
             label="GEM-Label: Review",
             icon="keyboard",
-            help_markdown="One mask at a time, a key a decision; `?` lists the keys.",
+            help_markdown="One mask or a page at a time, a key a decision; `?` lists the keys.",
         )
 
     def render(self, ctx: Any) -> types.Property:
@@ -53,28 +46,72 @@ class ReviewPanel(foo.Panel):
             get_details=self.get_details,
             decide=self.decide,
             undo=self.undo,
+            make_pages=self.make_pages,
+            make_photo_queue=self.make_photo_queue,
+            get_photo=self.get_photo,
+            find_masks=self.find_masks,
+            add_mask=self.add_mask,
+            get_progress=self.get_progress,
+            renew_claims=self.renew_claims,
+            release_claims=self.release_claims,
         )
         return types.Property(types.Object(), view=view)
 
     def describe_field(self, ctx: Any) -> Reply:
         """Params `field` (optional); gives the fields, and of one its classes, counts and confused pairs."""
-        return _reply(lambda: _describe_field(ctx))
+        return _reply(lambda: describe_field(ctx))
 
     def make_queue(self, ctx: Any) -> Reply:
-        """Params `field`, `order`, `scope`, `label`, `runner_up`, `seed`; gives the ids of the masks in order."""
-        return _reply(lambda: _make_queue(ctx))
+        """Params `field`, `order`, `scope`, `label`, `runner_up`, `seed`, `phrase`, `holder`; gives ids of masks."""
+        return _reply(lambda: make_queue(ctx))
 
     def get_details(self, ctx: Any) -> Reply:
-        """Params `field`, `masks` (pairs of a sample's and a detection's id), `classes`; gives what is drawn."""
-        return _reply(lambda: _get_details(ctx))
+        """Params `field`, `masks` (pairs of a sample's and a detection's id), `classes`; gives what is drawn.
+
+        With `holder`, masks of `fresh` (ids of detections) are claimed, and left out where somebody else has them or
+        decided about them.
+        """
+        return _reply(lambda: get_details(ctx))
 
     def decide(self, ctx: Any) -> Reply:
-        """Params `field`, `mask`, `label` (None: reject), `seen`, `request`, `author`; stores a decision."""
-        return _reply(lambda: _decide(ctx))
+        """Params `field`, `decisions` (mask, label or None, seen), `request`, `author`; stores decisions."""
+        return _reply(lambda: review_page.decide(ctx))
 
     def undo(self, ctx: Any) -> Reply:
-        """Params `field`, `mask`, `request`; takes back what that request decided."""
-        return _reply(lambda: _undo(ctx))
+        """Params `field`, `masks`, `request`; takes back what that request decided."""
+        return _reply(lambda: review_page.undo(ctx))
+
+    def make_pages(self, ctx: Any) -> Reply:
+        """Params as `make_queue`, and `current`, `finished`, `size`; gives the pages of a class."""
+        return _reply(lambda: review_page.pages_of_class(ctx, selection_of(ctx)))
+
+    def make_photo_queue(self, ctx: Any) -> Reply:
+        """Params `field`, `scope`, `label`, `runner_up`; gives the ids of photos, and how many are not done."""
+        return _reply(lambda: review_photo.make_photo_queue(ctx, selection_of(ctx)))
+
+    def get_photo(self, ctx: Any) -> Reply:
+        """Params `field`, `sample_id`, `classes`; gives what is drawn of a photo."""
+        return _reply(lambda: review_photo.get_photo(ctx))
+
+    def find_masks(self, ctx: Any) -> Reply:
+        """Params `field`, `sample_id`, `points`, `negative_points`, `box`, `size`; gives the masks that SAM sees."""
+        return _reply(lambda: review_photo.find_masks(ctx))
+
+    def add_mask(self, ctx: Any) -> Reply:
+        """Params `field`, `mask`, `label`, `found`, `request`, `author`; stores a mask that `find_masks` gave."""
+        return _reply(lambda: review_photo.add_mask(ctx))
+
+    def get_progress(self, ctx: Any) -> Reply:
+        """Params `field`; gives what is done of each class, how many labels were right, and who decided."""
+        return _reply(lambda: get_progress(ctx))
+
+    def renew_claims(self, ctx: Any) -> Reply:
+        """Params `holder`, `masks` (ids of detections); gives those that the holder still has."""
+        return _reply(lambda: renew_claims(ctx))
+
+    def release_claims(self, ctx: Any) -> Reply:
+        """Params `holder`; gives all its masks back."""
+        return _reply(lambda: release_claims(ctx))
 
 
 class OpenReviewPanel(foo.Operator):
@@ -106,91 +143,3 @@ def _reply(work: Callable[[], Reply]) -> Reply:
         return work()
     except GemLabelError as error:
         return {"error": str(error)}
-
-
-def _describe_field(ctx: Any) -> Reply:
-    fields = mask_fields(ctx.dataset) if ctx.dataset else []
-    field = ctx.params.get("field")
-    if field not in fields:
-        field = fields[0] if fields else None
-    if field is None:
-        return {"fields": [], "field": None, "classes": [], "pairs": [], "author": _user()}
-    statistics = review_statistics(ctx.dataset, field)
-    undecided = {
-        name: int(counts[0])
-        for name, counts in zip(statistics.classes, statistics.by_class, strict=True)
-        if name != NO_LABEL
-    }
-    declared = dict.fromkeys([*undecided, *ctx.dataset.classes.get(field, [])])
-    pairs = confused_pairs(ctx.dataset, field, limit=PAIRS)
-    return {
-        "fields": fields,
-        "field": field,
-        "classes": [{"name": name, "undecided": undecided.get(name, 0)} for name in declared],
-        "pairs": [{"label": each.label, "runner_up": each.runner_up, "masks": each.masks} for each in pairs],
-        "author": _user(),
-    }
-
-
-def _user() -> str:
-    """The name of the person whose server this is, empty where the system has none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
-
-
-def _make_queue(ctx: Any) -> Reply:
-    params = ctx.params
-    selection = Selection(
-        view=_view(ctx, params.get("scope") or "dataset"),
-        labels=_given(params.get("label")),
-        runner_ups=_given(params.get("runner_up")),
-    )
-    masks = queue_masks(
-        ctx.dataset, params["field"], params["order"], selection, QUEUE, int(params.get("seed") or 0)
-    )
-    remaining = len(masks) if len(masks) < QUEUE else count_undecided(ctx.dataset, params["field"], selection)
-    return {"masks": [[mask.sample_id, mask.label_id] for mask in masks], "remaining": remaining}
-
-
-def _view(ctx: Any, scope: str) -> Any:
-    """The photos that a queue is made of; None: all."""
-    if scope == "dataset":
-        return None
-    if scope == "view":
-        return ctx.view
-    if not ctx.selected:
-        raise UsageError("no photo is selected: tick photos in the grid, or choose all photos")
-    return ctx.dataset.select(ctx.selected)
-
-
-def _given(word: str | None) -> Sequence[str] | None:
-    return [word] if word else None
-
-
-def _get_details(ctx: Any) -> Reply:
-    masks = [MaskReference(*pair) for pair in ctx.params["masks"]]
-    classes = ctx.params.get("classes") or ()
-    found = mask_details(ctx.dataset, ctx.params["field"], masks, classes[: NEXT_BEST + 1])
-    return {"details": [each.to_json() for each in found]}
-
-
-def _decide(ctx: Any) -> Reply:
-    params = ctx.params
-    answer = decide_mask(
-        ctx.dataset,
-        params["field"],
-        MaskReference(*params["mask"]),
-        params["label"],
-        params.get("seen"),
-        params["request"],
-        params.get("author"),
-    )
-    return asdict(answer)
-
-
-def _undo(ctx: Any) -> Reply:
-    params = ctx.params
-    answer = undo_request(ctx.dataset, params["field"], MaskReference(*params["mask"]), params["request"])
-    return asdict(answer)

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from gem_label.review.app import open_app
     from gem_label.review.pushing.push_run import PushReport, push_run
     from gem_label.review.tasks.model import GemSamModel, load_zoo_model
+    from gem_label.review.tasks.prompting import add_mask
 
-__all__ = ["GemSamModel", "PushReport", "load_zoo_model", "open_app", "push_run"]
+__all__ = ["GemSamModel", "PushReport", "add_mask", "load_zoo_model", "open_app", "push_run"]
 
 
 def __getattr__(name: str) -> Any:
     homes = {
+        "add_mask": "tasks.prompting",
         "GemSamModel": "tasks.model",
         "load_zoo_model": "tasks.model",
         "PushReport": "pushing.push_run",

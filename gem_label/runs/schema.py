@@ -318,6 +318,13 @@ def photos_metadata(photos: Sequence[PhotoRecord]) -> dict[str, str]:
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
+def _damaged(path: Path, error: Exception) -> GemLabelError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return GemLabelError(
+        f"{path} is damaged ({reason}): delete it, the same `gem-label label` labels its photos again"
+    )
+
+
 class ShardFile:
     """A shard (or a pending photo) open for reading; stays readable when the file is deleted meanwhile.
 
@@ -333,13 +340,7 @@ class ShardFile:
             self.photos = self._read_photos()
         except _DAMAGE as error:
             self._handle.close()
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> GemLabelError:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return GemLabelError(
-            f"{self.path} is damaged ({reason}): delete it, the same `gem-label label` labels its photos again"
-        )
+            raise _damaged(self.path, error) from error
 
     def _read_photos(self) -> list[PhotoRecord]:
         metadata = self.parquet.metadata.metadata or {}
@@ -364,15 +365,8 @@ class ShardFile:
 
     def photos_by_group(self) -> Iterator[list[PhotoRecord]]:
         """Yield the photos of each row group, without reading its rows."""
-        position, last = 0, self.parquet.num_row_groups - 1
-        for group in range(self.parquet.num_row_groups):
-            rows, start = self.parquet.metadata.row_group(group).num_rows, position
-            while position < len(self.photos) and (
-                rows > 0 or group == last or self.photos[position].masks == 0
-            ):
-                rows -= self.photos[position].masks
-                position += 1
-            yield self.photos[start:position]
+        for photos in _photos_of_groups([photo.masks for photo in self.photos], self.parquet.metadata):
+            yield self.photos[photos]
 
     def read_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a row group.
@@ -383,11 +377,39 @@ class ShardFile:
         try:
             return self.parquet.read_row_group(group, columns=None if columns is None else list(columns))
         except _DAMAGE as error:
-            raise self._damaged(error) from error
+            raise _damaged(self.path, error) from error
 
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
+
+
+def _photos_of_groups(masks: Sequence[int], metadata: pq.FileMetaData) -> Iterator[slice]:
+    """Yield which photos are in each row group, from the number of masks that each photo has."""
+    position, last = 0, metadata.num_row_groups - 1
+    for group in range(metadata.num_row_groups):
+        rows, start = metadata.row_group(group).num_rows, position
+        while position < len(masks) and (rows > 0 or group == last or masks[position] == 0):
+            rows -= masks[position]
+            position += 1
+        yield slice(start, position)
+
+
+def image_ids_by_group(path: Path) -> list[list[str]]:
+    """The image ids of the photos in each row group of a shard, a sixth of the work of opening a `ShardFile`.
+
+    Raises:
+        GemLabelError: the file is not whole.
+    """
+    try:
+        metadata = pq.read_metadata(path)
+        photos = json.loads(metadata.metadata[b"photos"])
+        groups = _photos_of_groups([photo["masks"] for photo in photos], metadata)
+        return [[photo["image_id"] for photo in photos[group]] for group in groups]
+    except FileNotFoundError:
+        raise
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
 
 
 class ShardWriter:

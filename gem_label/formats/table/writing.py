@@ -26,6 +26,8 @@ COLUMNS = {
     "score": "double",
     "margin": "double",
     "state": "string",
+    "decided_by": "string",
+    "decided_at": "string",
     "mask_id": "string",
     "id": "string",
     "crowd": "bool",
@@ -152,7 +154,12 @@ def _rows(photo: AnnotatedPhoto, report: WriteReport) -> Iterator[dict[str, Any]
 
 def _of_mask(drawn: DrawnMask, report: WriteReport) -> dict[str, Any]:
     mask = drawn.mask
-    texts = {"label": mask.label, "mask_id": mask.mask_id, "id": None if mask.id is None else str(mask.id)}
+    texts = {
+        "label": mask.label,
+        "decided_by": mask.decided_by,
+        "mask_id": mask.mask_id,
+        "id": None if mask.id is None else str(mask.id),
+    }
     cells: dict[str, Any] = {name: text and cell_text(text) for name, text in texts.items()}
     if cells != texts:
         report.altered["masks with text that UTF-8 cannot hold"] += 1
@@ -160,6 +167,7 @@ def _of_mask(drawn: DrawnMask, report: WriteReport) -> dict[str, Any]:
         "score": _finite(mask.score),
         "margin": _finite(mask.margin),
         "state": mask.state,
+        "decided_at": mask.decided_at,
         "crowd": mask.crowd,
         "area": drawn.area,
         "rle_counts": drawn.text_rle["counts"],

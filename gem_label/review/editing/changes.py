@@ -12,6 +12,7 @@ from gem_label.review.editing.restoring import restore
 from gem_label.review.storage.decision_log import (
     Decision,
     collections,
+    current_user,
     declare_attributes,
     forget,
     now,
@@ -48,7 +49,15 @@ class MaskChanges:
         return len(self.replaced) + len(self.removed) + len(self.added)
 
 
-def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, MaskChanges]) -> Decision:
+def replace_masks(
+    dataset: Any,
+    field: str,
+    action: str,
+    changes: Mapping[Any, MaskChanges],
+    label: str | None = None,
+    author: str | None = None,
+    request: str | None = None,
+) -> Decision:
     """Change the masks themselves, as one decision that can be undone.
 
     A detection that is not as it was read any more (somebody changed, moved or deleted it) stays as it is now, with
@@ -58,9 +67,12 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
     Args:
         dataset: the FiftyOne dataset.
         field: its field of detections.
-        action: its name in the log, "merge" or "import".
-        changes: sample id, as in the database -> what changes there; changed and new masks get `decided_at` and
-            `decision`.
+        action: its name in the log, "merge", "import" or "add".
+        changes: sample id, as in the database -> what changes there; changed and new masks get `decided_at`,
+            `decided_by` and `decision`.
+        label: the label that the masks get, for the log.
+        author: the name of the person who decides; None: whose process this is.
+        request: an id by which the log shows what came of a request.
 
     Raises:
         UsageError: nothing changes, or somebody else changed all of the masks meanwhile.
@@ -74,7 +86,9 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
     if not changes:
         raise UsageError("nothing changes")
     declare_attributes(dataset, field)
-    decision = Decision(str(ObjectId()), action, field, sum(map(len, changes.values())), now())
+    count = sum(map(len, changes.values()))
+    author = author or current_user()
+    decision = Decision(str(ObjectId()), action, field, count, now(), label, author=author, request=request)
     _, log = collections()
     try:
         record(dataset, decision)
@@ -85,7 +99,7 @@ def replace_masks(dataset: Any, field: str, action: str, changes: Mapping[Any, M
                 "dataset": dataset_id(dataset),
                 "field": field,
             }
-            for entry in _iter_entries(change, {"decided_at": decision.at, "decision": decision.id}):
+            for entry in _iter_entries(change, decision.stamp):
                 log.insert_one({**of_sample, **entry})
         apply_log(dataset, decision.id, {field: _changed(field)})
         settle(dataset, field, list(changes))

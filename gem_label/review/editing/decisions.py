@@ -1,7 +1,8 @@
 """Accept, reject, rename and delete masks, with undo; the database does all of it, one mask or all of them.
 
-A decided mask carries `decided_at` and the id of its last `decision`, and the tag "accepted" or "rejected" or a
-label that differs from `proposed_label`: what `merge_detections` leaves alone when a run is pushed again.
+A decided mask carries `decided_at`, `decided_by` and the id of its last `decision`, and the tag "accepted" or
+"rejected" or a label that differs from `proposed_label`: what `merge_detections` leaves alone when a run is pushed
+again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gem_label.review.storage.decision_log import (
     begin_undo,
     collections,
     complete,
+    current_user,
     decided_samples,
     declare_attributes,
     end_undo,
@@ -37,7 +39,7 @@ from gem_label.review.storage.selection import TAGS, Expression, Selection, aggr
 
 Action = Literal["accept", "reject", "rename", "delete"]
 
-_RESTORED = ("_id", "label", "tags", "decided_at", "decision")
+_RESTORED = ("_id", "label", "tags", "decided_at", "decided_by", "decision")
 """What a decision changes of a mask that stays."""
 
 _ATTEMPTS = 8  # that many people deciding the same at once
@@ -61,7 +63,7 @@ def decide(
             the dataset, and a later push does not bring them back.
         selection: which masks; None: all of the field.
         label: the new label, for "rename" alone.
-        author: the name of the person who decides, for the log.
+        author: the name of the person who decides; None: whose process this is.
         request: an id by which the log shows what came of a request.
 
     Raises:
@@ -77,6 +79,7 @@ def decide(
     if (action == "rename") != (label is not None):
         raise UsageError("rename needs the new label, and nothing else takes one")
     declare_attributes(dataset, field)
+    author = author or current_user()
     decision = Decision(str(ObjectId()), action, field, 0, now(), label, author=author, request=request)
     record(dataset, decision)
     try:
@@ -93,7 +96,8 @@ def decide(
     if action == "delete":
         new: Expression = {"$filter": {"input": masks, "as": "mask", "cond": {"$not": [chosen]}}}
     else:
-        change = {**_change(action, label), "decided_at": decision.at, "decision": decision.id}
+        stamp = {name: {"$literal": value} for name, value in decision.stamp.items()}
+        change = {**_change(action, label), **stamp}
         changed = {"$cond": [chosen, {"$mergeObjects": ["$$mask", change]}, "$$mask"]}
         new = {"$map": {"input": masks, "as": "mask", "in": changed}}
     for attempt in range(1, _ATTEMPTS + 1):

@@ -11,7 +11,7 @@ from gem_label.review.storage.internals import samples_name
 from gem_label.review.storage.log_entries import apply_log, both_fields
 from gem_label.review.storage.selection import TAGS, Expression
 
-WHOLE_MASKS = ("merge", "import")
+WHOLE_MASKS = ("merge", "import", "add")
 """Actions that change the masks themselves: the log has them as they were and as they were written."""
 
 _WRITTEN = ("label", "tags", "bounding_box", "mask", "mask_path", "decision")
@@ -121,12 +121,12 @@ def _is_untouched(decision: Decision) -> Expression:
 def _restored(decision: Decision) -> Expression:
     """`$$mask` with what it gets back of `$$old`: what the decision overwrote, and nothing that came since."""
     if decision.action in WHOLE_MASKS:
-        names = (*_WRITTEN, "decided_at")
+        names = (*_WRITTEN, "decided_at", "decided_by")
         rest = {"$mergeObjects": ["$$mask", {name: logged("$$old", name) for name in names}]}
         # attributes that came since stay; without any the mask is exactly the old one
         is_written = {"$eq": ["$$mask", _at("$$after", "$$after._id", "$$mask._id")]}
         return {"$cond": [is_written, "$$old", rest]}
-    parts: Expression = {name: f"$$old.{name}" for name in ("decided_at", "decision")}
+    parts: Expression = {name: f"$$old.{name}" for name in ("decided_at", "decided_by", "decision")}
 
     def split(tags: Expression, decided: bool) -> Expression:
         is_decision = {"$in": ["$$tag", sorted(DECIDED_TAGS)]}

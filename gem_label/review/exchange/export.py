@@ -202,6 +202,7 @@ def _mask(detection: Document, photo: _Photo, id: int, classes: frozenset[str]) 
     except (ValueError, TypeError, OverflowError) as error:
         raise GemLabelError(f"cannot write mask {name} of {photo.name}: its box is no box") from error
     state: State = state_of(detection)
+    decided_at = detection.get("decided_at")
     return AnnotatedMask(
         label,
         draw_rle(encode_crop(read_crop(detection, box), box, height, width)),
@@ -211,4 +212,6 @@ def _mask(detection: Document, photo: _Photo, id: int, classes: frozenset[str]) 
         number_or_none(detection.get("confidence")),
         number_or_none(detection.get("margin")),
         state,
+        decided_by=detection.get("decided_by"),
+        decided_at=None if decided_at is None else f"{decided_at:%Y-%m-%dT%H:%M:%S}Z",
     )

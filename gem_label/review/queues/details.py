@@ -99,7 +99,7 @@ def mask_details(
         for document in documents
         for detection in document.get("masks") or ()
     }
-    sizes = _photo_sizes(dataset, documents)
+    sizes = photo_sizes(dataset, documents)
     mask_ids = [mask_id for _, detection in found.values() if (mask_id := detection.get("mask_id"))]
     scored = scored_classes(dataset, field, mask_ids)
     return [
@@ -107,7 +107,7 @@ def mask_details(
     ]
 
 
-def _photo_sizes(dataset: Any, documents: Sequence[Document]) -> dict[Any, tuple[int, int]]:
+def photo_sizes(dataset: Any, documents: Sequence[Document]) -> dict[Any, tuple[int, int]]:
     """sample id -> width and height in pixels; reads the headers of photos that have no metadata."""
     sizes = {}
     for document in documents:
@@ -133,18 +133,19 @@ def _details(
     if size:
         box = pixel_box(detection, *size)
         try:
-            crop = _at_most(read_crop(detection, box), LONGEST_SIDE)
+            crop = read_crop(detection, box)
         except GemLabelError as error:
             problem = str(error)
     score = detection.get("confidence")
+    drawn, counts = draw_crop(crop)
     return MaskDetails(
         sample_id=str(document["_id"]),
         label_id=str(detection["_id"]),
         filepath=document["filepath"],
         photo=size,
         box=box,
-        size=(crop.shape[1], crop.shape[0]),
-        counts=coco_mask.encode(np.asfortranarray(crop, np.uint8))["counts"].decode("ascii"),
+        size=drawn,
+        counts=counts,
         label=label,
         score=None if score is None else float(score),
         state=state_of(detection),
@@ -154,10 +155,19 @@ def _details(
     )
 
 
-def _at_most(crop: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
-    """The mask with at most `side` rows and columns: every second, third, ... pixel of it."""
-    step = max(1, -(-max(crop.shape) // side))
-    return crop[step // 2 :: step, step // 2 :: step]
+def draw_crop(crop: NDArray[np.bool_]) -> tuple[tuple[int, int], str]:
+    """A mask as the panel draws it, with at most `LONGEST_SIDE` rows and columns: every second, third, ... pixel.
+
+    Args:
+        crop: (height, width) booleans.
+
+    Returns:
+        Width and height, and the pixels as compressed COCO run lengths, column by column.
+    """
+    step = max(1, -(-max(crop.shape) // LONGEST_SIDE))
+    reduced = crop[step // 2 :: step, step // 2 :: step]
+    counts = coco_mask.encode(np.asfortranarray(reduced, np.uint8))["counts"].decode("ascii")
+    return (reduced.shape[1], reduced.shape[0]), counts
 
 
 def _other_classes(

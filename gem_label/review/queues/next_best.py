@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from gem_label.errors import GemLabelError
+from gem_label.review.queues.run_rows import read_rows
 from gem_label.review.storage.fields import run_of
 from gem_label.runs import Run
-from gem_label.runs.schema import ShardFile
 
 Scored = list[tuple[str, float]]
 """Classes with their scores in [0, 1], best first."""
@@ -39,36 +34,8 @@ def scored_classes(dataset: Any, field: str, mask_ids: Sequence[str]) -> dict[st
 
 
 def _read_classes(run: Run, mask_ids: Sequence[str]) -> dict[str, Scored]:
-    places = _places(run.path.resolve(), str(run.manifest.get("updated")))
-    groups: dict[tuple[Path, int], None] = {}
-    for mask_id in mask_ids:
-        place = places.get(mask_id.rpartition("#")[0])
-        if place is not None:
-            groups[place] = None
-    found: dict[str, Scored] = {}
-    wanted = pa.array(list(mask_ids), pa.string())
-    for path, group in groups:
-        with pa.OSFile(str(path)) as file:
-            table = pa.parquet.ParquetFile(file).read_row_group(
-                group, ["mask_id", "top_labels", "top_scores"]
-            )
-        rows = table.filter(pc.is_in(table["mask_id"], value_set=wanted))
-        for row in rows.to_pylist():
-            found[row["mask_id"]] = list(zip(row["top_labels"], row["top_scores"], strict=True))
-    return found
-
-
-# the lists of photos in shards are long: only another relabel, which `updated` tells, makes it read them again
-@lru_cache(maxsize=2)
-def _places(path: Path, updated: str) -> dict[str, tuple[Path, int]]:
-    """image_id -> the shard and the row group with the masks of that photo."""
-    places: dict[str, tuple[Path, int]] = {}
-    with Run(path).shards() as shards:
-        for shard in shards:
-            places |= _places_in(shard)
-    return places
-
-
-def _places_in(shard: ShardFile) -> dict[str, tuple[Path, int]]:
-    groups = enumerate(shard.photos_by_group())
-    return {photo.image_id: (shard.path, group) for group, photos in groups for photo in photos}
+    return {
+        row["mask_id"]: list(zip(row["top_labels"], row["top_scores"], strict=True))
+        for table in read_rows(run, mask_ids, ["top_labels", "top_scores"])
+        for row in table.to_pylist()
+    }

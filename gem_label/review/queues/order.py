@@ -1,22 +1,24 @@
-"""Ordered lists of masks to review, without reading their pixels into this process.
+"""Ordered lists of masks to review, without reading their pixels.
 
-The database sends ids alone. A queue is made once and then worked through, so a list is bounded by `limit`.
+A queue is made once and then worked through, so a list is bounded by `limit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
+from gem_label.phrases import as_words
 from gem_label.review.storage.fields import check_mask_field
-from gem_label.review.storage.selection import STATE, Expression, Selection, aggregate_masks
+from gem_label.review.storage.mask_table import MaskTable, read_table
+from gem_label.review.storage.selection import STATES, Expression, Selection, aggregate_masks
 
-Order = Literal["uncertain", "random", "photo"]
-ORDERS: tuple[Order, ...] = ("uncertain", "random", "photo")
+Order = Literal["uncertain", "likely", "random", "photo"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 UNDECIDED = ("undecided",)
 
 _NO_MARGIN = 2.0  # sorts after every margin, which is at most 1
@@ -44,7 +46,8 @@ def queue_masks(
         dataset: the FiftyOne dataset.
         field: its field of detections.
         order: "uncertain": the smallest margin between the two best classes first, masks without a margin last;
-            "random": a random sample, where every mask is as likely as any other; "photo": photo by photo.
+            "likely": the highest score first, as a lower threshold would add less likely labels; "random": a random
+            sample, where every mask is as likely as any other; "photo": photo by photo.
         selection: which masks; only undecided ones unless it has `states`. A class is `labels=[label]`, a pair of
             confused classes `labels=[label], runner_ups=[runner_up]`.
         limit: at most this many.
@@ -58,57 +61,71 @@ def queue_masks(
         >>> queue_masks(dataset, "gem_label", "uncertain", Selection(labels=["cat"]), limit=50)
     """
     check_mask_field(dataset, field)
-    chosen = selection or Selection()
-    states = UNDECIDED if chosen.states is None else chosen.states
-    if order == "random":
-        return _random_order(dataset, field, replace(chosen, states=None), states, limit, seed)
     if order not in ORDERS:
         raise UsageError(f"unknown order {order!r}: {', '.join(ORDERS)}")
-    ids: Expression = {"$project": {"masks._id": 1, "masks.margin": 1}}
-    unwind: Expression = {"$unwind": "$masks"}
+    chosen = selection or Selection()
+    states = UNDECIDED if chosen.states is None else chosen.states
     if order == "photo":
-        stages = [{"$limit": limit}, ids, unwind, {"$limit": limit}]
-    else:
-        margin: Expression = {"$set": {"margin": {"$ifNull": ["$masks.margin", _NO_MARGIN]}}}
-        stages = [ids, unwind, margin, {"$sort": {"margin": 1, "masks._id": 1}}, {"$limit": limit}]
-    rows = aggregate_masks(dataset, field, replace(chosen, states=states), stages)
-    return [MaskReference(str(row["_id"]), str(row["masks"]["_id"])) for row in rows]
+        return _photo_order(dataset, field, replace(chosen, states=states), limit)
+    table = read_table(dataset, field)
+    wanted = np.isin(table.states, [STATES.index(state) for state in as_words(states)])
+    meant = _meant(table, dataset, field, replace(chosen, states=None))
+    if order == "random":  # decided masks have their places in the order, so that the others keep theirs
+        rows = np.flatnonzero(meant)
+        rows = rows[np.random.default_rng(seed).permutation(len(rows))]
+        return references(table, rows[wanted[rows]][:limit])
+    keys = -table.scores if order == "likely" else np.nan_to_num(table.margins, nan=_NO_MARGIN)
+    return references(table, _smallest(keys, table.ids, np.flatnonzero(meant & wanted), limit))
 
 
 def count_undecided(dataset: Any, field: str, selection: Selection | None = None) -> int:
     """How many masks of a selection nobody has decided about."""
-    chosen = replace(selection or Selection(), states=UNDECIDED)
-    count = {"$group": {"_id": None, "masks": {"$sum": {"$size": "$masks"}}}}
-    return sum(row["masks"] for row in aggregate_masks(dataset, field, chosen, [count]))
+    table = read_table(dataset, field)
+    meant = _meant(table, dataset, field, replace(selection or Selection(), states=None))
+    return int((meant & (table.states == STATES.index("undecided"))).sum())
 
 
-def _random_order(
-    dataset: Any, field: str, selection: Selection, states: Any, limit: int, seed: int
-) -> list[MaskReference]:
-    """The first masks in one of `states` of a random order of all masks of a selection."""
-    in_states = {"$in": [STATE, list(states)]}
-    facts = {
-        "ids": "$masks._id",
-        "wanted": {"$map": {"input": "$masks", "as": "mask", "in": in_states}},
-    }
-    rows = aggregate_masks(dataset, field, selection, [{"$project": facts}, {"$sort": {"_id": 1}}])
-    pairs = [
-        (row["_id"], mask, wanted)
-        for row in rows
-        for mask, wanted in zip(row["ids"], row["wanted"], strict=True)
+def references(table: MaskTable, rows: NDArray[np.int64]) -> list[MaskReference]:
+    """The masks at some rows of a table, in the order of the rows."""
+    samples = table.samples[np.searchsorted(np.cumsum(table.counts), rows, side="right")]
+    return [
+        MaskReference(_hex(sample), _hex(mask)) for sample, mask in zip(samples, table.ids[rows], strict=True)
     ]
-    places = np.random.default_rng(seed).permutation(len(pairs))
-    return list(_first_wanted(pairs, places.tolist(), limit))
 
 
-def _first_wanted(
-    pairs: list[tuple[Any, Any, bool]], places: list[int], limit: int
-) -> Iterator[MaskReference]:
-    """Yield the first `limit` masks that are wanted, in the order of their places."""
-    for place in places:
-        sample, mask, wanted = pairs[place]
-        if limit <= 0:
-            return
-        if wanted:
-            limit -= 1
-            yield MaskReference(str(sample), str(mask))
+def _hex(identifier: bytes) -> str:
+    return identifier.ljust(12, b"\0").hex()
+
+
+def _meant(table: MaskTable, dataset: Any, field: str, selection: Selection) -> NDArray[np.bool_]:
+    """(N,) which masks of a table meet a selection."""
+    meant = np.ones(len(table), bool)
+    for column, names in ((table.labels, selection.labels), (table.runner_ups, selection.runner_ups)):
+        if names is not None:
+            meant &= np.isin(column, [table.code(name) for name in as_words(names)])
+    rest = replace(selection, labels=None, runner_ups=None)
+    if rest.view is not None and rest.view in (dataset, dataset.view()):
+        rest = replace(rest, view=None)
+    if any(getattr(rest, each.name) is not None for each in fields(rest)):  # the database says it
+        rows = aggregate_masks(dataset, field, rest, [{"$project": {"masks._id": 1}}])
+        ids = [mask["_id"].binary for row in rows for mask in row["masks"]]
+        meant &= np.isin(table.ids, np.array(ids, "S12"))
+    return meant
+
+
+def _smallest(
+    keys: NDArray[np.float64], ids: NDArray[np.bytes_], rows: NDArray[np.int64], limit: int
+) -> NDArray[np.int64]:
+    """The `limit` rows with the smallest keys in order; equal keys are in the order of the ids."""
+    if 0 < limit < len(rows):
+        last = np.partition(keys[rows], limit - 1)[limit - 1]
+        rows = rows[keys[rows] <= last]
+    return rows[np.lexsort((ids[rows], keys[rows]))][: max(0, limit)]
+
+
+def _photo_order(dataset: Any, field: str, selection: Selection, limit: int) -> list[MaskReference]:
+    """Photo by photo as the dataset has them: the database stops when it has found so many."""
+    ids: Expression = {"$project": {"masks._id": 1}}
+    stages: list[Expression] = [{"$limit": limit}, ids, {"$unwind": "$masks"}, {"$limit": limit}]
+    rows = aggregate_masks(dataset, field, selection, stages)
+    return [MaskReference(str(row["_id"]), str(row["masks"]["_id"])) for row in rows]

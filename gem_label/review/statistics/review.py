@@ -1,21 +1,20 @@
 """How a review stands: counts per class, state and score, the least certain masks, and which words are confused.
 
-One aggregation over the dataset gives a table of counts; class bars, histograms and thresholds are sums over it.
+A table of counts is made of all masks; class bars, histograms and thresholds are sums over it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.review.storage.fields import check_mask_field
-from gem_label.review.storage.internals import samples_of
-from gem_label.review.storage.selection import STATE, STATES, Expression, Selection, aggregate_masks
+from gem_label.review.storage.mask_table import read_table
+from gem_label.review.storage.selection import STATES, Expression, Selection, aggregate_masks
 
 SCORE_BINS = 101
 """Bin k holds scores from k/100 up to (k + 1)/100; the last holds 1."""
@@ -96,59 +95,20 @@ class ReviewStatistics:
 
 
 def review_statistics(dataset: Any, field: str) -> ReviewStatistics:
-    """Count the masks of a field; answers from memory as long as no sample changed.
+    """Count the masks of a field; reads only samples that changed since the last count.
 
     Raises:
         UsageError: there is no such field of detections.
     """
-    check_mask_field(dataset, field)
-    collection = samples_of(dataset)
-    last = collection.find_one({}, ["last_modified_at"], sort=[("last_modified_at", -1)]) or {}
-    stamp = (last.get("last_modified_at"), last.get("_id"), collection.estimated_document_count())
-    return _count(_Samples(collection), field, stamp)
-
-
-@dataclass(frozen=True, slots=True)
-class _Samples:
-    """A collection of samples; equal to another with the same name in the same database."""
-
-    collection: Any
-
-    def __hash__(self) -> int:
-        return hash(self.collection.full_name)
-
-
-# a slider asks again and again: only a change of the samples, which `stamp` tells, makes it count again
-@lru_cache(maxsize=8)
-def _count(samples: _Samples, field: str, stamp: tuple[Any, ...]) -> ReviewStatistics:
-    score = {"$ifNull": ["$$mask.confidence", 0.0]}
-    bin_of = {"$floor": {"$add": [{"$multiply": [score, 100.0]}, _ROUNDING]}}
-    facts = {
-        "label": {"$ifNull": ["$$mask.label", NO_LABEL]},
-        "state": STATE,
-        "bin": {"$max": [0, {"$min": [{"$toInt": bin_of}, SCORE_BINS - 1]}]},
-    }
-    pipeline: list[Expression] = [
-        {
-            "$project": {
-                "_id": 0,
-                "mask": {"$map": {"input": f"${field}.detections", "as": "mask", "in": facts}},
-            }
-        },
-        {"$unwind": "$mask"},
-        {"$group": {"_id": "$mask", "masks": {"$sum": 1}}},
-    ]
-    rows = [(row["_id"], row["masks"]) for row in samples.collection.aggregate(pipeline)]
-    totals: dict[str, int] = {}
-    for key, masks in rows:
-        name = str(key["label"])
-        totals[name] = totals.get(name, 0) + masks
-    classes = tuple(sorted(totals, key=lambda name: (-totals[name], name)))
-    index = {name: i for i, name in enumerate(classes)}
-    counts = np.zeros((len(classes), len(STATES), SCORE_BINS), np.int64)
-    for key, masks in rows:
-        counts[index[str(key["label"])], STATES.index(key["state"]), key["bin"]] += masks
-    return ReviewStatistics(classes, counts)
+    table = read_table(dataset, field)
+    labels = np.where(table.labels < 0, len(table.names), table.labels)
+    bins = np.clip(np.floor(table.scores * 100.0 + _ROUNDING), 0, SCORE_BINS - 1).astype(np.int64)
+    shape = (len(table.names) + 1, len(STATES), SCORE_BINS)
+    places = np.ravel_multi_index((labels, table.states, bins), shape)
+    counts = np.bincount(places, minlength=math.prod(shape)).reshape(shape)
+    totals, names = counts.sum(axis=(1, 2)), [*table.names, NO_LABEL]
+    order = sorted(np.flatnonzero(totals).tolist(), key=lambda i: (-totals[i], names[i]))
+    return ReviewStatistics(tuple(names[i] for i in order), counts[order].astype(np.int64))
 
 
 def count_meant(dataset: Any, field: str, selection: Selection) -> dict[str, int]:
@@ -233,35 +193,18 @@ def confused_pairs(dataset: Any, field: str, max_margin: float = 0.2, limit: int
 
     Counts undecided masks alone.
     """
-    rows = aggregate_masks(
-        dataset,
-        field,
-        Selection(states=["undecided"]),
-        [
-            _attributes("label", "runner_up", "margin"),
-            {"$unwind": "$masks"},
-            {
-                "$match": {
-                    "masks.margin": {"$lte": max_margin},
-                    "masks.runner_up": {"$ne": None},
-                    "masks.label": {"$ne": None},
-                }
-            },
-            {
-                "$group": {
-                    "_id": {"label": "$masks.label", "runner_up": "$masks.runner_up"},
-                    "masks": {"$sum": 1},
-                    "margin": {"$avg": "$masks.margin"},
-                }
-            },
-            {"$sort": {"masks": -1, "_id": 1}},
-            {"$limit": limit},
-        ],
-    )
-    return [
-        ConfusedPair(row["_id"]["label"], row["_id"]["runner_up"], row["masks"], row["margin"])
-        for row in rows
+    table = read_table(dataset, field)
+    rows = (table.margins <= max_margin) & (table.states == STATES.index("undecided"))
+    rows &= (table.labels >= 0) & (table.runner_ups >= 0)
+    names = len(table.names)
+    pairs = table.labels[rows].astype(np.int64) * names + table.runner_ups[rows]
+    found, place, masks = np.unique(pairs, return_inverse=True, return_counts=True)
+    margins = np.bincount(place, table.margins[rows], len(found)) / np.maximum(masks, 1)
+    confused = [
+        ConfusedPair(table.names[pair // names], table.names[pair % names], int(count), float(margin))
+        for pair, count, margin in zip(found.tolist(), masks, margins, strict=True)
     ]
+    return sorted(confused, key=lambda pair: (-pair.masks, pair.label, pair.runner_up))[:limit]
 
 
 def _attributes(*names: str) -> Expression:

@@ -12,7 +12,8 @@ mark at its end takes back what it wrote, so the two never mix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import getpass
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,13 +34,13 @@ class Decision:
 
     Attributes:
         id: 24 hexadecimal digits; masks carry the id of their last decision as `decision`.
-        action: "accept", "reject", "rename", "delete", "merge" or "import".
+        action: "accept", "reject", "rename", "delete", "merge", "import" or "add".
         field: the dataset's field.
         masks: how many masks it changed.
         at: when, in UTC.
-        label: the new label, of "rename" alone.
+        label: the new label of "rename", the label of "add".
         missed: masks that were meant too, but changed in between and stay as they are now.
-        author: the name of the person who decided, where it is known.
+        author: the name of the person who decided, where it is known; masks carry it as `decided_by`.
         request: the id that the program gave its request, so that a repeated request is recognized.
     """
 
@@ -53,9 +54,14 @@ class Decision:
     author: str | None = None
     request: str | None = None
 
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """The attributes by which a mask tells of its last decision."""
+        return {"decided_at": self.at, "decided_by": self.author, "decision": self.id}
+
     def __str__(self) -> str:
         """One line for a list: "reject 12 masks"."""
-        target = f" to {self.label!r}" if self.label else ""
+        target = f" {'as' if self.action == 'add' else 'to'} {self.label!r}" if self.label else ""
         missed = f" ({self.missed} changed meanwhile and stay as they are)" if self.missed else ""
         return f"{self.action} {self.masks} mask{'' if self.masks == 1 else 's'}{target}{missed}"
 
@@ -70,6 +76,8 @@ def _create_indexes() -> None:
     """Make the indexes of the two collections where they are missing."""
     decisions, masks = collections()
     decisions.create_index([("dataset", 1), ("field", 1), ("forgotten", 1), ("_id", -1)])
+    decisions.create_index([("dataset", 1), ("undone", 1)])
+    masks.create_index("dataset")
     masks.create_index("decision")
     masks.create_index("sample")
 
@@ -147,10 +155,11 @@ def list_decisions(dataset: Any, field: str, limit: int = 20) -> list[Decision]:
     ]
 
 
-def request_of(decision: str | None) -> str | None:
-    """The id of the request that a decision came from, also when it can no longer be undone."""
+def requests_of(decision_ids: Iterable[str | None]) -> dict[str, str | None]:
+    """Decision -> the id of the request that it came from, also when it can no longer be undone."""
     decisions, _ = collections()
-    return (decisions.find_one({"_id": decision}, ["request"]) or {}).get("request")
+    found = decisions.find({"_id": {"$in": [each for each in decision_ids if each]}}, ["request"])
+    return {document["_id"]: document.get("request") for document in found}
 
 
 def decided_samples(decision: str) -> list[Any]:
@@ -205,6 +214,14 @@ def deleted_mask_ids(dataset: Any, fields: Sequence[str], samples: Sequence[Any]
     return found
 
 
+def current_user() -> str | None:
+    """The name of the person whose process this is; None where the system has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return None
+
+
 def now() -> datetime:
     """The time in UTC, to the millisecond as MongoDB stores it."""
     now = datetime.now(UTC)
@@ -214,7 +231,7 @@ def now() -> datetime:
 def declare_attributes(dataset: Any, field: str) -> None:
     """Make the attributes of decided masks known to FiftyOne."""
     fo = load_fiftyone()
-    kinds = {"decided_at": fo.DateTimeField, "decision": fo.StringField}
+    kinds = {"decided_at": fo.DateTimeField, "decided_by": fo.StringField, "decision": fo.StringField}
 
     def missing() -> list[str]:
         return [name for name in kinds if dataset.get_field(f"{field}.detections.{name}") is None]
@@ -228,8 +245,8 @@ def declare_attributes(dataset: Any, field: str) -> None:
 
 
 def new_labels(dataset: Any, fields: Sequence[str]) -> list[str]:
-    """The labels that reviewers gave masks of some fields, in alphabetical order."""
-    query = {"dataset": dataset_id(dataset), "field": {"$in": list(fields)}, "action": "rename"}
+    """The labels that reviewers gave masks of some fields, renamed or added ones, in alphabetical order."""
+    query = {"dataset": dataset_id(dataset), "field": {"$in": list(fields)}, "label": {"$ne": None}}
     return sorted(database()[DECISIONS].distinct("label", query))
 
 

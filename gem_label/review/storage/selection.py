@@ -51,6 +51,7 @@ class Selection:
         max_margin: only masks with at most this margin between their two best words, in [0, 1].
         reaching: label -> threshold: only masks of these labels with at least that score.
         falling: label -> threshold: only masks of these labels with a lower score.
+        decided_by: only masks whose last decision is by one of these people.
     """
 
     view: Any = None
@@ -64,6 +65,7 @@ class Selection:
     max_margin: float | None = None
     reaching: Mapping[str, float] | None = None
     falling: Mapping[str, float] | None = None
+    decided_by: str | Sequence[str] | None = None
 
     @property
     def condition(self) -> Expression:
@@ -74,7 +76,8 @@ class Selection:
         parts: list[Expression] = []
         if self.ids is not None:
             parts.append({"$in": ["$$mask._id", [ObjectId(each) for each in as_words(self.ids)]]})
-        for attribute, words in (("label", self.labels), ("runner_up", self.runner_ups)):
+        given = {"label": self.labels, "runner_up": self.runner_ups, "decided_by": self.decided_by}
+        for attribute, words in given.items():
             if words is not None:
                 parts.append({"$in": [f"$$mask.{attribute}", {"$literal": list(as_words(words))}]})
         if self.max_margin is not None:

@@ -1,6 +1,7 @@
 import * as React from "react";
 import { ACTIONS, actionsOf, forgetKeys, keyName, refuseKey, shown, storeKeys, type Action, type Keys } from "./keys";
 import type { ModeName } from "./modes";
+import { PhotoHelp } from "./photo/PhotoHelp";
 
 type HelpProperties = {
   keys: Keys;
@@ -60,8 +61,9 @@ export function Help({ keys, mode, onKeys, author, onAuthor, onClose }: HelpProp
               <td>
                 <kbd>1</kbd> to <kbd>9</kbd>
               </td>
-              <td colSpan={2}>give the mask that class of the list</td>
+              <td colSpan={2}>give {mode === "page" ? "the marked masks" : "the mask"} that class of the list</td>
             </tr>
+            {mode === "photo" && <PhotoHelp />}
             {actionsOf(mode).map((action) => (
               <tr key={action}>
                 <td>

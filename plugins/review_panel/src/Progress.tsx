@@ -1,4 +1,5 @@
 import * as React from "react";
+import type { Entry } from "./outbox";
 import type { Session } from "./session";
 
 const percent = (share: number) => `${Math.round(100 * share)} %`;
@@ -7,7 +8,7 @@ const percent = (share: number) => `${Math.round(100 * share)} %`;
 export function Progress({ session }: { session: Session }) {
   const { decided, remaining, speed, precision } = session.counts;
   const { entries, failure, troubles } = session.outbox;
-  const honest = session.question.order === "random";
+  const honest = session.isSample;
   return (
     <div className="glr-progress" role="status" aria-live="off">
       <span>
@@ -45,19 +46,24 @@ export function Progress({ session }: { session: Session }) {
           </button>
         </div>
       )}
-      {troubles.slice(-3).map(({ entry, message }) => (
-        <div className="glr-trouble" role="alert" key={entry.request + entry.kind}>
-          ⚠ {entry.kind === "undo" ? "undo" : (entry.label ?? "reject")}: {message}{" "}
-          <button type="button" onClick={() => session.dismiss(entry, true)}>
+      {troubles.slice(-3).map((trouble) => (
+        <div className="glr-trouble" role="alert" key={trouble.entry.request + trouble.entry.kind + trouble.message}>
+          ⚠ {nameOf(trouble.entry)}: {trouble.message}{" "}
+          <button type="button" onClick={() => session.dismiss(trouble, true)}>
             Look at it
           </button>{" "}
-          <button type="button" onClick={() => session.dismiss(entry, false)}>
+          <button type="button" onClick={() => session.dismiss(trouble, false)}>
             Dismiss
           </button>
         </div>
       ))}
     </div>
   );
+}
+
+function nameOf({ kind, choices }: Entry): string {
+  if (kind === "undo") return "undo";
+  return choices.length > 1 ? `${choices.length} masks` : (choices[0]?.label ?? "reject");
 }
 
 function minutes(count: number): string {

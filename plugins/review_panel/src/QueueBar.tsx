@@ -1,13 +1,7 @@
 import * as React from "react";
 import type { Mode, ModeName } from "./modes";
-import type { Order } from "./server";
+import { OrderChoice } from "./OrderChoice";
 import type { Session } from "./session";
-
-const ORDERS: [Order, string][] = [
-  ["uncertain", "Least certain first"],
-  ["random", "Random sample"],
-  ["photo", "Photo by photo"],
-];
 
 /** How to review: the mode. What to review: field, order, class or confused pair, and which photos. */
 export function QueueBar({ session, modes }: { session: Session; modes: Record<ModeName, Mode> }) {
@@ -31,17 +25,8 @@ export function QueueBar({ session, modes }: { session: Session; modes: Record<M
           </select>
         </label>
       )}
-      <label>
-        Order
-        <select value={question.order} onChange={(event) => session.ask({ order: event.target.value as Order })}>
-          {ORDERS.map(([order, name]) => (
-            <option key={order} value={order}>
-              {name}
-            </option>
-          ))}
-        </select>
-      </label>
-      {question.order === "random" && (
+      {session.mode === "mask" && <OrderChoice session={session} />}
+      {session.isSample && (
         <label title="The same seed gives the same sample">
           Seed
           <input

@@ -4,15 +4,22 @@ import { actionOf, loadKeys } from "./keys";
 import { MaskMode } from "./mask/MaskMode";
 import type { KeyHandler, Mode, ModeName } from "./modes";
 import { Help } from "./Overlays";
+import { PageMode } from "./page/PageMode";
+import { PhotoMode } from "./photo/PhotoMode";
 import { Progress } from "./Progress";
 import { QueueBar } from "./QueueBar";
 import { Server, type Methods } from "./server";
 import { Session } from "./session";
 import { STYLES } from "./styles";
+import { SummaryMode } from "./summary/SummaryMode";
+import { useClaims } from "./useClaims";
 import { useKeys } from "./useKeys";
 
 const MODES: Record<ModeName, Mode> = {
   mask: { title: "One mask", component: MaskMode },
+  page: { title: "A page", component: PageMode },
+  photo: { title: "A photo", component: PhotoMode },
+  summary: { title: "How it goes", component: SummaryMode },
 };
 
 /** What the App gives the component: the schema has the addresses of the panel's Python methods. */
@@ -54,6 +61,7 @@ function Review({ session }: { session: Session }) {
   }, [focus]);
   const ModeComponent = MODES[session.mode].component;
 
+  useClaims(session, root);
   useKeys(root, (event) => {
     const action = actionOf(keys, session.mode, event);
     if (action === "help") {

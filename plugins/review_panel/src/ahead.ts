@@ -1,6 +1,6 @@
 // What is fetched and decoded before it is needed: details and pictures of the masks around the one that is shown.
 import { preparePicture, type Picture } from "./drawing";
-import { Photos } from "./photos";
+import type { Photos } from "./photos";
 import type { Details, Reference, Server } from "./server";
 
 const AHEAD = 24; // masks whose details are fetched before they are needed
@@ -15,7 +15,6 @@ export class Ahead {
   readonly pictures = new Map<string, Picture>();
   failure: string | null = null;
   private readonly preparing = new Set<string>();
-  private readonly photos = new Photos();
   private masks: Reference[] = [];
   private position = 0;
   private field: string | null = null;
@@ -25,6 +24,7 @@ export class Ahead {
 
   constructor(
     private readonly server: Server,
+    private readonly photos: Photos,
     private readonly changed: () => void,
     private readonly dropGone: (gone: Set<string>) => void,
     private readonly saw: (details: Details) => void,

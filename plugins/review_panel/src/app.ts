@@ -52,6 +52,12 @@ export function openViewer(sampleId: string): void {
   void window.__foo__.executeOperator("@voxel51/operators/open_sample", { id: sampleId });
 }
 
+/** Opens the form that exports the masks of a field. */
+export function exportMasks(field: string): void {
+  const operator_uri = "@gem-label/gem-label/export_annotations";
+  void window.__foo__.executeOperator("@voxel51/operators/prompt_user_for_operation", { operator_uri, params: { field } });
+}
+
 export function photoAddress(filepath: string): string {
   return window.__fos__.getSampleSrc(filepath);
 }

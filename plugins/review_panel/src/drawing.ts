@@ -13,7 +13,7 @@ export type Picture = {
   problem: string | null;
 };
 
-type Rectangle = { x: number; y: number; width: number; height: number };
+export type Rectangle = { x: number; y: number; width: number; height: number };
 
 export const MARGINS = [4, 2, 1, 0.5, 0.25, 0.1, 0.02]; // around the box, in its longer side; "+" is the next one
 export const USUAL_ZOOM = 4;
@@ -38,7 +38,7 @@ export async function preparePicture(details: Details, photos: Photos): Promise<
 }
 
 /** Makes a canvas as large as it is shown, in the screen's own pixels. */
-function fit(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
+export function fit(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
   const ratio = window.devicePixelRatio || 1;
   const width = Math.max(1, Math.round(canvas.clientWidth * ratio));
   const height = Math.max(1, Math.round(canvas.clientHeight * ratio));
@@ -52,7 +52,7 @@ function fit(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
 }
 
 /** The part of the photo that fills a canvas: the box in the middle, with a margin. */
-function partAround(details: Details, margin: number, canvas: HTMLCanvasElement): Rectangle {
+export function partAround(details: Details, margin: number, canvas: HTMLCanvasElement): Rectangle {
   const [x, y, w, h] = details.box;
   const around = Math.max(w, h) * margin + 12;
   const aspect = canvas.width / canvas.height;
@@ -102,15 +102,21 @@ export function drawMask(
   return part;
 }
 
-/** A light line on a dark one: one of them is seen on any photo. */
-function strokeTwice(context: CanvasRenderingContext2D, path: Path2D, across: number, down: number): void {
+/** A light line on a dark one, of these widths in pixels: one of them is seen on any photo. */
+export function strokeTwice(
+  context: CanvasRenderingContext2D,
+  path: Path2D,
+  across: number,
+  down: number,
+  [dark, light]: [number, number] = [5, 2],
+): void {
   const ratio = window.devicePixelRatio || 1;
   const screen = new Path2D();
   screen.addPath(path, new DOMMatrix([across, 0, 0, down, 0, 0]));
   const { e, f } = context.getTransform();
   context.setTransform(1, 0, 0, 1, e, f);
   context.lineCap = "round";
-  for (const [color, width] of [["#101010", 5], ["#ffffff", 2]] as const) {
+  for (const [color, width] of [["#101010", dark], ["#ffffff", light]] as const) {
     context.strokeStyle = color;
     context.lineWidth = width * ratio;
     context.stroke(screen);

@@ -3,24 +3,45 @@ import type { ModeName } from "./modes";
 
 type Described = readonly [key: string, does: string, modes: readonly ModeName[]];
 
-const EVERYWHERE = ["mask"] as const;
+const EVERYWHERE = ["mask", "page", "photo", "summary"] as const;
 const MASK = ["mask"] as const;
+const PHOTO = ["photo"] as const;
+const ONE = ["mask", "photo"] as const;
+const PAGE = ["page"] as const;
 
 /** Every action with its usual key, what it does, and the modes that it belongs to. */
 export const ACTIONS = {
-  accept: ["a", "accept the label", MASK],
-  reject: ["r", "reject the mask: no class fits it", MASK],
-  type: ["/", "type the name of a class, or a new one", MASK],
+  accept: ["a", "accept the label", ONE],
+  reject: ["r", "reject the mask: no class fits it", ONE],
+  type: ["/", "type the name of a class, or a new one", EVERYWHERE],
   skip: ["s", "skip the mask", MASK],
   undo: ["u", "undo the last decision", EVERYWHERE],
   redo: ["Shift+u", "redo what was undone", EVERYWHERE],
-  back: ["ArrowLeft", "look at the mask before", MASK],
-  forward: ["ArrowRight", "look at the next mask", MASK],
-  edit: ["e", "open the photo in FiftyOne's viewer", MASK],
+  back: ["ArrowLeft", "look at the mask before", ONE],
+  forward: ["ArrowRight", "look at the next mask", ONE],
+  acceptPhoto: ["Shift+a", "accept all undecided masks of the photo, and show the next one", PHOTO],
+  nextPair: ["d", "go to the next duplicate or part", PHOTO],
+  swapPair: ["x", "go to the other mask of the pair", PHOTO],
+  keepOfPair: ["k", "keep this mask of the pair and reject the other one", PHOTO],
+  nextFound: ["w", "of what was found, show a part or more", PHOTO],
+  previousPhoto: ["p", "look at the photo before", PHOTO],
+  nextPhoto: ["n", "look at the next photo", PHOTO],
+  acceptPage: ["a", "accept all masks of the page that are not marked", PAGE],
+  mark: ["x", "mark the mask as wrong, or take the mark away", PAGE],
+  markAll: ["Shift+x", "mark all masks of the page, or none", PAGE],
+  rejectMarked: ["r", "reject the marked masks", PAGE],
+  leave: ["s", "leave the marked masks for later", PAGE],
+  left: ["ArrowLeft", "walk left (with Shift: and mark)", PAGE],
+  right: ["ArrowRight", "walk right (with Shift: and mark)", PAGE],
+  up: ["ArrowUp", "walk up (with Shift: and mark)", PAGE],
+  down: ["ArrowDown", "walk down (with Shift: and mark)", PAGE],
+  previousPage: ["PageUp", "look at the page before", PAGE],
+  nextPage: ["PageDown", "look at the next page", PAGE],
+  edit: ["e", "open the photo in FiftyOne's viewer", EVERYWHERE],
   fill: ["o", "fill the mask, or only outline it", MASK],
-  outline: ["h", "hide the outline, or show it", MASK],
-  closer: ["+", "zoom in", MASK],
-  farther: ["-", "zoom out", MASK],
+  outline: ["h", "hide the outline, or show it", ONE],
+  closer: ["+", "zoom in", EVERYWHERE],
+  farther: ["-", "zoom out", EVERYWHERE],
   help: ["?", "show or hide the keys", EVERYWHERE],
 } as const satisfies Record<string, Described>;
 

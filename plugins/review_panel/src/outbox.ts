@@ -2,19 +2,23 @@
 //
 // What has no answer yet is in the tab's sessionStorage too, so that a reload loses nothing. Every decision has an id,
 // and the server recognizes one that it has stored before.
-import { Refusal, type Answer, type Reference, type Server } from "./server";
+import { Refusal, type Answer, type Found, type Reference, type Server } from "./server";
 
+/** The right label of a mask; null: it is rejected. A mask that is added comes as it was found. */
+export type Choice = { mask: Reference; label: string | null; isAdded?: boolean; found?: Found };
+
+/** What is stored, or taken back, in one request. */
 export type Entry = {
   kind: "decide" | "undo";
   request: string;
   dataset: string;
   field: string;
-  mask: Reference;
-  label: string | null;
+  choices: Choice[];
   author: string;
 };
 
-export type Trouble = { entry: Entry; message: string };
+/** What did not come about, and for which masks of an entry. */
+export type Trouble = { entry: Entry; choices: Choice[]; message: string };
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10_000;
@@ -31,7 +35,7 @@ export class Outbox {
     private readonly server: () => Server,
     private readonly key: string,
     private readonly changed: () => void,
-    private readonly answered: (entry: Entry, answer: Answer) => void,
+    private readonly answered: (entry: Entry, answers: Answer[]) => void,
   ) {
     this.entries = JSON.parse(sessionStorage.getItem(key) ?? "[]") as Entry[];
     void this.run();
@@ -39,7 +43,17 @@ export class Outbox {
 
   /** The last decision about a mask that we know of: what others decide since then is a conflict. */
   saw(labelId: string, decision: string | null): void {
-    if (!this.entries.some((entry) => entry.mask[1] === labelId)) this.seen.set(labelId, decision);
+    if (!this.isWaiting(labelId)) this.seen.set(labelId, decision);
+  }
+
+  /** Whether something about a mask is on its way. */
+  isWaiting(labelId: string): boolean {
+    return this.entries.some((entry) => entry.choices.some((choice) => choice.mask[1] === labelId));
+  }
+
+  /** Whether something about a mask of a photo is on its way. */
+  isWaitingFor(sampleId: string): boolean {
+    return this.entries.some((entry) => entry.choices.some((choice) => choice.mask[0] === sampleId));
   }
 
   add(entry: Entry): void {
@@ -65,13 +79,13 @@ export class Outbox {
     while (this.entries.length) {
       const entry = this.entries[0]!;
       try {
-        const answer = await this.send(entry);
+        const answers = await this.send(entry);
         this.failure = null;
         wait = FIRST_WAIT;
-        this.done(entry, answer);
+        this.done(entry, answers);
       } catch (error) {
         if (error instanceof Refusal) {
-          this.troubles.push({ entry, message: error.message });
+          this.troubles.push({ entry, choices: entry.choices, message: error.message });
           this.drop();
           continue;
         }
@@ -85,21 +99,40 @@ export class Outbox {
     this.running = false;
   }
 
-  private send(entry: Entry): Promise<Answer> {
-    const { dataset, kind, ...params } = entry;
-    if (kind === "undo") return this.server().undo(params, dataset);
-    return this.server().decide({ ...params, seen: this.seen.get(entry.mask[1]) ?? null }, dataset);
+  private send(entry: Entry): Promise<Answer[]> {
+    const { dataset, kind, choices, ...params } = entry;
+    if (kind === "undo") return this.server().undo({ ...params, masks: choices.map((choice) => choice.mask) }, dataset);
+    const added = choices.find(({ found }) => found); // alone in its entry
+    if (added) return this.server().addMask({ ...params, ...added }, dataset);
+    const decisions = choices.map(({ mask, label }) => ({ mask, label, seen: this.seen.get(mask[1]) ?? null }));
+    return this.server().decide({ ...params, decisions }, dataset);
   }
 
-  private done(entry: Entry, answer: Answer): void {
-    this.seen.set(entry.mask[1], answer.decision);
-    if (answer.outcome === "conflict") {
-      const now = answer.state === "rejected" ? "rejected" : `${answer.state} as ${answer.label}`;
-      this.troubles.push({ entry, message: `somebody else decided first: the mask is ${now} and stays so` });
+  private done(entry: Entry, answers: Answer[]): void {
+    const conflicts: Choice[] = [];
+    const gone: Choice[] = [];
+    entry.choices.forEach((choice, place) => {
+      const answer = answers[place]!;
+      this.seen.set(choice.mask[1], answer.decision);
+      if (answer.outcome === "conflict") conflicts.push(choice);
+      const isTakenBack = entry.kind === "undo" && choice.isAdded;
+      if (answer.outcome === "gone" && !isTakenBack) gone.push(choice);
+    });
+    if (conflicts.length === 1) {
+      const { label, state } = answers[entry.choices.indexOf(conflicts[0]!)]!;
+      const now = state === "rejected" ? "rejected" : `${state} as ${label}`;
+      const message = `somebody else decided first: the mask is ${now} and stays so`;
+      this.troubles.push({ entry, choices: conflicts, message });
+    } else if (conflicts.length) {
+      const message = `somebody else decided about ${conflicts.length} of these masks first: they stay as they are`;
+      this.troubles.push({ entry, choices: conflicts, message });
     }
-    if (answer.outcome === "gone") this.troubles.push({ entry, message: "the mask is not in the dataset any more" });
+    if (gone.length) {
+      const what = gone.length === 1 ? "the mask is" : `${gone.length} masks are`;
+      this.troubles.push({ entry, choices: gone, message: `${what} not in the dataset any more` });
+    }
     this.drop();
-    this.answered(entry, answer);
+    this.answered(entry, answers);
   }
 
   private drop(): void {

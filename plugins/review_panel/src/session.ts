@@ -1,10 +1,14 @@
 // The state of a review: which mask is shown, what was decided, what can be undone. React draws what it says.
 import { Ahead } from "./ahead";
 import type { Picture } from "./drawing";
-import type { ModeName } from "./modes";
-import { Outbox, type Entry } from "./outbox";
-import type { Answer, FieldDescription, Order, Reference, Server, State } from "./server";
+import type { ModeName, View } from "./modes";
+import { Outbox, type Entry, type Trouble } from "./outbox";
+import { Pages } from "./page/pages";
+import { PhotoReview } from "./photo/review";
+import { Photos } from "./photos";
+import type { Answer, Details, FieldDescription, Found, Order, Reference, Server } from "./server";
 import { perMinute, wilson, type Interval } from "./statistics";
+import { Steps, type Step } from "./steps";
 
 export type Question = {
   field: string | null;
@@ -13,24 +17,21 @@ export type Question = {
   label: string | null;
   runner_up: string | null;
   seed: number;
-};
-
-/** A decision as undo, redo and the counts need it. */
-type Step = {
-  request: string;
-  mask: Reference;
-  label: string | null;
-  before: { label: string | null; state: State };
-  proposed: string | null; // the label that the mask had when it was first decided about
-  at: number;
+  phrase: string;
 };
 
 export type Counts = { decided: number; remaining: number; speed: number | null; precision: Interval | null };
 
-const STEPS = 100; // the server can undo as many
-
 export class Session {
-  question: Question = { field: null, order: "uncertain", scope: "dataset", label: null, runner_up: null, seed: 0 };
+  question: Question = {
+    field: null,
+    order: "uncertain",
+    scope: "dataset",
+    label: null,
+    runner_up: null,
+    seed: 0,
+    phrase: "",
+  };
   mode: ModeName = "mask";
   description: FieldDescription | null = null;
   masks: Reference[] = [];
@@ -41,8 +42,9 @@ export class Session {
   version = 0;
   author = "";
   readonly outbox: Outbox;
-  private steps: Step[] = [];
-  private undone: Step[] = [];
+  readonly pages: Pages;
+  readonly photoReview: PhotoReview;
+  readonly steps: Steps;
   private readonly ahead: Ahead;
   private readonly listeners = new Set<() => void>();
   private generation = 0;
@@ -54,17 +56,24 @@ export class Session {
     readonly dataset: string,
   ) {
     this.outbox = new Outbox(() => this.server, `gem-label-unstored:${datasetId}`, this.changed, this.answered);
-    this.ahead = new Ahead(server, this.changed, this.dropGone, (details) => {
-      this.outbox.saw(details.label_id, details.decision);
-    });
+    const saw = (details: Details) => this.outbox.saw(details.label_id, details.decision);
+    const photos = new Photos();
+    this.ahead = new Ahead(server, photos, this.changed, this.dropGone, saw);
+    this.pages = new Pages(this, photos, saw);
+    this.photoReview = new PhotoReview(this, photos, saw);
     const stored = JSON.parse(sessionStorage.getItem(this.storageKey) ?? "null");
     if (stored) {
-      this.question = stored.question;
+      this.question = { ...this.question, ...stored.question };
       this.mode = stored.mode;
-      this.steps = stored.steps;
     }
+    this.steps = new Steps(stored?.steps);
     this.author = localStorage.getItem("gem-label-reviewer") ?? "";
     void this.begin();
+  }
+
+  /** What shows several masks at a time; null: one is shown. */
+  private get view(): View | null {
+    return { mask: null, page: this.pages, photo: this.photoReview, summary: null }[this.mode];
   }
 
   private get storageKey(): string {
@@ -78,7 +87,7 @@ export class Session {
 
   getVersion = (): number => this.version;
 
-  private changed = (): void => {
+  readonly changed = (): void => {
     this.version++;
     for (const listener of this.listeners) listener();
   };
@@ -89,8 +98,7 @@ export class Session {
   ask(change: Partial<Question>): void {
     const field = change.field !== undefined && change.field !== this.question.field;
     this.question = { ...this.question, ...(field ? { label: null, runner_up: null } : {}), ...change };
-    this.steps = [];
-    this.undone = [];
+    this.steps.clear();
     void this.begin();
   }
 
@@ -112,22 +120,36 @@ export class Session {
       this.description = description;
       this.question.field = description.field;
       this.author ||= description.author;
-      const queue = description.field ? await this.server.makeQueue(this.question) : { masks: [], remaining: 0 };
+      if (!description.field) this.masks = [];
+      else if (this.view) await this.view.begin();
+      else await this.makeQueue(generation);
       if (generation !== this.generation) return;
-      // what was decided before a reload comes first, to look back at; what is on its way is not asked for again
-      const before = [...new Map(this.steps.map((step) => [step.mask[1], step.mask])).values()];
-      const known = new Set(before.map(([, label]) => label));
-      this.masks = [...before, ...queue.masks.filter(([, label]) => !known.has(label))];
-      this.position = before.length;
-      this.decidedBefore = before.length;
-      this.undecided = queue.remaining - queue.masks.filter(([, label]) => known.has(label)).length;
-      this.ahead.clear();
     } catch (error) {
       if (generation !== this.generation) return;
       this.message = (error as Error).message;
     }
     this.loading = false;
     this.moved();
+  }
+
+  private async makeQueue(generation: number): Promise<void> {
+    const queue = await this.server.makeQueue(this.question);
+    if (generation !== this.generation) return;
+    // what was decided before a reload comes first, to look back at; what is on its way is not asked for again
+    const known = this.steps.last;
+    const before = [...known.values()].map(({ mask }) => mask);
+    const open = queue.masks.filter(([, label]) => !known.has(label));
+    this.server.claims.reset(new Set(known.keys()));
+    this.masks = [...before, ...open];
+    this.position = before.length;
+    this.counted(queue.remaining - (queue.masks.length - open.length));
+    this.ahead.clear();
+  }
+
+  /** So many masks of what is asked are undecided now. */
+  counted(undecided: number): void {
+    this.undecided = undecided;
+    this.decidedBefore = this.steps.decided.length;
   }
 
   // --- what is shown ---
@@ -138,30 +160,40 @@ export class Session {
 
   /** Why masks cannot be shown; null: they can. */
   get problem(): string | null {
-    return this.message ?? this.ahead.failure;
+    return this.message ?? (this.view ?? this.ahead).failure;
   }
 
   get picture(): Picture | null {
     return this.current ? (this.ahead.pictures.get(this.current[1]) ?? null) : null;
   }
 
+  /** Whether what is reviewed is a random sample, which tells what all masks are like. */
+  get isSample(): boolean {
+    return this.question.order === "random" && this.mode === "mask";
+  }
+
   get counts(): Counts {
-    const last = new Map(this.steps.map((step) => [step.mask[1], step]));
-    const right = [...last.values()].filter((step) => step.label !== null && step.label === step.proposed).length;
+    const last = this.steps.decided;
+    const right = last.filter((change) => change.label !== null && change.label === change.proposed).length;
     return {
-      decided: last.size,
-      remaining: Math.max(0, this.undecided - (last.size - this.decidedBefore)),
-      speed: perMinute(this.steps.map((step) => step.at)),
-      precision: wilson(right, last.size),
+      decided: last.length,
+      remaining: Math.max(0, this.undecided - (last.length - this.decidedBefore)),
+      speed: perMinute(this.steps.moments),
+      precision: wilson(right, last.length),
     };
   }
 
   get canUndo(): boolean {
-    return this.steps.length > 0;
+    return this.steps.canUndo;
   }
 
   get canRedo(): boolean {
-    return this.undone.length > 0;
+    return this.steps.canRedo;
+  }
+
+  /** What is known of a mask, as far as it is near what is shown. */
+  private find(label: string): Details | undefined {
+    return this.view ? this.view.find(label) : this.ahead.details.get(label);
   }
 
   /** The names of all classes, most undecided masks first. */
@@ -171,13 +203,15 @@ export class Session {
 
   private store(): void {
     const { mode, question } = this;
-    sessionStorage.setItem(this.storageKey, JSON.stringify({ mode, question, steps: this.steps.slice(-STEPS * 20) }));
+    sessionStorage.setItem(this.storageKey, JSON.stringify({ mode, question, steps: this.steps.toStore() }));
   }
 
-  private moved(): void {
+  /** Another mask or page is shown: it is remembered, and what comes next is made ready. */
+  moved(): void {
     this.store();
     this.changed();
-    this.ahead.look(this.masks, this.position, this.question.field, this.classes);
+    if (this.view) this.view.look();
+    else this.ahead.look(this.masks, this.position, this.question.field, this.classes);
   }
 
   /** Leaves masks out that were deleted since the queue was made. */
@@ -187,10 +221,18 @@ export class Session {
     this.moved();
   };
 
+  /** Keeps the masks of the queue for this tab; those that somebody else took over meanwhile leave it. */
+  async renewClaims(): Promise<void> {
+    const lost = await this.server.renewClaims().catch(() => []);
+    const gone = new Set(lost.filter((label) => !this.steps.last.has(label)));
+    for (const label of gone) this.server.claims.lose(label);
+    if (gone.size) this.dropGone(gone);
+  }
+
   /** Reads the shown mask again: it may have been edited in FiftyOne's viewer. */
   readAgain(): void {
-    if (!this.current) return;
-    this.ahead.forget(this.current[1]);
+    if (this.view) this.view.readAgain();
+    else if (this.current) this.ahead.forget(this.current[1]);
     this.moved();
   }
 
@@ -200,30 +242,52 @@ export class Session {
   decide(label: string | null): boolean {
     const picture = this.picture;
     if (!picture || !this.current) return false;
-    const { label_id, label: now, state } = this.ahead.details.get(this.current[1]) ?? picture.details;
-    const earlier = this.steps.find((step) => step.mask[1] === label_id);
-    const proposed = earlier ? earlier.proposed : now;
-    this.take({ request: newId(), mask: this.current, label, before: { label: now, state }, proposed, at: Date.now() });
-    this.undone = [];
+    this.decideAll([{ details: this.find(this.current[1]) ?? picture.details, label }]);
     this.position++;
     this.moved();
     return true;
   }
 
+  /** Some masks have these labels, or are rejected (null), in one step. */
+  decideAll(choices: { details: Details; label: string | null }[]): void {
+    const changes = choices.map(({ details: { sample_id, label_id, label: now, state }, label }) => {
+      const earlier = this.steps.last.get(label_id);
+      const mask: Reference = [sample_id, label_id];
+      const proposed = earlier ? earlier.proposed : now;
+      return { mask, label, before: { label: now, state }, proposed, isNew: earlier?.isNew };
+    });
+    this.take({ request: newId(), changes, at: Date.now() });
+    this.steps.forgetUndone();
+  }
+
+  /** Adds a mask to a photo. Gives its id. */
+  addMask(sample: string, label: string, found: Found): string {
+    const mask: Reference = [sample, newId()];
+    const before = { label: null, state: "undecided" } as const;
+    const change = { mask, label, before, proposed: null, isNew: true, isAdded: true, found };
+    this.take({ request: newId(), changes: [change], at: Date.now() });
+    this.steps.forgetUndone();
+    return mask[1];
+  }
+
   private take(step: Step): void {
-    this.steps.push(step);
-    const details = this.ahead.details.get(step.mask[1]);
-    if (details) {
-      details.state = step.label === null ? "rejected" : step.label === details.label ? "accepted" : "renamed";
-      if (step.label !== null) details.label = step.label;
+    this.steps.add(step);
+    for (const { mask, label, found } of step.changes) {
+      if (found && label) this.photoReview.include(mask, label, found);
+      const details = this.find(mask[1]);
+      if (!details || found) continue;
+      details.state = label === null ? "rejected" : label === details.label ? "accepted" : "renamed";
+      if (label !== null) details.label = label;
     }
     this.send("decide", step);
   }
 
-  private send(kind: Entry["kind"], step: Step): void {
-    const { request, mask, label } = step;
+  private send(kind: Entry["kind"], { request, changes }: Step): void {
     const { dataset, author } = this;
-    this.outbox.add({ kind, request, mask, label, dataset, author, field: this.question.field! });
+    const choices = changes.map(({ mask, label, isAdded, found }) => {
+      return { mask, label, isAdded, found: kind === "decide" ? found : undefined };
+    });
+    this.outbox.add({ kind, request, choices, dataset, author, field: this.question.field! });
   }
 
   skip(): void {
@@ -237,21 +301,28 @@ export class Session {
   }
 
   undo(): boolean {
-    const step = this.steps.pop();
+    const step = this.steps.undo();
     if (!step) return false;
-    this.undone.push(step);
-    Object.assign(this.ahead.details.get(step.mask[1]) ?? {}, step.before);
+    for (const { mask, before, isAdded } of step.changes) {
+      if (isAdded) this.photoReview.exclude(mask);
+      else Object.assign(this.find(mask[1]) ?? {}, before);
+    }
     this.send("undo", step);
-    this.show(step.mask);
+    if (this.view) this.view.showStep(step);
+    else this.show(step.changes[0]!.mask);
+    this.moved();
     return true;
   }
 
   redo(): boolean {
-    const step = this.undone.pop();
+    const step = this.steps.redo();
     if (!step) return false;
     this.take({ ...step, request: newId(), at: Date.now() });
-    this.show(step.mask);
-    this.position++;
+    if (this.view) this.view.showAfter(step);
+    else {
+      this.show(step.changes[0]!.mask);
+      this.position++;
+    }
     this.moved();
     return true;
   }
@@ -259,30 +330,30 @@ export class Session {
   private show(mask: Reference): void {
     const place = this.masks.findIndex(([, label]) => label === mask[1]);
     if (place >= 0) this.position = place;
-    this.moved();
   }
 
-  /** The database says what a mask is now. */
-  private answered = (entry: Entry, answer: Answer): void => {
-    const details = this.ahead.details.get(entry.mask[1]);
-    const waiting = this.outbox.entries.some((each) => each.mask[1] === entry.mask[1]);
-    if (details && answer.state && !waiting) {
-      details.label = answer.label;
-      details.state = answer.state;
-      details.decision = answer.decision;
-    }
+  /** The database says what masks are now. */
+  private answered = (entry: Entry, answers: Answer[]): void => {
+    const failed = new Set<string>();
+    entry.choices.forEach(({ mask }, place) => {
+      const { outcome, label, state, decision } = answers[place]!;
+      if (outcome !== "stored") failed.add(mask[1]);
+      const details = this.find(mask[1]);
+      if (details && state && !this.outbox.isWaiting(mask[1])) Object.assign(details, { label, state, decision });
+    });
     // what did not come about does not count, and there is nothing to undo of it
-    if (entry.kind === "decide" && answer.outcome !== "stored") {
-      this.steps = this.steps.filter((step) => step.request !== entry.request);
-    }
+    if (entry.kind === "decide" && failed.size) this.steps.drop(entry.request, failed);
+    this.view?.look(); // masks are read when nothing about them is on its way
     this.changed();
   };
 
   /** Takes a message away, and shows the mask that it is about if asked to. */
-  dismiss(entry: Entry, look: boolean): void {
-    this.outbox.troubles = this.outbox.troubles.filter((trouble) => trouble.entry !== entry);
+  dismiss(trouble: Trouble, look: boolean): void {
+    this.outbox.troubles = this.outbox.troubles.filter((each) => each !== trouble);
     if (!look) return this.changed();
-    this.show(entry.mask);
+    const { mask } = trouble.choices[0]!;
+    if (this.view) this.view.show(mask);
+    else this.show(mask);
     this.readAgain();
   }
 

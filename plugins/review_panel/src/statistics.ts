@@ -14,10 +14,13 @@ export function wilson(right: number, total: number): Interval | null {
   return { share, low: Math.max(0, middle - half), high: Math.min(1, middle + half) };
 }
 
-/** Decisions a minute from the times of decisions in milliseconds; null before the third. */
-export function perMinute(times: number[]): number | null {
-  if (times.length < 3) return null;
+/** Decisions a minute from the times in milliseconds at which some were made together; null while there are too few. */
+export function perMinute(moments: { at: number; decisions: number }[]): number | null {
   let spent = 0;
-  for (let i = 1; i < times.length; i++) spent += Math.min(times[i]! - times[i - 1]!, LONGEST_PAUSE);
-  return spent > 0 ? ((times.length - 1) * 60_000) / spent : null;
+  let decisions = 0; // those of the first moment took an unknown time
+  for (let i = 1; i < moments.length; i++) {
+    spent += Math.min(moments[i]!.at - moments[i - 1]!.at, LONGEST_PAUSE);
+    decisions += moments[i]!.decisions;
+  }
+  return decisions > 1 && spent > 0 ? (decisions * 60_000) / spent : null;
 }

@@ -44,9 +44,20 @@ export const STYLES = `
 .glr-classes kbd { padding: 2px 5px; }
 .glr-classes .glr-word { flex: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .glr-number { color: var(--fo-palette-text-secondary); font-variant-numeric: tabular-nums; }
+.glr-phrase { display: inline-flex; gap: 6px; align-items: center; }
 .glr-tools { display: flex; flex-wrap: wrap; gap: 4px 6px; align-items: center; }
 .glr-tools button { padding: 3px 7px; gap: 5px; }
 .glr-sliders { margin-left: auto; display: inline-flex; gap: 10px; }
+.glr-summary { min-height: 0; overflow-y: auto; display: flex; flex-direction: column; gap: 10px; padding: 4px 2px; }
+.glr-summary p { margin: 0; max-width: 90ch; color: var(--fo-palette-text-secondary); }
+.glr-summary .glr-total { font-size: 16px; }
+.glr-summary b { color: var(--fo-palette-text-primary); }
+.glr-table { border-collapse: collapse; width: 100%; max-width: 900px; }
+.glr-table th { text-align: left; font-weight: 600; color: var(--fo-palette-text-secondary); }
+.glr-table :is(th, td) { padding: 3px 12px 3px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+.glr-table :is(th, td):first-child { white-space: normal; overflow-wrap: anywhere; min-width: 84px; width: 100%; }
+.glr-table td button { padding: 1px 7px; }
+.glr-table .glr-track { width: 72px; }
 .glr-progress { display: flex; flex-wrap: wrap; gap: 4px 18px; min-height: 21px; color: var(--fo-palette-text-secondary); font-variant-numeric: tabular-nums; align-items: center; }
 .glr-progress b { color: var(--fo-palette-text-primary); font-weight: 600; }
 .glr-trouble { color: var(--fo-palette-text-primary); border: 1px solid var(--fo-palette-warning-main, #d80); border-radius: 4px; padding: 4px 8px; width: 100%; }
@@ -56,6 +67,7 @@ export const STYLES = `
 .glr-sheet h2 { font-size: 16px; margin: 0 0 8px; }
 .glr-sheet table { border-collapse: collapse; width: 100%; }
 .glr-sheet td { padding: 1.5px 8px 1.5px 0; line-height: 1.2; }
+.glr-sheet td:first-child { white-space: nowrap; }
 .glr-sheet td kbd { display: inline-block; padding: 2px 5px; }
 .glr-sheet td button { padding: 0 6px; }
 .glr-sheet p { margin: 8px 0; color: var(--fo-palette-text-secondary); }

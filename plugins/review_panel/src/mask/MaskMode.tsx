@@ -1,10 +1,11 @@
 import * as React from "react";
-import { openViewer, useIsViewerOpen } from "../app";
+import { openViewer } from "../app";
 import { MARGINS, USUAL_ZOOM } from "../drawing";
 import { shown, type Action } from "../keys";
 import type { ModeProperties } from "../modes";
 import { Typing } from "../Overlays";
 import type { Session } from "../session";
+import { useFirstFocus, useReturn } from "../useFocus";
 import { useCanvases, type Look } from "./Canvases";
 import { Side } from "./Side";
 import { Toolbar } from "./Toolbar";
@@ -22,11 +23,7 @@ export function MaskMode({ session, keys, handler, focus, showHelp }: ModeProper
     focus();
   }, [focus]);
 
-  // once the first mask is drawn: the App gives the focus to the panel's tab when it opens it
-  const hasPicture = picture !== null;
-  React.useEffect(() => {
-    if (hasPicture && !document.activeElement?.closest("input, textarea, select, [role=dialog]")) focus();
-  }, [hasPicture, focus]);
+  useFirstFocus(picture !== null, focus);
   useReturn(() => {
     session.readAgain();
     focus();
@@ -136,16 +133,9 @@ function End({ session, backKey }: { session: Session; backKey: string }) {
           Review those
         </button>
       )}
+      <button type="button" onClick={() => session.setMode("summary")}>
+        How it goes, and export
+      </button>
     </div>
   );
-}
-
-/** Calls back when FiftyOne's viewer was closed. */
-function useReturn(back: () => void): void {
-  const isOpen = useIsViewerOpen();
-  const wasOpen = React.useRef(isOpen);
-  React.useEffect(() => {
-    if (wasOpen.current && !isOpen) back();
-    wasOpen.current = isOpen;
-  });
 }

@@ -26,24 +26,31 @@ export function Side({ session, details, photo, ended }: Properties) {
         <canvas ref={photo} role="img" aria-label="The whole photo, with a box around the part that is shown large" />
       </div>
       {details && <Label details={details} />}
-      {details && (
-        <ol className="glr-classes" aria-label="Other classes">
-          {details.classes.map(([name, score], place) => (
-            <li key={name}>
-              <button type="button" onClick={() => session.decide(name)} aria-label={`Key ${place + 1}: the class is ${name}`}>
-                <kbd>{place + 1}</kbd>
-                <span className="glr-word">{name}</span>
-                <span className="glr-number">{score === null ? "" : percent(score)}</span>
-              </button>
-            </li>
-          ))}
-        </ol>
-      )}
+      {details && <ClassList classes={details.classes} onChoose={(name) => session.decide(name)} />}
     </div>
   );
 }
 
-function Label({ details }: { details: Details }) {
+type ClassListProperties = { classes: [string, number | null][]; onChoose: (name: string) => void };
+
+/** Classes, each with the digit that is its key. */
+export function ClassList({ classes, onChoose }: ClassListProperties) {
+  return (
+    <ol className="glr-classes" aria-label="Other classes">
+      {classes.map(([name, score], place) => (
+        <li key={name}>
+          <button type="button" onClick={() => onChoose(name)} aria-label={`Key ${place + 1}: the class is ${name}`}>
+            <kbd>{place + 1}</kbd>
+            <span className="glr-word">{name}</span>
+            <span className="glr-number">{score === null ? "" : percent(score)}</span>
+          </button>
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+export function Label({ details }: { details: Details }) {
   return (
     <div>
       <div className="glr-name">{details.label ?? "(no label)"}</div>

@@ -1,0 +1,26 @@
+"""What the review panel shows of how a review goes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from gem_label.review.statistics.progress import ClassProgress, review_progress
+
+Reply = dict[str, Any]
+
+
+def get_progress(ctx: Any) -> Reply:
+    """How the review of a field goes; see `ReviewPanel.get_progress`."""
+    progress = review_progress(ctx.dataset, ctx.params["field"])
+    return {
+        "total": _class(progress.total),
+        "classes": [_class(each) for each in progress.classes],
+        "people": [asdict(each) for each in progress.people],
+        "drawn": progress.drawn,
+    }
+
+
+def _class(progress: ClassProgress) -> Reply:
+    precision = progress.precision
+    return {**asdict(progress), "precision": None if precision is None else asdict(precision)}
