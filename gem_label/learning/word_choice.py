@@ -12,7 +12,7 @@ from gem_label.learning.validation import photo_folds, standard_errors
 from gem_label.learning.words import LearnedWords, WordExamples, fit_words, learned_text, word_losses
 from gem_label.vocabulary import Vocabulary
 
-WORD_STRENGTHS = (0.3, 0.1, 0.03, 0.01)
+WORD_STRENGTHS = (0.3, 0.1, 0.03)
 """How strongly words are held at their text, the strongest first; which one is chosen by cross-validation."""
 WORD_FOLDS = 5
 LEAST_EXAMPLES = 3
