@@ -154,26 +154,34 @@ def measure(
         words: what they are labeled with; annotations of other words do not count.
         threshold: the score that made `kept`.
     """
-    classes = words.vocabulary.classes
-    place = {word: index for index, word in enumerate(classes)}
+    return evaluate_labels(photo_labels(photos, labels, words), words.vocabulary.classes, threshold)
 
-    def compared() -> Iterator[PhotoLabels]:
-        for photo, found in zip(photos, labels, strict=True):
-            rows = np.flatnonzero(found.selected & (photo.masks.areas > 0))
-            rles, truth = photo.masks.rles, photo.truth
-            asked = [i for i, word in enumerate(truth.words) if word in place]
-            yield PhotoLabels(
-                photo.name,
-                [rles[i] for i in rows.tolist()],
-                found.label_index[rows],
-                found.score[rows],
-                found.kept[rows],
-                [truth.masks[i] for i in asked],
-                np.array([place[truth.words[i]] for i in asked], np.int64),
-                truth.crowd[asked],
-            )
 
-    return evaluate_labels(compared(), classes, threshold)
+def photo_labels(
+    photos: Sequence[EmbeddedTruth], labels: Sequence[MaskLabels], words: EncodedWords
+) -> Iterator[PhotoLabels]:
+    """Yield the labels of each photo with its annotations; annotations of other words do not count.
+
+    Args:
+        photos: P photos.
+        labels: the labels of each photo's masks.
+        words: what they are labeled with.
+    """
+    place = {word: index for index, word in enumerate(words.vocabulary.classes)}
+    for photo, found in zip(photos, labels, strict=True):
+        rows = np.flatnonzero(found.selected & (photo.masks.areas > 0))
+        rles, truth = photo.masks.rles, photo.truth
+        asked = [i for i, word in enumerate(truth.words) if word in place]
+        yield PhotoLabels(
+            photo.name,
+            [rles[i] for i in rows.tolist()],
+            found.label_index[rows],
+            found.score[rows],
+            found.kept[rows],
+            [truth.masks[i] for i in asked],
+            np.array([place[truth.words[i]] for i in asked], np.int64),
+            truth.crowd[asked],
+        )
 
 
 def best_recall(photos: Sequence[EmbeddedTruth], labels: Sequence[MaskLabels]) -> float | None:

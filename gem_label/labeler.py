@@ -22,6 +22,7 @@ from gem_label.engines import EmbeddedPhoto, LabelJob
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Thresholds, Vocabulary, label_maskset
 from gem_label.labeling.negatives import Wanted
+from gem_label.learning.learned import Learned, apply_learned
 from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.overlaps import find_overlaps
 from gem_label.photos.reading import read_image, to_rgb
@@ -125,6 +126,7 @@ class Labeler:
         min_score: float | str | Mapping[str, float] | Thresholds | None = None,
         top_k: int = 5,
         negatives: Wanted = "auto",
+        learned: Learned | None = None,
     ) -> LabeledMasks:
         """All masks of a photo with their labels.
 
@@ -136,11 +138,13 @@ class Labeler:
                 `Thresholds.of`. None: the default.
             top_k: how many classes to give per mask.
             negatives: words that compete besides, as for `job`.
+            learned: what labels rest on besides the words, as for `job`.
         """
         vocabulary = as_vocabulary(classes, background)
         pixels = as_pixels(image)
         embedded = self.embed(pixels, self.propose_masks(pixels))
-        job = self.job(vocabulary, LabelSettings(Thresholds.of(min_score), top_k), negatives=negatives)
+        settings = LabelSettings(Thresholds.of(min_score), top_k)
+        job = self.job(vocabulary, settings, negatives=negatives, learned=learned)
         labels = label_maskset(
             embedded.masks,
             job.text,
@@ -148,6 +152,7 @@ class Labeler:
             job.logit_scale,
             job.settings,
             image_embedding=embedded.image_embedding,
+            rescore=job.rescore,
         )
         return LabeledMasks(embedded.masks, labels)
 
@@ -225,6 +230,7 @@ class Labeler:
         words: WordsPerImage | None = None,
         keep_patches: bool = False,
         negatives: Wanted = "auto",
+        learned: Learned | None = None,
     ) -> LabelJob:
         """What an engine has to do with every photo.
 
@@ -235,21 +241,28 @@ class Labeler:
             keep_patches: keep each photo's patch features, float16, in RUN/patches.
             negatives: words of the lexicon that compete and are never a label: "auto", "none", how many, or the
                 words; see `add_negatives`. A vocabulary that has negatives keeps them.
+            learned: what labels rest on besides the words, see `gem_label.runs.learned_file`; None: nothing.
 
         Raises:
-            UsageError: words that the text encoder cannot tell apart or not read whole, or a word per photo that
-                the vocabulary does not have.
+            UsageError: words that the text encoder cannot tell apart or not read whole, a word per photo that the
+                vocabulary does not have, or something that was learned with another CLIP model.
         """
         vocabulary = self._with_negatives(vocabulary, negatives)
         if words is not None:
             words.check(vocabulary)
+        if learned is not None:
+            learned.check_model(self.clip.weights_sha256, self.clip.embedding_dim)
+        scale = self.clip.logit_scale
+        text, rescore = apply_learned(learned, self.text.encode(vocabulary.phrases), vocabulary, scale)
         return LabelJob(
             vocabulary=vocabulary,
-            text=self.text.encode(vocabulary.phrases),
-            logit_scale=self.clip.logit_scale,
+            text=text,
+            logit_scale=scale,
             settings=settings or LabelSettings(),
             words=words,
             keep_patches=keep_patches,
+            learned=learned,
+            rescore=rescore,
         )
 
     def _with_negatives(self, vocabulary: Vocabulary, wanted: Wanted) -> Vocabulary:
@@ -272,6 +285,7 @@ class Labeler:
             label_settings=job.settings,
             weights=self.weights,
             words_per_image=None if job.words is None else job.words.digest,
+            learned=job.learned,
         )
 
 

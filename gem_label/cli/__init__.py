@@ -14,7 +14,7 @@ from typing import cast
 
 import typer
 
-from gem_label.cli import bench, demo, eval, exchange, label, models, plugin, review, runs
+from gem_label.cli import bench, demo, eval, exchange, label, learn, models, plugin, review, runs
 from gem_label.cli.options import INTERRUPTED
 from gem_label.errors import GemLabelError
 
@@ -38,6 +38,7 @@ def make_app() -> typer.Typer:
     app.callback(invoke_without_command=True)(root)
     app.command("label")(label.label)
     app.command("relabel")(runs.relabel)
+    app.command("learn")(learn.learn)
     app.command("search")(runs.search)
     app.command("export")(exchange.export)
     app.command("import")(exchange.import_annotations)

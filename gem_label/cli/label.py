@@ -36,6 +36,8 @@ def label(
     min_score: options.MinScore = None,
     purpose: options.For = None,
     overlaps: options.Overlaps = False,
+    learned: options.LearnedFile = None,
+    examples: options.ExamplesFile = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes and scores are stored per mask.")] = 5,
     clip: Annotated[
         str,
@@ -82,11 +84,18 @@ def label(
     \b
     Example: gem-label label photos/ --classes "cat, dog" --background "sofa" --out RUN
     """
+    from gem_label.examples import read_examples, with_example_classes, with_examples
     from gem_label.words import WordsPerImage
 
     if engine is Engine.local and processes is not None:
         raise UsageError("--processes needs --engine ray: the local engine is one process")
-    vocabulary = options.read_vocabulary(classes, classes_file, background)
+    shown = None if examples is None else read_examples(examples)
+    if shown is None:
+        vocabulary = options.read_vocabulary(classes, classes_file, background)
+    else:
+        given = classes is not None or classes_file is not None
+        words_given = options.read_vocabulary(classes, classes_file, background) if given else None
+        vocabulary = with_example_classes(words_given, shown, background)
     wanted = options.read_negatives(negatives)
     min_scores = options.thresholds(min_score, purpose)
     min_scores.by_class(vocabulary.classes)
@@ -103,6 +112,7 @@ def label(
     from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
     from gem_label.runs import open_run
+    from gem_label.runs.learned_file import read_learned
 
     label_settings = LabelSettings(min_scores, top_k, overlaps, image_top_k or None)
     proposal_settings = options.proposal_settings(
@@ -120,7 +130,11 @@ def label(
     # with Ray the models here only say what the run is made with; those that work are in its processes
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)
     labeler = build(where)
-    job = labeler.job(vocabulary, label_settings, words, keep_patches, wanted)
+    known = None if learned is None else read_learned(learned)
+    if shown is not None:
+        named = frozenset(() if words_given is None else words_given.classes)
+        known = with_examples(known, shown, labeler, vocabulary, named, wanted)
+    job = labeler.job(vocabulary, label_settings, words, keep_patches, wanted, known)
     options.note_unknown_words(labeler.text, vocabulary.phrases)
     options.note_negatives(job.vocabulary, wanted)
     try:

@@ -74,6 +74,19 @@ WordsPerImage = Annotated[
 ImageTopK = Annotated[
     int | None, typer.Option(min=0, help="Per photo, only the K classes likest to the whole photo; 0: all.")
 ]
+LearnedFile = Annotated[
+    Path | None,
+    typer.Option("--learned", metavar="FILE", help="What `gem-label learn` found: RUN/learned.json."),
+]
+ExamplesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--examples",
+        metavar="FILE",
+        help="Annotated photos beside this file (COCO and others): their classes look like this, with or without "
+        "a word among --classes.",
+    ),
+]
 RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run directory, as `gem-label label` makes it.")
 ]

@@ -6,12 +6,15 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gem_label.cli import options
 from gem_label.cli.options import RunFolder
+
+if TYPE_CHECKING:
+    from gem_label.learning.learned import Learned
 
 
 class HitFormat(StrEnum):
@@ -38,13 +41,20 @@ def relabel(
         bool | None,
         typer.Option("--overlaps/--no-overlaps", help="Keep masks that repeat a better one, too."),
     ] = None,
+    learned: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|FILE", help="What was learned: of a file, or none; as in RUN unless given."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write a new run there; without it RUN gets the labels.")
     ] = None,
 ) -> None:
     """Give a run new words.
 
-    No photo is opened and no vision model runs. Thresholds that are not given stay as they are in the run.
+    No photo is opened and no vision model runs. Thresholds that are not given stay as they are in the run, and what
+    it learned does too.
 
     \b
     Example: gem-label relabel RUN --classes "cat; e-scooter, electric scooter => scooter"
@@ -53,6 +63,7 @@ def relabel(
 
     from gem_label.labeler import text_encoder_of
     from gem_label.runs import open_run, relabel_run
+    from gem_label.runs.learned_file import read_learned
     from gem_label.words import WordsPerImage
 
     vocabulary = options.read_vocabulary(classes, classes_file, background)
@@ -81,7 +92,10 @@ def relabel(
             file=sys.stderr,
         )
     text = encoder.encode(vocabulary.phrases)
-    new = relabel_run(old, vocabulary, text, label_settings=settings, words=words, out=out)
+    using: Learned | Literal["none"] | None = None
+    if learned is not None:
+        using = "none" if learned == "none" else read_learned(learned)
+    new = relabel_run(old, vocabulary, text, label_settings=settings, words=words, out=out, learned=using)
     options.print_counts(new)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from gem_label.checks import Numbers, check_number
 from gem_label.errors import GemLabelError, ImageError, UsageError
-from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, label_maskset
+from gem_label.labeling import LabelSettings, MaskLabels, Rescore, Vocabulary, label_maskset
+from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet
 from gem_label.runs import RunPhoto, RunWriter
 from gem_label.words import WordsPerImage
@@ -54,11 +55,13 @@ class LabelJob:
 
     Attributes:
         vocabulary: the words.
-        text: (P, d) unit-length embeddings of `vocabulary.phrases`.
+        text: (P, d) embeddings of `vocabulary.phrases`, of unit length where nothing was learned about them.
         logit_scale: the CLIP model's scale.
         settings: thresholds.
         words: words per photo; None: every photo may have every class.
         keep_patches: keep each photo's patch features in RUN/patches.
+        learned: what the labels rest on besides the words; None: nothing. It is in `text` and `rescore` already.
+        rescore: what it does with scores.
 
     Raises:
         UsageError: the embeddings do not fit the words, or are not finite; a scale that is not above 0.
@@ -70,6 +73,8 @@ class LabelJob:
     settings: LabelSettings
     words: WordsPerImage | None = None
     keep_patches: bool = False
+    learned: Learned | None = None
+    rescore: Rescore | None = None
 
     def __post_init__(self) -> None:
         check_number("logit_scale", self.logit_scale, Numbers(0, above=True))
@@ -173,6 +178,7 @@ def label_photo(
             job.settings,
             allowed,
             embedded.image_embedding,
+            job.rescore,
         )
     except Exception as error:  # one photo must never end a night's run
         raise PhotoError(stage, failure_reason(error)) from error

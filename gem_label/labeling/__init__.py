@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gem_label.labeling.evidence import Evidence, evidence_of
-from gem_label.labeling.labeling import label_evidence, label_maskset
+from gem_label.labeling.labeling import Rescore, label_evidence, label_maskset
 from gem_label.labeling.labels import MaskLabels
 from gem_label.labeling.negatives import add_negatives, choose_negatives
 from gem_label.labeling.scoring import ScoreModel, candidate_logits, image_top_k, score_evidence
@@ -15,6 +15,7 @@ __all__ = [
     "Evidence",
     "LabelSettings",
     "MaskLabels",
+    "Rescore",
     "ScoreModel",
     "SelectionRule",
     "Thresholds",

@@ -25,6 +25,10 @@ class Evidence:
         masks: (P,) how many masks each photo has.
         patches_per_pixel: (P,) patches of the dense features for a pixel of the photo, 0 where not known.
         photos: (P, d) float32 class-token embeddings of the photos; None where the run holds none.
+        boxes: (M, 4) x, y, width, height in pixels.
+        sizes: (P, 2) height and width of the photos in pixels.
+        predicted_iou: (M,) SAM's own estimate of the IoU, in [0, 1].
+        stability: (M,) SAM's stability score, in [0, 1].
     """
 
     embeddings: NDArray[np.float32]
@@ -34,6 +38,10 @@ class Evidence:
     masks: NDArray[np.int64]
     patches_per_pixel: NDArray[np.float64]
     photos: NDArray[np.float32] | None
+    boxes: NDArray[np.float32]
+    sizes: NDArray[np.int64]
+    predicted_iou: NDArray[np.float32]
+    stability: NDArray[np.float32]
 
     @property
     def photo(self) -> NDArray[np.int64]:
@@ -78,7 +86,15 @@ def evidence_of(
             [each.grid[0] * each.grid[1] / (each.height * each.width) for each in masks]
         ),
         photos=stack_photos(photos),
+        boxes=np.concatenate([np.zeros((0, 4), np.float32), *(each.boxes for each in masks)]),
+        sizes=np.array([(each.height, each.width) for each in masks], np.int64).reshape(-1, 2),
+        predicted_iou=_joined([each.predicted_iou for each in masks]),
+        stability=_joined([each.stability for each in masks]),
     )
+
+
+def _joined(parts: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
+    return np.concatenate([np.zeros(0, np.float32), *parts]).astype(np.float32)
 
 
 def stack_photos(photos: Sequence[NDArray[np.floating] | None]) -> NDArray[np.float32] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,9 @@ from gem_label.labeling.settings import LabelSettings
 from gem_label.masks import MaskSet
 from gem_label.vocabulary import Vocabulary
 
+Rescore = Callable[[Evidence, MaskLabels], MaskLabels]
+"""Gives masks other scores, before each thing gets one mask and thresholds are looked at."""
+
 
 def label_maskset(
     masks: MaskSet,
@@ -26,6 +29,7 @@ def label_maskset(
     settings: LabelSettings | None = None,
     allowed: NDArray[np.bool_] | None = None,
     image_embedding: NDArray[np.floating] | None = None,
+    rescore: Rescore | None = None,
 ) -> MaskLabels:
     """Label the masks of one photo.
 
@@ -37,9 +41,11 @@ def label_maskset(
         settings: thresholds; None: the defaults.
         allowed: (C,) the classes that are known to be in this photo; None: not known, it may have all.
         image_embedding: (d,) the photo's class-token embedding; None: presence in the photo counts for nothing.
+        rescore: what was learned about scores; None: nothing.
     """
     evidence = evidence_of([masks], [image_embedding], text.shape[1])
-    return label_evidence(evidence, text, vocabulary, logit_scale, settings or LabelSettings(), [allowed])
+    settings = settings or LabelSettings()
+    return label_evidence(evidence, text, vocabulary, logit_scale, settings, [allowed], rescore)
 
 
 def label_evidence(
@@ -49,6 +55,7 @@ def label_evidence(
     logit_scale: float,
     settings: LabelSettings,
     allowed: Sequence[NDArray[np.bool_] | None],
+    rescore: Rescore | None = None,
 ) -> MaskLabels:
     """Label the masks of several photos.
 
@@ -59,6 +66,7 @@ def label_evidence(
         logit_scale: the CLIP model's scale.
         settings: thresholds.
         allowed: for each photo (C,) the classes that are known to be in it; None: not known, it may have all.
+        rescore: what was learned about scores; None: nothing.
 
     Returns:
         The labels of all masks, photo after photo.
@@ -66,10 +74,27 @@ def label_evidence(
     Raises:
         UsageError: `settings.image_top_k` and photos without embeddings, or a threshold for an unknown class.
     """
-    thresholds = settings.min_score.by_class(vocabulary.classes)
+    settings.min_score.by_class(vocabulary.classes)  # a class that is not there is told before the work
     classes = _allowed_by_photo(evidence, text, vocabulary, settings, allowed)
     known = np.array([each is not None for each in allowed], bool)
     labels = score_evidence(evidence, text, vocabulary, logit_scale, classes, known, settings.top_k)
+    if rescore is not None:
+        labels = rescore(evidence, labels)
+    return select_labels(evidence, labels, settings)
+
+
+def select_labels(evidence: Evidence, labels: MaskLabels, settings: LabelSettings) -> MaskLabels:
+    """Each thing once, and which labels reach the threshold, by the scores that the labels have.
+
+    Args:
+        evidence: M masks of some photos.
+        labels: of these masks.
+        settings: thresholds.
+
+    Raises:
+        UsageError: a threshold for an unknown class.
+    """
+    thresholds = settings.min_score.by_class(labels.classes)
     index = labels.label_index
     if settings.overlaps:
         selected = index >= 0

@@ -149,7 +149,7 @@ def score_evidence(
     parts = []
     for first in range(0, max(1, len(owner)), step):
         rows = slice(first, first + step)
-        inside, around, surrounded = _vectors(evidence, rows, model)
+        inside, around, surrounded = mask_vectors(evidence, rows, model)
         takes_part = None if allowed is None else allowed[owner[rows]]
         probability = _inside(inside, text, vocabulary, logit_scale, takes_part, top_k, model)
         classes = np.maximum(probability.top_classes, 0)
@@ -167,10 +167,19 @@ def score_evidence(
     return join_labels(parts)
 
 
-def _vectors(
+def mask_vectors(
     evidence: Evidence, rows: slice, model: ScoreModel
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.bool_]]:
-    """What stands for the inside of some masks, what for their surrounds, and which have one."""
+    """What stands for the inside of some masks, what for their surrounds, and which have one.
+
+    Args:
+        evidence: M masks.
+        rows: N of them.
+        model: how scores follow from logits.
+
+    Returns:
+        (N, d), (N, d) or None where there are no surrounds, and (N,) bool.
+    """
     inside = evidence.embeddings[rows]
     if evidence.surrounds is None:
         return inside, None, np.zeros(len(inside), bool)

@@ -5,6 +5,7 @@ RUN/images.jsonl              the photos of the run: number (from 1), image (abs
 RUN/masks/shard-000000.parquet   one row a mask, whole photos
 RUN/masks/pending/7.parquet   photo number 7, finished but not yet in a shard
 RUN/failures.jsonl            image, image_id, stage, error
+RUN/learned.json              what the labels rest on besides the words (the manifest has its sha256)
 RUN/patches/7.npy             float16 (h, w, d) patch features, when they were asked for
 RUN/relabel.ready/            a finished relabel that is being put in the place of masks/
 """
@@ -24,8 +25,8 @@ from typing import Any, Self
 from gem_label.atomic import sync_directory, write_atomic
 from gem_label.errors import GemLabelError
 
-MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES = (
-    "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches",
+MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES, LEARNED = (
+    "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches", "learned.json",
 )  # fmt: skip
 FORMAT = 2
 """Of runs that are written; format 1 has float16 embeddings, no surrounds and no overlaps, and is still read."""
@@ -175,9 +176,10 @@ def commit_relabel(run: Path) -> None:
                 os.rename(masks, replaced)
             os.rename(new, masks)
             sync_directory(run)
-        if (ready / MANIFEST).exists():
-            os.replace(ready / MANIFEST, run / MANIFEST)
-            sync_directory(run)
+        for name in (LEARNED, MANIFEST):  # the manifest last: it names the other by its sum
+            if (ready / name).exists():
+                os.replace(ready / name, run / name)
+                sync_directory(run)
         shutil.rmtree(ready)
     shutil.rmtree(replaced, ignore_errors=True)
 

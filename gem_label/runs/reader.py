@@ -14,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gem_label.errors import GemLabelError
+from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
+from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet
 from gem_label.runs.files import (
     FAILURES,
     IMAGES,
+    LEARNED,
     MASKS,
     PATCHES,
     damaged_manifest,
@@ -30,6 +32,7 @@ from gem_label.runs.files import (
     shard_paths,
 )
 from gem_label.runs.jsonl import read_jsonl
+from gem_label.runs.learned_file import read_learned
 from gem_label.runs.schema import PhotoRecord, ShardFile, table_labels, table_masks
 
 T = TypeVar("T")
@@ -89,6 +92,34 @@ class Run:
         except (GemLabelError, KeyError, TypeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise damaged_manifest(self.path, f"has {part} that cannot be used ({reason})") from error
+
+    @cached_property
+    def learned(self) -> Learned | None:
+        """What the labels rest on besides the words; None where nothing was learned.
+
+        Raises:
+            GemLabelError: RUN/learned.json is not the one that labeled the run.
+        """
+        digest = self.manifest["labeling"].get("learned")
+        if digest is None:
+            return None
+        path = self.path / LEARNED
+        try:
+            learned = read_learned(path)
+        except UsageError as error:
+            raise GemLabelError(f"{error}; `gem-label relabel --learned none` labels without it") from error
+        if learned.digest != digest:
+            raise GemLabelError(
+                f"{path} is not the one that labeled the run: give --learned FILE, or --learned none"
+            )
+        return learned
+
+    @property
+    def clip_sha256(self) -> str | None:
+        """sha256 of the weights of the CLIP model that made the embeddings; None where it is not known."""
+        clip = self.manifest["weights"].get("clip")
+        found = clip.get("sha256") if isinstance(clip, dict) else None
+        return found if isinstance(found, str) else None
 
     @property
     def logit_scale(self) -> float:

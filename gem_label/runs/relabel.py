@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from gem_label.atomic import DAY, delete_leftovers, replacing_folder, write_atomic
 from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import UsageError
-from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Vocabulary, label_evidence
+from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Rescore, Vocabulary, label_evidence
+from gem_label.learning.learned import Learned, apply_learned
 from gem_label.runs.files import (
     FAILURES,
     IMAGES,
+    LEARNED,
     MANIFEST,
     MASKS,
     PATCHES,
@@ -34,6 +36,7 @@ from gem_label.runs.files import (
     shard_paths,
     write_json,
 )
+from gem_label.runs.learned_file import write_learned
 from gem_label.runs.reader import Run, RunPhoto, open_run
 from gem_label.runs.schema import (
     PhotoRecord,
@@ -56,6 +59,8 @@ class _Relabeling:
     logit_scale: float
     settings: LabelSettings
     words: WordsPerImage | None
+    learned: Learned | None
+    rescore: Rescore | None
 
     def __call__(self, evidence: Evidence, photos: Sequence[PhotoRecord]) -> MaskLabels:
         """The labels of some photos' masks."""
@@ -70,6 +75,7 @@ class _Relabeling:
                 None if words is None else words.allowed(self.vocabulary, photo.image, photo.image_id)
                 for photo in photos
             ],
+            self.rescore,
         )
 
 
@@ -81,6 +87,7 @@ def relabel_run(
     label_settings: LabelSettings | None = None,
     words: WordsPerImage | None = None,
     out: str | Path | None = None,
+    learned: Learned | Literal["none"] | None = None,
 ) -> Run:
     """Give a run the labels that `label` would have given with these words.
 
@@ -95,14 +102,15 @@ def relabel_run(
         label_settings: thresholds; None: the run's.
         words: words per photo; None: every photo may have every class.
         out: a new run directory; None: in place.
+        learned: what the labels rest on besides the words; None: what the run rests on now; "none": words alone.
 
     Returns:
         The relabelled run.
 
     Raises:
-        UsageError: `out` exists, the text embeddings are of another model, or the words name several photos by one
-            name.
-        GemLabelError: another process is writing the run.
+        UsageError: `out` exists, the text embeddings are of another model, the words name several photos by one name,
+            or something was learned with another CLIP model.
+        GemLabelError: another process is writing the run, or its learned.json cannot be used.
     """
     text = np.asarray(text_embeddings, np.float32)
     if text.shape != (len(vocabulary.phrases), run.embedding_dim):
@@ -114,7 +122,11 @@ def relabel_run(
         raise UsageError("text embeddings must be finite numbers")
     scale = run.logit_scale if logit_scale is None else float(logit_scale)
     check_number("logit_scale", scale, Numbers(0, above=True))
-    job = _Relabeling(vocabulary, text, scale, label_settings or run.label_settings, words)
+    using = None if learned == "none" else learned or run.learned
+    if using is not None:
+        using.check_model(run.clip_sha256, run.embedding_dim)
+    text, rescore = apply_learned(using, text, vocabulary, scale)
+    job = _Relabeling(vocabulary, text, scale, label_settings or run.label_settings, words, using, rescore)
     if words is not None:
         words.check(vocabulary)
         words.check_names(RunPhoto(photo.number, photo.image, photo.image_id) for photo in run.photos())
@@ -180,12 +192,15 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
             files, lambda f: f.path.name if f.path.parent.name == MASKS else following
         ):
             write_atomic(folder / MASKS / name, partial(write, files=group))
+    if job.learned is not None:
+        write_learned(folder / LEARNED, job.learned)
     manifest = run.manifest | {
         "vocabulary": job.vocabulary.to_dict(),
         "labeling": {
             "settings": job.settings.to_dict(),
             "logit_scale": job.logit_scale,
             "words_per_image": None if job.words is None else job.words.digest,
+            **({} if job.learned is None else {"learned": job.learned.digest}),
         },
         "updated": now(),
     }

@@ -216,6 +216,10 @@ def table_evidence(table: pa.Table, photos: Sequence[PhotoRecord]) -> Evidence:
         masks=masks,
         patches_per_pixel=np.array([p.grid[0] * p.grid[1] / (p.height * p.width) for p in photos]),
         photos=stack_photos([photo.embedding for photo in photos]),
+        boxes=fixed_rows(table["bbox"]).astype(np.float32, copy=False),
+        sizes=np.array([(photo.height, photo.width) for photo in photos], np.int64).reshape(-1, 2),
+        predicted_iou=table["predicted_iou"].to_numpy(),
+        stability=table["stability"].to_numpy(),
     )
 
 

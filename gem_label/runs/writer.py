@@ -27,12 +27,14 @@ from gem_label.atomic import delete_leftovers, is_leftover, write_atomic
 from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
+from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet
 from gem_label.photos.listing import Photo, unique_image_id
 from gem_label.runs.files import (
     FAILURES,
     FORMAT,
     IMAGES,
+    LEARNED,
     MANIFEST,
     MASKS,
     PATCHES,
@@ -48,10 +50,13 @@ from gem_label.runs.files import (
     write_json,
 )
 from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
+from gem_label.runs.learned_file import write_learned
 from gem_label.runs.reader import FAILURE_FIELDS, LISTING_REMEDY, Run, RunPhoto
 from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, photo_table
 
 PHOTOS_PER_SHARD = 256
+_EARLY = (".lock", LEARNED, MANIFEST)
+"""What a session that was killed at once may leave in a folder that is no run yet."""
 _COMPARED = ("format", "settings", "weights", "vocabulary", "labeling", "embedding_dim")
 
 
@@ -150,6 +155,7 @@ class RunWriter:
         weights: Mapping[str, Any] | None = None,
         words_per_image: str | None = None,
         photos_per_shard: int = PHOTOS_PER_SHARD,
+        learned: Learned | None = None,
     ) -> RunWriter:
         """Start a run, or go on with one that was made with the same settings.
 
@@ -163,6 +169,7 @@ class RunWriter:
             weights: names and sha256 of the weights, as JSON.
             words_per_image: digest of the table of words per photo, or None.
             photos_per_shard: how many finished photos are gathered into a parquet file.
+            learned: what labels rest on besides the words, or None.
 
         Raises:
             UsageError: the run has other settings; the message names the difference. A number is out of range.
@@ -181,6 +188,8 @@ class RunWriter:
                 "settings": (label_settings or LabelSettings()).to_dict(),
                 "logit_scale": float(logit_scale),
                 "words_per_image": words_per_image,
+                # only where something was learned, so that runs of versions that could not go on
+                **({} if learned is None else {"learned": learned.digest}),
             },
             "embedding_dim": embedding_dim,
         }
@@ -201,10 +210,15 @@ class RunWriter:
                         f"{path} was made with other settings ({'; '.join(changed)}): use the same to go "
                         "on, another --out, or `gem-label relabel` for other words"
                     )
-            elif any(e.name != ".lock" and not is_leftover(e.name, [MANIFEST]) for e in path.iterdir()):
+            elif any(
+                e.name not in (".lock", LEARNED) and not is_leftover(e.name, [MANIFEST, LEARNED])
+                for e in path.iterdir()
+            ):
                 raise UsageError(f"{path} holds other files: give an empty or a new folder with --out")
             else:
                 manifest = wanted | {"versions": package_versions(), "created": now()}
+                if learned is not None:
+                    write_learned(path / LEARNED, learned)
             writer = cls(path, manifest, lock, photos_per_shard)
             writer._start()
         except BaseException:
@@ -218,7 +232,7 @@ class RunWriter:
             self._write_manifest(finished=False)
         self._pending_folder.mkdir(parents=True, exist_ok=True)
         # of the run's own folder only what the run writes: an export may be writing its file there
-        delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, RELABEL_READY])
+        delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, LEARNED, RELABEL_READY])
         for folder in (self._masks, self._pending_folder, self.path / PATCHES):
             delete_leftovers(folder)
         for path in pending_paths(self._masks):

@@ -21,6 +21,7 @@ from gem_label.review.storage.dataset_paths import photo_paths
 from gem_label.review.storage.fields import check_field_name, mask_fields, pushed_fields
 from gem_label.review.storage.internals import dataset_of
 from gem_label.runs import open_run
+from gem_label.runs.files import MANIFEST
 from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ def label_dataset(
     dataset = dataset_of(samples)
     check_field_name(dataset, field)
     photos = dataset_photos(samples)
-    job = labeler.job(vocabulary, settings, words, negatives=negatives)
+    # a run that learned continues with what it learned
+    known = open_run(run_folder).learned if (Path(run_folder) / MANIFEST).is_file() else None
+    job = labeler.job(vocabulary, settings, words, negatives=negatives, learned=known)
     labeled = 0
     with labeler.start_run(run_folder, job) as writer:
         todo = writer.register(photos)

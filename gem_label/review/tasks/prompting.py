@@ -16,6 +16,7 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.models import encoder_of_run
 from gem_label.labeler import pool_photo
 from gem_label.labeling.proposing import NO_PROPOSAL, LabelProposal, propose_labels
+from gem_label.learning.learned import apply_learned
 from gem_label.masks import MaskSet
 from gem_label.photos.reading import read_image
 from gem_label.review.editing.adding import store_mask
@@ -85,7 +86,8 @@ class MaskNamer:
     def __init__(self, run: Run, kept: int = KEPT) -> None:
         self._encoder = encoder_of_run(run)
         self._vocabulary, self._logit_scale = run.vocabulary, run.logit_scale
-        self._text = self._encoder.dense.text.encode(run.vocabulary.phrases)
+        text = self._encoder.dense.text.encode(run.vocabulary.phrases)
+        self._text, _ = apply_learned(run.learned, text, run.vocabulary, run.logit_scale)
         self._lock = Lock()
         self._features = lru_cache(maxsize=kept)(self._encode)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gem_label.labeling import LabelSettings, Thresholds, Vocabulary, label_maskset
 from gem_label.labeling.negatives import Wanted
+from gem_label.learning.learned import apply_learned
 from gem_label.progress import Progress
 from gem_label.review.pushing.push_run import PushReport, push_run
 from gem_label.review.storage.detections import Document, detections_of, is_decided
@@ -92,7 +93,9 @@ def preview_labels(
     run = run_of(dataset, field)
     settings = _settings(dataset, field, run, vocabulary, min_score)
     vocabulary = encoder.prepare(vocabulary, negatives)
-    text = encoder.encode(vocabulary.phrases)
+    text, rescore = apply_learned(
+        run.learned, encoder.encode(vocabulary.phrases), vocabulary, run.logit_scale
+    )
     present: dict[str, dict[str, Document]] = {}
     wanted = {"filepath": {"$in": list(photos)}}
     for document in samples_of(dataset).find(wanted, ["filepath", f"{field}.detections"]):
@@ -110,6 +113,7 @@ def preview_labels(
             settings,
             allowed,
             photo.embedding,
+            rescore,
         )
         known = present.get(photo.image, {})
         for i, name in enumerate(labels.names):

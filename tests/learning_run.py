@@ -1,0 +1,62 @@
+"""Runs of the demo CLIP's own words without any vision model, in which one word means nothing to the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from run_factory import rectangle_masks
+
+from gem_label.clip.text import TextEncoder
+from gem_label.labeling import LabelSettings, label_maskset
+from gem_label.learning.learned import Learned, apply_learned
+from gem_label.masks import MaskSet
+from gem_label.photos.listing import Photo
+from gem_label.quantization import round_to_codes
+from gem_label.runs import Run, RunWriter, open_run
+from gem_label.vocabulary import Vocabulary
+
+WORDS = Vocabulary.from_words(("cat", "dog", "blick"))
+SIZE = 60
+
+
+def scene(number: int, encoder: TextEncoder) -> tuple[MaskSet, list[str]]:
+    """The masks of a photo: a cat, a pizza that is to be called blick, and parts that look like dogs."""
+    rng = np.random.default_rng(number)
+    text = encoder.encode(["cat", "pizza", "dog"])
+    masks = rectangle_masks((0, 0, 20, 20), (30, 0, 20, 20), (0, 30, 6, 6), (30, 30, 5, 8), size=SIZE)
+    vectors = np.stack([text[0], text[1], text[2], text[2]]) * np.float32(0.8)
+    noise = rng.normal(size=vectors.shape).astype(np.float32) * np.float32(0.01)
+    around = rng.normal(size=vectors.shape).astype(np.float32) * np.float32(0.02)
+    inside = round_to_codes(vectors + noise)
+    masks = replace(masks, embeddings=inside, surrounds=round_to_codes(around), grid=(20, 20))
+    return masks, ["cat", "blick"]
+
+
+def write_run(
+    path: Path,
+    encoder: TextEncoder,
+    photos: range,
+    learned: Learned | None = None,
+    folder: Path = Path("/photos"),
+) -> Run:
+    """A run as `label` writes it, of photos that need not be there."""
+    clip, text = encoder.clip, encoder.encode(WORDS.phrases)
+    taught, rescore = apply_learned(learned, text, WORDS, clip.logit_scale)
+    writer = RunWriter.create_or_resume(
+        path,
+        settings={"clip": "demo", "templates": list(encoder.templates)},
+        vocabulary=WORDS,
+        embedding_dim=clip.embedding_dim,
+        logit_scale=clip.logit_scale,
+        weights={"clip": {"name": "demo", "sha256": clip.weights_sha256}},
+        learned=learned,
+    )
+    with writer:
+        listing = [Photo(str(folder / f"{i:03d}.jpg"), f"{i:03d}") for i in photos]
+        for photo in writer.register(listing):
+            masks, _ = scene(int(photo.image_id), encoder)
+            labels = label_maskset(masks, taught, WORDS, clip.logit_scale, LabelSettings(), rescore=rescore)
+            writer.write(photo, masks, labels)
+    return open_run(path)
