@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fiftyone_fixture import fiftyone_db
 from learning_run import SIZE, WORDS, write_run
 from PIL import Image
+from plugin_calls import execute, form_of, invalid, plugin, told
 
 from gem_label.cli import run as command
 from gem_label.clip.models import load_clip
@@ -16,18 +19,18 @@ from gem_label.errors import UsageError
 from gem_label.review.editing.decisions import decide
 from gem_label.review.exchange.decided import decided_annotations
 from gem_label.review.pushing.push_run import push_run
+from gem_label.review.storage.fields import run_of
 from gem_label.review.storage.selection import Selection
 from gem_label.runs import open_run
 
-__all__ = ["fiftyone_db"]
+__all__ = ["fiftyone_db", "plugin"]
 
 FIELD, REVIEWED, PHOTOS = "gem_label", 16, 20
 
 
-@pytest.mark.slow
-def test_decisions_of_reviewers_teach_the_run(
-    fiftyone_db: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def dataset(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
+    """Twenty photos of a run; a reviewer has decided about all masks of sixteen."""
     import fiftyone as fo
 
     encoder, folder = TextEncoder(load_clip("demo", "cpu")), tmp_path / "photos"
@@ -47,6 +50,13 @@ def test_decisions_of_reviewers_teach_the_run(
                 decide(dataset, FIELD, "rename", chosen, label="blick")
             else:
                 decide(dataset, FIELD, "accept" if place < 2 else "reject", chosen)
+    yield dataset
+    fo.delete_dataset(dataset.name)
+
+
+@pytest.mark.slow
+def test_decisions_of_reviewers_teach_the_run(dataset: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(dataset, FIELD)
     known = decided_annotations(dataset, FIELD)
     masks = [mask for photo in known.photos for mask in photo.masks]
     assert {mask.label for mask in masks if mask.state == "renamed"} <= {"blick"}
@@ -70,3 +80,46 @@ def test_decisions_of_reviewers_teach_the_run(
         assert ("cat", ["accepted"]) in states
         assert sum("rejected" in tags for _, tags in states) == 2
     assert WORDS.classes == taught.vocabulary.classes
+
+
+def unseen(dataset: Any) -> list[tuple[str, ...]]:
+    """The labels of the photos that nobody reviewed, photo by photo."""
+    dataset.reload()
+    photos = dataset.sort_by("filepath").skip(REVIEWED)
+    return [tuple(sorted(mask.label for mask in sample[FIELD].detections)) for sample in photos]
+
+
+@pytest.mark.slow
+def test_the_app_learns_shows_what_to_expect_and_goes_back(plugin: Any, dataset: Any) -> None:
+    form = form_of("learn", dataset)
+    assert f"**{REVIEWED} reviewed photos teach** " in form["lesson"]["default"]
+    assert "| by what the other photos teach | 32 | 0 | 0 | 100.0 | 100.0 |" in form["lesson"]["default"]
+    assert "masks change" in form["preview"]["default"]
+    assert "choice" not in form  # there is nothing to forget
+    before = unseen(dataset)
+    assert {labels[:2] for labels in before} != {("blick", "cat")}
+    message = told(execute("learn", dataset)[1])
+    assert f"are labeled by {REVIEWED} reviewed photos; 64 decided masks stay as they are" in message
+    assert {labels[:2] for labels in unseen(dataset)} == {("blick", "cat")}
+    assert run_of(dataset, FIELD).learned is not None
+
+    assert "choice" in form_of("learn", dataset)
+    assert "lesson" not in form_of("learn", dataset, choice="forget")
+    execute("learn", dataset, choice="forget")
+    assert run_of(dataset, FIELD).learned is None
+    assert unseen(dataset) == before
+
+
+@pytest.mark.slow
+def test_too_few_decisions_are_said_to_teach_nothing(plugin: Any, dataset: Any) -> None:
+    first = dataset.sort_by("filepath").first()
+    for sample in dataset:
+        if sample.id != first.id:
+            for mask in sample[FIELD].detections:
+                mask.tags = []
+                mask.label = mask.proposed_label or mask.label
+            sample.save()
+    dataset.reload()
+    assert "nothing that helps is learned" in invalid(form_of("learn", dataset))["nothing"]
+    with pytest.raises(Exception, match="nothing that helps is learned"):
+        execute("learn", dataset)

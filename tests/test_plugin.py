@@ -20,9 +20,9 @@ from gem_label.review.storage.decision_log import list_decisions
 __all__ = ["dataset", "fiftyone_db", "plugin"]
 
 OPERATORS = (
-    "label", "relabel", "search_masks", "evaluate_points", "evaluate_labels", "accept", "reject", "rename",
-    "merge", "delete", "undo", "export_annotations", "import_annotations", "open_review_desk", "review_desk",
-    "open_review_panel", "review_masks",
+    "label", "relabel", "learn", "search_masks", "evaluate_points", "evaluate_labels", "accept", "reject",
+    "rename", "merge", "delete", "undo", "export_annotations", "import_annotations", "open_review_desk",
+    "review_desk", "open_review_panel", "review_masks",
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def test_fiftyone_finds_every_operator(plugin: Any) -> None:
 
 def test_an_empty_dataset_is_told_what_to_do(plugin: Any, tmp_path: Path) -> None:
     dataset = plugin.Dataset("plugin empty", overwrite=True)
-    for name in OPERATORS[1:13]:
+    for name in OPERATORS[1:14]:
         form = form_of(name, dataset)
         assert "no masks yet" in form["no_field"]["error_message"], name
     assert "no photo to label" in invalid(form_of("label", dataset, words="cat"))["about"]

@@ -28,6 +28,7 @@ def register(plugin: Any, loader_version: str) -> None:
     from gem_label.plugin.desk import OpenReviewDesk, ReviewDesk
     from gem_label.plugin.exchange import ExportAnnotations
     from gem_label.plugin.label import Label
+    from gem_label.plugin.learn import Learn
     from gem_label.plugin.measure import EvaluateLabels
     from gem_label.plugin.points import EvaluatePoints
     from gem_label.plugin.relabel import Relabel
@@ -37,6 +38,7 @@ def register(plugin: Any, loader_version: str) -> None:
     for operator in (
         Label,
         Relabel,
+        Learn,
         SearchMasks,
         EvaluatePoints,
         EvaluateLabels,

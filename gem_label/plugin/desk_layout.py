@@ -127,6 +127,7 @@ def _decisions(panel: types.Object, desk: Any) -> None:
         "merge": "Merge",
         "delete": "Delete",
         "relabel": "Relabel",
+        "learn": "Learn",
         "search_masks": "Search",
         "evaluate_labels": "Measure",
         "export_annotations": "Export",

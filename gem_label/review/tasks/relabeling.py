@@ -26,6 +26,7 @@ from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
     from gem_label.clip.text import TextEncoder
+    from gem_label.learning.learned import Learned
 
 MinScore = float | str | Mapping[str, float] | Thresholds | None
 """What `Thresholds.of` takes; None: as the field has it now."""
@@ -56,9 +57,10 @@ def field_thresholds(dataset: Any, field: str, classes: Collection[str]) -> Thre
     return pushed or run.label_settings.min_score.among(classes)
 
 
-def _settings(
-    dataset: Any, field: str, run: Run, vocabulary: Vocabulary, min_score: MinScore
+def settings_of_field(
+    dataset: Any, field: str, run: Run, vocabulary: Vocabulary, min_score: MinScore = None
 ) -> LabelSettings:
+    """The settings of a run, with other thresholds; None: those of the field."""
     if min_score is None:
         min_score = field_thresholds(dataset, field, vocabulary.classes)
     return replace(run.label_settings, min_score=Thresholds.of(min_score))
@@ -73,6 +75,7 @@ def preview_labels(
     negatives: Wanted = "auto",
     min_score: MinScore = None,
     words: WordsPerImage | None = None,
+    learned: Learned | None = None,
 ) -> list[LabelChange]:
     """What a relabel would do to the masks of a few photos; nothing is changed.
 
@@ -85,16 +88,17 @@ def preview_labels(
         negatives: words that compete and are never a label, see `add_negatives`.
         min_score: see `Thresholds.of`; None: as the field has it now.
         words: words per photo; None: every photo may have every class.
+        learned: what the labels rest on besides the words; None: what the run rests on now.
 
     Returns:
         Every mask that is in the labels' field or would come into it, photo by photo.
     """
     field = main_field(dataset, field)
     run = run_of(dataset, field)
-    settings = _settings(dataset, field, run, vocabulary, min_score)
+    settings = settings_of_field(dataset, field, run, vocabulary, min_score)
     vocabulary = encoder.prepare(vocabulary, negatives)
     text, rescore = apply_learned(
-        run.learned, encoder.encode(vocabulary.phrases), vocabulary, run.logit_scale
+        learned or run.learned, encoder.encode(vocabulary.phrases), vocabulary, run.logit_scale
     )
     present: dict[str, dict[str, Document]] = {}
     wanted = {"filepath": {"$in": list(photos)}}
@@ -179,7 +183,7 @@ def relabel_dataset(
     """
     field = main_field(dataset, field)
     run = run_of(dataset, field)
-    settings = _settings(dataset, field, run, vocabulary, min_score)
+    settings = settings_of_field(dataset, field, run, vocabulary, min_score)
     yield Progress(0, 3, "encoding the words")
     vocabulary = encoder.prepare(vocabulary, negatives)
     text = encoder.encode(vocabulary.phrases)

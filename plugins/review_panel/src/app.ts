@@ -52,9 +52,9 @@ export function openViewer(sampleId: string): void {
   void window.__foo__.executeOperator("@voxel51/operators/open_sample", { id: sampleId });
 }
 
-/** Opens the form that exports the masks of a field. */
-export function exportMasks(field: string): void {
-  const operator_uri = "@gem-label/gem-label/export_annotations";
+/** Opens the form of an operator of ours, about a field. */
+export function openForm(operator: "export_annotations" | "learn", field: string): void {
+  const operator_uri = `@gem-label/gem-label/${operator}`;
   void window.__foo__.executeOperator("@voxel51/operators/prompt_user_for_operation", { operator_uri, params: { field } });
 }
 

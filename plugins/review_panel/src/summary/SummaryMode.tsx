@@ -1,5 +1,5 @@
 import * as React from "react";
-import { exportMasks } from "../app";
+import { openForm } from "../app";
 import type { ModeProperties } from "../modes";
 import type { ClassProgress, Progress } from "../server";
 import type { Session } from "../session";
@@ -28,8 +28,11 @@ export function SummaryMode({ session, handler, focus }: ModeProperties) {
           <Total progress={progress} />
           <Note session={session} />
           <div className="glr-tools">
-            <button type="button" onClick={() => exportMasks(field)}>
+            <button type="button" onClick={() => openForm("export_annotations", field)}>
               Export annotations …
+            </button>
+            <button type="button" onClick={() => openForm("learn", field)}>
+              Learn from decisions …
             </button>
             <button type="button" onClick={read}>
               Count again
