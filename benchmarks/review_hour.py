@@ -5,7 +5,7 @@ lets a reviewer who knows the truth work through the real queues. What keys and 
 (`simulated_review.Seconds`); which decisions are made, stored and measured is not. Starts its own MongoDB, which is
 gone afterwards. Minutes on one core.
 
-    python benchmarks/review_hour.py --scenes 1500
+    python benchmarks/review_hour.py --scenes 400
 
 The masks are the true ones, of which the model does not know the labels, and two of the background in every scene. So
 the figures are about labels, not about outlines. Things that have no kept label stay missing: no review of labels
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scenes", type=int, default=1500)
+    parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--nouns", type=int, default=40, help="how many words the scenes have")
     parser.add_argument("--glance", type=float, default=Seconds.glance, help="seconds for a mask of a page")
     parser.add_argument(
@@ -134,7 +134,7 @@ def make_dataset(book: SpriteBook, nouns: NDArray[np.int64], count: int, folder:
     ]
     write_dataset(scenes, book.nouns, folder)
     words = [book.nouns[i] for i in nouns]
-    paths = sorted((folder / "data").iterdir())
+    paths = [folder / "data" / f"scene_{number:03}.jpg" for number in range(1, count + 1)]
     truth = label_scenes(scenes, words, paths, folder / "run")
     push_run(open_run(folder / "run"), "scenes")
     dataset = fo.load_dataset("scenes")

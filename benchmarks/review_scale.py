@@ -246,15 +246,18 @@ def requests(dataset: Any, clock: Clock) -> Iterator[Row]:
     yield details("open: first details", 0)
     yield details("next details", SHOWN)
     for place, label in enumerate((queue_label(dataset, queue["masks"][0]), None)):
+        decision = {"mask": queue["masks"][place], "label": label, "seen": None}
         row, _ = measure(
-            "accept" if label else "reject", "decide", field=FIELD, mask=queue["masks"][place], label=label,
-            seen=None, request=uuid4().hex, author="Ada",
+            "accept" if label else "reject", "decide", field=FIELD, decisions=[decision], request=uuid4().hex,
+            author="Ada",
         )  # fmt: skip
         yield row
     yield measure("describe after decisions", "describe_field", field=FIELD)[0]
     yield measure("least certain after decisions", "make_queue", **question, order="uncertain")[0]
     yield measure("random sample", "make_queue", **question, order="random")[0]
     yield measure("photo by photo", "make_queue", **question, order="photo")[0]
+    yield measure("first page", "make_pages", **question, current=None, finished=[], size=60)[0]
+    yield measure("first photos", "make_photo_queue", **question)[0]
     yield measure("likely duplicates", "make_queue", **question, order="duplicates")[0]
     yield measure("how it goes", "get_progress", field=FIELD)[0]
     one = question | {"label": names[0]}

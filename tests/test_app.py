@@ -397,3 +397,74 @@ def test_a_decision_touches_what_is_selected_and_masks_stay_painted(
     if errors:  # FiftyOne's fault, see docs/fiftyone-issues.md; what counts is that the masks are there
         print(f"{len(errors)} errors in the console, the first: {errors[0]}")
     page.close()
+
+
+@pytest.mark.slow
+def test_masks_stay_painted_after_thresholds_merge_relabel_and_import(
+    app: str, browser: Any, reviewed: Any, tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    from gem_label.progress import finish
+    from gem_label.review.exchange.export import export_masks
+
+    for number, sample in enumerate(reviewed):
+        for detection in sample[FIELD].detections:
+            detection.confidence = 0.5 + number / 20
+        sample.save()
+    page = browser.new_page(viewport={"width": 1360, "height": 850})
+    page.set_default_timeout(PATIENCE)
+    desk = Desk(page, tmp_path)
+    desk.open(f"{app}/datasets/{reviewed.name}")
+    desk.paints()
+
+    # what goes below a threshold is shown, and rejected
+    desk.tab("Thresholds")
+    expect(page.locator(".nsewdrag")).to_have_count(1, timeout=PATIENCE)
+    page.wait_for_timeout(1000)  # the chart takes its place
+    box = page.locator(".nsewdrag").bounding_box()
+    page.mouse.click(box["x"] + 0.99 * box["width"], box["y"] + 12)
+    text = page.get_by_text(re.compile(r"0\.9\d: \d+ stay, [1-9]\d* go")).first
+    text.wait_for()
+    go = re.search(r"stay, (\d+) go", text.text_content()).group(1)
+    desk.press(f"Show the {go} that go")
+    desk.filtered()
+    desk.paints()
+    desk.press(f"Reject the {go}")
+    desk.sees(f"{go} of 24 masks decided")
+    desk.press("Show all")
+    desk.paints()
+
+    # two masks of one photo and class become one
+    desk.sees(re.compile("^6 samples"))
+    desk.select(1)
+    desk.press("Merge")
+    desk.submit("Merge")
+    desk.sees(re.compile("merge 2 masks"))
+    desk.paints()
+    assert len(masks(reviewed)) == 23
+
+    # other words
+    desk.press("Relabel")
+    desk.form.locator("textarea").first.fill("apple, spider")
+    desk.sees(re.compile(r"[1-9]\d* masks change"))
+    desk.submit("Relabel")
+    desk.sees(re.compile("masks stay as they are|masks changed|relabeled"))
+    desk.done()
+    desk.paints()
+
+    # a corrected file, in which every class is another
+    file = tmp_path / "corrected.json"
+    finish(export_masks(reviewed, FIELD, file))
+    content = json.loads(file.read_text())
+    for category in content["categories"]:
+        category["name"] = f"new {category['name']}"
+    file.write_text(json.dumps(content))
+    page.keyboard.press("`")
+    page.keyboard.type("import")
+    page.get_by_text("GEM-Label: Import corrections").click()
+    desk.form.get_by_role("textbox").last.fill(str(file))
+    desk.submit("Import")
+    desk.done()
+    desk.paints()
+    page.close()

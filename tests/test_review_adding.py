@@ -79,7 +79,7 @@ def test_a_click_on_a_missed_thing_adds_it_with_the_right_word(
     assert added.runner_up in WORDS
     decision = list_decisions(dataset, FIELD)[0]
     assert (decision.action, decision.author, str(decision)) == ("add", "Ada", f"add 1 mask as {MISSED!r}")
-    assert added.decision == decision.id
+    assert (added.decision, added.decided_by) == (decision.id, "Ada")
 
     # it outlives a push, and is in a file with its exact mask
     push_run(run, dataset.name)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from app_fixture import browser, serve_app
+from app_fixture import PATIENCE, browser, serve_app
 from fiftyone_fixture import fiftyone_db, free_port
 from numpy.typing import NDArray
 from panel_dataset import FIELD, panel_dataset
@@ -86,7 +86,8 @@ def test_no_decision_is_lost_or_doubled_when_the_database_is_slow(
                     used.append(memory(page))
                 page.keyboard.press("ar"[number % 2])
             keys = time.monotonic() - started
-            panel.stored()
+            stored = page.locator("[data-unstored='0']")
+            stored.wait_for(state="attached", timeout=PATIENCE * count / 60)
             seconds = time.monotonic() - started
             used.append(memory(page))
             page.close()
@@ -96,6 +97,8 @@ def test_no_decision_is_lost_or_doubled_when_the_database_is_slow(
     )
     tags = {label: tags for label, (_, tags) in masks(dataset).items() if tags}
     assert tags == {label: (("accepted",), ("rejected",))[n % 2] for n, label in enumerate(queue)}
-    decisions = list(collections()[0].find({"dataset": dataset_id(dataset)}, ["request"]))
+    log = collections()[0].find({"dataset": dataset_id(dataset)}, ["request", "action"])
+    decisions = list(log.sort([("at", 1), ("_id", 1)]))
+    assert [each["action"] for each in decisions] == ["accept", "reject"] * (count // 2)
     assert len(decisions) == len({each["request"] for each in decisions}) == count
     assert used[-1] - used[0] < GROWTH

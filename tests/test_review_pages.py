@@ -124,13 +124,6 @@ def test_a_mask_that_the_run_does_not_have_comes_along(dataset: Any) -> None:
     assert [each.label_id for each in pages[-1]] == [drawn.id]
 
 
-def test_pages_need_a_field_of_masks(dataset: Any) -> None:
-    with pytest.raises(UsageError, match="has no field 'other'"):
-        make_pages(dataset, "other", "cat")
-    with pytest.raises(UsageError, match="has no field 'other'"):
-        next_class(dataset, "other", Selection())
-
-
 # --- decisions about many masks ---
 
 
@@ -206,10 +199,18 @@ def test_masks_that_others_decide_about_meanwhile_stay(dataset: Any) -> None:
     assert stored(dataset)[page[0].label_id] == ("dog", ())
 
 
-def test_an_empty_label_decides_nothing(dataset: Any) -> None:
+def test_bad_input_decides_nothing(dataset: Any) -> None:
     (page,) = make_pages(dataset, FIELD, "cat")
     with pytest.raises(UsageError, match="give the new label"):
         decide_masks(dataset, FIELD, [*accepting(page[1:], "cat"), MaskDecision(page[0], " ")], "r1")
+    with pytest.raises(UsageError, match="has no field 'other'"):
+        decide_masks(dataset, "other", accepting(page, "cat"), "r1")
+    with pytest.raises(UsageError, match="has no field 'other'"):
+        undo_masks(dataset, "other", page, "r1")
+    with pytest.raises(UsageError, match="has no field 'other'"):
+        make_pages(dataset, "other", "cat")
+    with pytest.raises(UsageError, match="has no field 'other'"):
+        next_class(dataset, "other", Selection())
     assert not list_decisions(dataset, FIELD)
 
 

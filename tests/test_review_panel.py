@@ -87,6 +87,15 @@ def test_a_key_is_a_decision(panel: Panel, dataset: Any) -> None:
     assert len(list_decisions(dataset, FIELD)) == 5
     assert {each.author for each in list_decisions(dataset, FIELD)} == {"Ada"}
 
+    # the grid shows what is stored when the mouse comes to it
+    def brings_decisions(response: Any) -> bool:
+        asked = response.request.post_data or ""
+        return "paginateSamples" in asked and '"accepted"' in response.text()
+
+    with panel.page.expect_response(brings_decisions):
+        panel.page.locator("[data-cy=looker]").first.hover()
+    panel.page.locator(CANVAS).click()
+
     # FiftyOne's own keys stay quiet, a held key decides once, and the grid is asked for nothing
     for key in ("`", "f", "Escape", "v", "Control+z"):
         panel.press(key)
@@ -197,8 +206,11 @@ def test_decisions_outlive_a_server_that_ends(
     page.locator(CANVAS).wait_for(state="detached")  # the App says that it has no server
     page.unroute("**/operators/execute")
     with serve_app(port, tmp_path):
+        # what was kept arrives, whether or not the App notices its server (docs/fiftyone-issues.md)
+        eventually(lambda: len(list_decisions(dataset, FIELD)) == 5)
+        page.reload()
         panel.shown()
-        panel.stored()
+        page.locator(CANVAS).click()
         panel.press("r")
         panel.stored()
         page.close()
@@ -286,10 +298,10 @@ def test_what_is_reviewed_is_chosen_and_every_state_can_be_looked_at(
     change.click()
     page.keyboard.press("r")
     panel.sees(re.compile("R is taken"))
-    page.keyboard.press("x")
+    page.keyboard.press("q")
     page.keyboard.press("Escape")
     first = panel.shown()
-    panel.press("x")
+    panel.press("q")
     panel.stored()
     assert masks(dataset)[first][1] == ("accepted",)
 

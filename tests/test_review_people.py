@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +62,29 @@ def test_two_who_ask_at_once_never_get_the_same_mask(dataset: Any) -> None:
     assert set().union(*found) == set(every)
     for holder in range(8):
         release_masks(dataset, f"holder {holder}")
+
+
+def test_a_photo_is_before_one_person_while_any_of_its_masks_is_undecided(dataset: Any) -> None:
+    from gem_label.plugin.review_photo import get_photo, make_photo_queue
+
+    def ask(holder: str, sample_id: str) -> Any:
+        params = {"field": FIELD, "sample_id": sample_id, "holder": holder}
+        return get_photo(SimpleNamespace(dataset=dataset, params=params))["photo"]
+
+    def begin(holder: str) -> list[str]:
+        context = SimpleNamespace(dataset=dataset, params={"field": FIELD, "holder": holder})
+        return make_photo_queue(context, Selection())["photos"]
+
+    first, second = begin("ada")[:2]
+    assert len(ask("ada", first)["masks"]) == 5
+    assert ask("bob", first) is None
+    assert len(ask("bob", second)["masks"]) == 5
+    assert ask("ada", first) is not None
+    decide(dataset, FIELD, "accept", Selection(samples=[first]))
+    assert ask("bob", first) is not None  # to look at: nothing is left to decide
+    begin("bob")  # another queue gives the photos back
+    assert ask("ada", second) is not None
+    release_masks(dataset, "ada")
 
 
 def test_decided_masks_tell_who_decided_and_an_undo_takes_that_back(dataset: Any, ids: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,8 @@ from fiftyone_fixture import fiftyone_db
 from gem_label.review.storage.decision_log import collections
 from gem_label.review.storage.fields import declare_mask_field
 from gem_label.review.storage.internals import database, dataset_id, samples_of
-from gem_label.review.storage.mask_table import read_table
+from gem_label.review.storage.mask_reader import read_table
+from gem_label.review.storage.mask_table import in_order, join_tables
 
 __all__ = ["fiftyone_db"]
 
@@ -106,19 +108,21 @@ def test_what_a_click_reads_does_not_grow_with_the_dataset(dataset: Any) -> None
     question = {"field": FIELD, "label": told["classes"][0]["name"], "seed": 0}
     queue = ask(dataset, "make_queue", field=FIELD, order="uncertain")["masks"]
     first, names = queue[0], [each["name"] for each in told["classes"]]
-    accept = {"field": FIELD, "mask": first, "author": "Ada"}
-    ask(dataset, "decide", **accept, label="class 0", seen=None, request="new 1")  # declares attributes
-    ask(dataset, "undo", field=FIELD, mask=first, request="new 1")
+    decisions = [{"mask": first, "label": "class 0", "seen": None}]
+    decision = {"field": FIELD, "decisions": decisions, "author": "Ada"}
+    ask(dataset, "decide", **decision, request="new 1")  # declares attributes
+    ask(dataset, "undo", field=FIELD, masks=[first], request="new 1")
     with examined(at_most=20):
         ask(dataset, "describe_field")
         for order in ("uncertain", "likely", "random"):
             assert len(ask(dataset, "make_queue", field=FIELD, order=order)["masks"]) == 2000
             ask(dataset, "make_queue", **question, order=order)
         assert len(ask(dataset, "get_details", field=FIELD, masks=queue[:20], classes=names)["details"]) == 20
-        ask(dataset, "decide", **accept, label="class 0", seen=None, request="new 2")
+        ask(dataset, "decide", **decision, request="new 2")
         ask(dataset, "describe_field")
         assert ask(dataset, "make_queue", field=FIELD, order="uncertain")["masks"][0] != first
-        ask(dataset, "undo", field=FIELD, mask=first, request="new 2")
+        ask(dataset, "undo", field=FIELD, masks=[first], request="new 2")
+        ask(dataset, "get_progress", field=FIELD)
 
 
 def test_the_table_follows_every_kind_of_change(dataset: Any) -> None:
@@ -148,3 +152,15 @@ def test_the_table_follows_every_kind_of_change(dataset: Any) -> None:
     rows = zip(labels, now.scores.tolist(), margins, rejected.tolist(), strict=True)
     assert dict(zip([each.ljust(12, b"\0").hex() for each in now.ids], rows, strict=True)) == expected
     assert len(now.samples) == len(dataset) == PHOTOS
+
+
+def test_a_sample_that_changes_while_it_is_read_counts_once_as_it_is_last(dataset: Any) -> None:
+    table = read_table(dataset, FIELD)
+    before, after = table.take(np.array([7, 2])), table.take(np.array([2]))
+    after = replace(after, scores=after.scores + 1)
+    found = in_order(join_tables([before, after], table.names))
+    assert found.samples.tolist() == [table.samples[2], table.samples[7]]
+    rows = table.rows_of(np.array([2, 7]))
+    assert found.ids.tolist() == table.ids[rows].tolist()
+    count = int(after.counts[0])
+    assert found.scores.tolist() == [*after.scores, *table.scores[rows[count:]]]

@@ -12,7 +12,7 @@ import pytest
 from app_fixture import app, browser
 from fiftyone_fixture import fiftyone_db
 from panel_dataset import FIELD
-from panel_page import CANVAS, Panel, closed_panel, dataset, panel
+from panel_page import CANVAS, Panel, closed_panel, dataset, eventually, panel
 from review_dataset import demo_run
 
 from gem_label.labeling import Thresholds
@@ -85,21 +85,26 @@ def test_masks_are_found_by_a_phrase_as_duplicates_and_below_the_threshold(
     panel.open()
     order = page.get_by_label("Order")
     order.select_option("search")
-    page.get_by_role("textbox", name="Phrase").fill("pizza")
+    page.get_by_role("textbox", name="Phrase").fill("horse")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'pizza'")
+    page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'horse'")
+    labels = searched.count(f"{FIELD}.detections")
+    panel.sees(f"{labels - 1} remaining")  # the run does not know the copy
     panel.picture("search")
+    before = panel.shown()
+    panel.press("s")  # keys decide after a search
+    page.wait_for_function("([c, m]) => document.querySelector(c).dataset.mask !== m", arg=[CANVAS, before])
     last = searched.last()
     same = {last[FIELD].detections[0].id, last[FIELD].detections[-1].id}
     order.select_option("duplicates")
     panel.sees("2 remaining")
-    assert panel.shown() in same
+    eventually(lambda: panel.shown() in same)
     order.select_option("less_likely")
     page.wait_for_function("document.querySelector('.glr-name')?.textContent === 'cat'")
     cats = searched.count(f"{less_likely_field(FIELD)}.detections")
     panel.sees(f"{cats} remaining")
     order.select_option("photo")
-    panel.sees(f"{searched.count(f'{FIELD}.detections')} remaining")
+    panel.sees(f"{labels} remaining")
     page.close()
 
 
@@ -117,6 +122,12 @@ def test_how_it_goes_tells_classes_and_people_and_leads_to_the_export(panel: Pan
     panel.sees(re.compile(r"71 % \(36 % to 92 %\) of the reviewed labels were right"))
     page.get_by_role("table", name="People").get_by_text("7", exact=True).wait_for()
     panel.picture("summary", of_docs=True)
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.get_by_title("Light mode").click()
+    panel.picture("summary-small-light")
+    fits = "table => table.scrollWidth <= table.parentElement.clientWidth"
+    assert page.get_by_role("table", name="Classes").evaluate(fits)
+    page.get_by_title("Dark mode").click()
     page.get_by_role("button", name="Export annotations").click()
     page.get_by_role("dialog").get_by_text("Which masks").wait_for()
     panel.picture("summary-export")

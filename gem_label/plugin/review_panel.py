@@ -86,11 +86,11 @@ class ReviewPanel(foo.Panel):
         return _reply(lambda: review_page.pages_of_class(ctx, selection_of(ctx)))
 
     def make_photo_queue(self, ctx: Any) -> Reply:
-        """Params `field`, `scope`, `label`, `runner_up`; gives the ids of photos, and how many are not done."""
+        """Params `field`, `scope`, `label`, `runner_up`, `holder`; gives ids of photos, and how many are not done."""
         return _reply(lambda: review_photo.make_photo_queue(ctx, selection_of(ctx)))
 
     def get_photo(self, ctx: Any) -> Reply:
-        """Params `field`, `sample_id`, `classes`; gives what is drawn of a photo."""
+        """Params `field`, `sample_id`, `classes`, `holder`; gives what is drawn of a photo."""
         return _reply(lambda: review_photo.get_photo(ctx))
 
     def find_masks(self, ctx: Any) -> Reply:

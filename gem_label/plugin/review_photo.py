@@ -12,8 +12,9 @@ from gem_label.geometry import read_segmentation
 from gem_label.labeling.proposing import NO_PROPOSAL, LabelProposal
 from gem_label.review.editing.adding import store_mask
 from gem_label.review.queues.details import NEXT_BEST, draw_crop
-from gem_label.review.queues.order import count_undecided
-from gem_label.review.queues.photos import photo_details, queue_photos
+from gem_label.review.queues.order import UNDECIDED, count_undecided
+from gem_label.review.queues.photos import PhotoDetails, photo_details, queue_photos
+from gem_label.review.storage.claims import claim_masks, release_masks
 from gem_label.review.storage.fields import run_of
 from gem_label.review.storage.selection import Selection
 from gem_label.rle import crop_mask
@@ -29,18 +30,32 @@ PHOTOS = 2000
 
 
 def make_photo_queue(ctx: Any, selection: Selection) -> Reply:
-    """Params `field` and those of a selection; gives the ids of samples, and how many masks are undecided."""
-    field = ctx.params["field"]
+    """Params `field`, `holder` and those of a selection; gives ids of samples, and how many masks are undecided."""
+    field, holder = ctx.params["field"], ctx.params.get("holder")
+    if holder:
+        release_masks(ctx.dataset, holder)
     photos = queue_photos(ctx.dataset, field, selection, PHOTOS)
     return {"photos": photos, "remaining": count_undecided(ctx.dataset, field, selection)}
 
 
 def get_photo(ctx: Any) -> Reply:
-    """Params `field`, `sample_id`, `classes`; gives all masks of a photo and the pairs of one thing."""
+    """Params `field`, `sample_id`, `classes`; gives all masks of a photo and the pairs of one thing.
+
+    With `holder` its undecided masks are claimed. A photo with undecided masks that somebody else has is not given.
+    """
     params = ctx.params
     classes = (params.get("classes") or ())[: NEXT_BEST + 1]
     found = photo_details(ctx.dataset, params["field"], params["sample_id"], classes)
-    return {"photo": None if found is None else found.to_json()}
+    if found is None or not _claim(ctx, found):
+        return {"photo": None}
+    return {"photo": found.to_json()}
+
+
+def _claim(ctx: Any, photo: PhotoDetails) -> bool:
+    """Claim the undecided masks of a photo; whether nobody else has any of them."""
+    holder = ctx.params.get("holder")
+    undecided = {mask.label_id for mask in photo.masks if mask.state in UNDECIDED}
+    return not holder or claim_masks(ctx.dataset, undecided, holder) == undecided
 
 
 def find_masks(ctx: Any) -> Reply:

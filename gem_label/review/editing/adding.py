@@ -41,7 +41,7 @@ def store_mask(
         label: its class.
         proposal: the classes that the run's words give it, which score, margin and runner-up come from.
         label_id: the id of the new detection; when the photo has it already, the mask was stored before.
-        author: the name of the person who adds it, for the log.
+        author: the name of the person who adds it; None: whose process this is.
         request: an id by which the log shows what came of a request.
 
     Returns:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from gem_label.errors import UsageError
 from gem_label.phrases import as_words
 from gem_label.review.storage.fields import check_mask_field
-from gem_label.review.storage.mask_table import MaskTable, read_table
+from gem_label.review.storage.mask_reader import read_table
+from gem_label.review.storage.mask_table import MaskTable
 from gem_label.review.storage.selection import STATES, Expression, Selection, aggregate_masks
 
 Order = Literal["uncertain", "likely", "random", "photo"]
@@ -80,9 +81,16 @@ def queue_masks(
 
 def count_undecided(dataset: Any, field: str, selection: Selection | None = None) -> int:
     """How many masks of a selection nobody has decided about."""
+    return int(_undecided(read_table(dataset, field), dataset, field, selection).sum())
+
+
+def count_undecided_by_class(dataset: Any, field: str, selection: Selection | None = None) -> dict[str, int]:
+    """How many masks of a selection nobody has decided about: by label, most first; without masks that have none."""
     table = read_table(dataset, field)
-    meant = _meant(table, dataset, field, replace(selection or Selection(), states=None))
-    return int((meant & (table.states == STATES.index("undecided"))).sum())
+    labels = table.labels[_undecided(table, dataset, field, selection) & (table.labels >= 0)]
+    counts = np.bincount(labels, minlength=len(table.names)).tolist()
+    found = [(name, count) for name, count in zip(table.names, counts, strict=True) if count]
+    return dict(sorted(found, key=lambda each: (-each[1], each[0])))
 
 
 def references(table: MaskTable, rows: NDArray[np.int64]) -> list[MaskReference]:
@@ -95,6 +103,12 @@ def references(table: MaskTable, rows: NDArray[np.int64]) -> list[MaskReference]
 
 def _hex(identifier: bytes) -> str:
     return identifier.ljust(12, b"\0").hex()
+
+
+def _undecided(table: MaskTable, dataset: Any, field: str, selection: Selection | None) -> NDArray[np.bool_]:
+    """(N,) which masks of a table meet a selection, whatever its states, and are undecided."""
+    meant = _meant(table, dataset, field, replace(selection or Selection(), states=None))
+    return meant & (table.states == STATES.index("undecided"))
 
 
 def _meant(table: MaskTable, dataset: Any, field: str, selection: Selection) -> NDArray[np.bool_]:

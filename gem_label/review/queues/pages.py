@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
 from gem_label.review.queues.likeness import arrange_pages, doubt_first, split_evenly
-from gem_label.review.queues.order import UNDECIDED, MaskReference
+from gem_label.review.queues.order import (
+    UNDECIDED,
+    MaskReference,
+    count_undecided_by_class,
+    queue_masks,
+)
 from gem_label.review.queues.run_rows import read_rows
-from gem_label.review.statistics.review import NO_LABEL, count_meant
 from gem_label.review.storage.fields import check_mask_field, run_of
 from gem_label.review.storage.selection import Expression, Selection, aggregate_masks
 from gem_label.runs.schema import table_vectors
@@ -44,9 +48,9 @@ def next_class(dataset: Any, field: str, selection: Selection, finished: Collect
     Raises:
         UsageError: there is no such field.
     """
-    check_mask_field(dataset, field)
-    counts = count_meant(dataset, field, replace(selection, states=UNDECIDED))
-    return next((name for name in counts if name != NO_LABEL and name not in finished), None)
+    return next(
+        (name for name in count_undecided_by_class(dataset, field, selection) if name not in finished), None
+    )
 
 
 def make_pages(
@@ -89,15 +93,14 @@ def make_pages(
 
 
 def _least_certain(dataset: Any, field: str, selection: Selection) -> list[dict[str, Any]]:
-    """Sample id, margin and mask (`_id`, `mask_id`) of the least certain masks, the smallest margin first."""
-    stages: list[Expression] = [
-        {"$project": {f"masks.{name}": 1 for name in ("_id", "margin", "mask_id")}},
-        {"$unwind": "$masks"},
-        {"$set": {"margin": {"$ifNull": ["$masks.margin", _NO_MARGIN]}}},
-        {"$sort": {"margin": 1, "masks._id": 1}},
-        {"$limit": ARRANGED},
-    ]
-    return list(aggregate_masks(dataset, field, selection, stages))
+    """The least certain masks, the smallest margin first: sample id, margin, and `_id` and `mask_id` of the mask."""
+    masks = queue_masks(dataset, field, "uncertain", selection, ARRANGED)
+    samples = Selection(samples=list(dict.fromkeys(mask.sample_id for mask in masks)))
+    kept: Expression = {"$project": {f"masks.{name}": 1 for name in ("_id", "margin", "mask_id")}}
+    margin: Expression = {"$set": {"margin": {"$ifNull": ["$masks.margin", _NO_MARGIN]}}}
+    found = aggregate_masks(dataset, field, samples, [kept, {"$unwind": "$masks"}, margin])
+    rows = {str(row["masks"]["_id"]): row for row in found}
+    return [rows[mask.label_id] for mask in masks if mask.label_id in rows]
 
 
 def _embeddings(dataset: Any, field: str, mask_ids: Sequence[str | None]) -> list[NDArray[np.float32] | None]:

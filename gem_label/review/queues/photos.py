@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gem_label.review.queues.details import MaskDetails, mask_details
+from gem_label.review.queues.details import MaskDetails, mask_details, photo_sizes
 from gem_label.review.queues.order import UNDECIDED, MaskReference
 from gem_label.review.queues.overlaps import MIN_INSIDE, OverlappingPair, overlapping_pairs
 from gem_label.review.storage.detections import detections_of
-from gem_label.review.storage.documents import detection_rle, find_sizes
+from gem_label.review.storage.documents import detection_rle
 from gem_label.review.storage.fields import check_mask_field
 from gem_label.review.storage.internals import is_patches, samples_of
 from gem_label.review.storage.selection import Expression, Selection, aggregate_masks
@@ -126,10 +126,7 @@ def photo_details(
     references = [MaskReference(sample_id, str(each["_id"])) for each in detections]
     masks = mask_details(dataset, field, references, classes)
     masks.sort(key=lambda mask: -mask.box[2] * mask.box[3])
-    size = next((mask.photo for mask in masks), None) or find_sizes(dataset, [key["_id"]]).get(key["_id"])
-    metadata = document.get("metadata") or {}
-    if size is None and metadata.get("width") and metadata.get("height"):
-        size = int(metadata["width"]), int(metadata["height"])
+    size = photo_sizes(dataset, [document]).get(document["_id"])
     broken = {mask.label_id for mask in masks if mask.problem or mask.state == "rejected"}
     readable = [each for each in detections if str(each["_id"]) not in broken]
     rles = [] if size is None else [detection_rle(each, *size) for each in readable]

@@ -12,7 +12,7 @@ import numpy as np
 from gem_label.review.storage.decision_log import collections
 from gem_label.review.storage.fields import less_likely_field, main_field
 from gem_label.review.storage.internals import dataset_id
-from gem_label.review.storage.mask_table import read_table
+from gem_label.review.storage.mask_reader import read_table
 from gem_label.review.storage.selection import STATES
 
 _Z = 1.959964  # of a 95 % interval
@@ -151,7 +151,7 @@ def _people(dataset: Any, field: str) -> Sequence[PersonProgress]:
     minute = {"$dateTrunc": {"date": "$at", "unit": "minute"}}
     rows = decisions.aggregate(
         [
-            {"$match": {"dataset": dataset_id(dataset), "field": {"$in": fields}, "undone": None}},
+            {"$match": {"dataset": dataset_id(dataset), "field": {"$in": fields}, "undone": {"$ne": True}}},
             {"$group": {
                 "_id": {"author": "$author", "minute": {"$cond": [is_in_panel, minute, None]}},
                 "masks": {"$sum": "$masks"},

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.review.storage.mask_table import read_table
+from gem_label.review.storage.mask_reader import read_table
 from gem_label.review.storage.selection import STATES, Expression, Selection, aggregate_masks
 
 SCORE_BINS = 101

@@ -141,7 +141,7 @@ def add_mask(
         negative_points: points that are not.
         box: x0, y0, x1, y1 in pixels, a box around the thing.
         label: its class; None: the best of the run's words.
-        author: the name of the person who adds it, for the log.
+        author: the name of the person who adds it; None: whose process this is.
         prompter: SAM, to be given where many masks are added; None: MobileSAM is loaded.
         namer: the words of the field's run, to be given where many masks are added; None: they are loaded where
             there is no label.

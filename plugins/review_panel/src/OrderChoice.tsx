@@ -43,6 +43,7 @@ export function OrderChoice({ session }: { session: Session }) {
       {chosen === "search" && (
         <Phrase
           phrase={question.phrase}
+          isNew={typing}
           onSearch={(phrase) => {
             setTyping(false);
             session.ask({ order: "search", phrase });
@@ -53,11 +54,15 @@ export function OrderChoice({ session }: { session: Session }) {
   );
 }
 
-/** The phrase of a search; Enter searches. */
-function Phrase({ phrase, onSearch }: { phrase: string; onSearch: (phrase: string) => void }) {
+type PhraseProperties = { phrase: string; isNew: boolean; onSearch: (phrase: string) => void };
+
+/** The phrase of a search; Enter searches, and then keys decide. */
+function Phrase({ phrase, isNew, onSearch }: PhraseProperties) {
   const [text, setText] = React.useState(phrase);
   const input = React.useRef<HTMLInputElement>(null);
-  React.useEffect(() => input.current?.focus(), []);
+  React.useEffect(() => {
+    if (isNew) input.current?.focus();
+  }, [isNew]);
   const typed = text.trim();
   return (
     <form
@@ -65,7 +70,9 @@ function Phrase({ phrase, onSearch }: { phrase: string; onSearch: (phrase: strin
       role="search"
       onSubmit={(event) => {
         event.preventDefault();
-        if (typed) onSearch(typed);
+        if (!typed) return;
+        onSearch(typed);
+        input.current?.closest<HTMLElement>(".glr")?.focus({ preventScroll: true });
       }}
     >
       <label>

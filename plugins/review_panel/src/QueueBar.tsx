@@ -37,39 +37,43 @@ export function QueueBar({ session, modes }: { session: Session; modes: Record<M
           />
         </label>
       )}
-      <label>
-        Class
-        <select value={chosen} onChange={(event) => choose(event.target.value)}>
-          <option value="">all classes</option>
-          <optgroup label="One class">
-            {description?.classes.map(({ name, undecided }) => (
-              <option key={name} value={JSON.stringify([name])}>
-                {name} ({undecided})
-              </option>
-            ))}
-          </optgroup>
-          {description?.pairs.length ? (
-            <optgroup label="Confused: called one, nearly the other">
-              {description.pairs.map(({ label, runner_up, masks }) => (
-                <option key={`${label}\0${runner_up}`} value={JSON.stringify([label, runner_up])}>
-                  {label} / {runner_up} ({masks})
-                </option>
-              ))}
-            </optgroup>
-          ) : null}
-        </select>
-      </label>
-      <label>
-        Photos
-        <select
-          value={question.scope}
-          onChange={(event) => session.ask({ scope: event.target.value as "dataset" | "view" | "selected" })}
-        >
-          <option value="dataset">all</option>
-          <option value="view">in the view</option>
-          <option value="selected">selected</option>
-        </select>
-      </label>
+      {session.mode !== "summary" && (
+        <>
+          <label>
+            Class
+            <select value={chosen} onChange={(event) => choose(event.target.value)}>
+              <option value="">all classes</option>
+              <optgroup label="One class">
+                {description?.classes.map(({ name, undecided }) => (
+                  <option key={name} value={JSON.stringify([name])}>
+                    {name} ({undecided})
+                  </option>
+                ))}
+              </optgroup>
+              {description?.pairs.length ? (
+                <optgroup label="Confused: called one, nearly the other">
+                  {description.pairs.map(({ label, runner_up, masks }) => (
+                    <option key={`${label}\0${runner_up}`} value={JSON.stringify([label, runner_up])}>
+                      {label} / {runner_up} ({masks})
+                    </option>
+                  ))}
+                </optgroup>
+              ) : null}
+            </select>
+          </label>
+          <label>
+            Photos
+            <select
+              value={question.scope}
+              onChange={(event) => session.ask({ scope: event.target.value as "dataset" | "view" | "selected" })}
+            >
+              <option value="dataset">all</option>
+              <option value="view">in the view</option>
+              <option value="selected">selected</option>
+            </select>
+          </label>
+        </>
+      )}
     </div>
   );
 }

@@ -51,6 +51,12 @@ export class Outbox {
     return this.entries.some((entry) => entry.choices.some((choice) => choice.mask[1] === labelId));
   }
 
+  /** How many masks are decided about and not stored yet. */
+  get unstored(): number {
+    const decided = this.entries.filter(({ kind }) => kind === "decide");
+    return decided.reduce((sum, { choices }) => sum + choices.length, 0);
+  }
+
   /** Whether something about a mask of a photo is on its way. */
   isWaitingFor(sampleId: string): boolean {
     return this.entries.some((entry) => entry.choices.some((choice) => choice.mask[0] === sampleId));

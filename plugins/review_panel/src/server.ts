@@ -135,12 +135,15 @@ export class Server {
   }
 
   makePhotoQueue(question: object): Promise<{ photos: string[]; remaining: number }> {
-    return this.call("make_photo_queue", question);
+    return this.call("make_photo_queue", { ...question, holder: this.claims.holder });
   }
 
-  /** A photo with all its masks; null: it is not in the dataset. */
+  /** A photo with all its masks; null: it is not in the dataset, or somebody else reviews it. */
   async getPhoto(field: string, sample_id: string, classes: string[]): Promise<PhotoDetails | null> {
-    return (await this.call("get_photo", { field, sample_id, classes })).photo;
+    const { holder } = this.claims;
+    const { photo } = await this.call("get_photo", { field, sample_id, classes, holder });
+    if (photo) this.claims.receive(photo.masks.filter(({ state }: Details) => state === "undecided"));
+    return photo;
   }
 
   /** What SAM sees at points or in a box; why no class is proposed. */

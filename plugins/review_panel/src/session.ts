@@ -6,6 +6,7 @@ import { Outbox, type Entry, type Trouble } from "./outbox";
 import { Pages } from "./page/pages";
 import { PhotoReview } from "./photo/review";
 import { Photos } from "./photos";
+import { Refusal } from "./server";
 import type { Answer, Details, FieldDescription, Found, Order, Reference, Server } from "./server";
 import { perMinute, wilson, type Interval } from "./statistics";
 import { Steps, type Step } from "./steps";
@@ -19,6 +20,8 @@ export type Question = {
   seed: number;
   phrase: string;
 };
+
+const WAIT = 3000; // milliseconds until what failed is tried again
 
 export type Counts = { decided: number; remaining: number; speed: number | null; precision: Interval | null };
 
@@ -49,6 +52,7 @@ export class Session {
   private readonly listeners = new Set<() => void>();
   private generation = 0;
   private decidedBefore = 0;
+  private isGridStale = false;
 
   constructor(
     readonly server: Server,
@@ -120,6 +124,7 @@ export class Session {
       this.description = description;
       this.question.field = description.field;
       this.author ||= description.author;
+      this.server.claims.reset(this.steps.last.keys());
       if (!description.field) this.masks = [];
       else if (this.view) await this.view.begin();
       else await this.makeQueue(generation);
@@ -127,9 +132,16 @@ export class Session {
     } catch (error) {
       if (generation !== this.generation) return;
       this.message = (error as Error).message;
+      if (!(error instanceof Refusal)) void this.beginAgain(generation);
     }
     this.loading = false;
     this.moved();
+  }
+
+  /** Asks again after a while for what a server that is busy or away did not answer. */
+  private async beginAgain(generation: number): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, WAIT));
+    if (generation === this.generation) void this.begin();
   }
 
   private async makeQueue(generation: number): Promise<void> {
@@ -139,7 +151,6 @@ export class Session {
     const known = this.steps.last;
     const before = [...known.values()].map(({ mask }) => mask);
     const open = queue.masks.filter(([, label]) => !known.has(label));
-    this.server.claims.reset(new Set(known.keys()));
     this.masks = [...before, ...open];
     this.position = before.length;
     this.counted(queue.remaining - (queue.masks.length - open.length));
@@ -211,7 +222,7 @@ export class Session {
     this.store();
     this.changed();
     if (this.view) this.view.look();
-    else this.ahead.look(this.masks, this.position, this.question.field, this.classes);
+    else if (this.mode === "mask") this.ahead.look(this.masks, this.position, this.question.field, this.classes);
   }
 
   /** Leaves masks out that were deleted since the queue was made. */
@@ -226,7 +237,9 @@ export class Session {
     const lost = await this.server.renewClaims().catch(() => []);
     const gone = new Set(lost.filter((label) => !this.steps.last.has(label)));
     for (const label of gone) this.server.claims.lose(label);
-    if (gone.size) this.dropGone(gone);
+    if (!gone.size) return;
+    this.dropGone(gone);
+    this.pages.dropGone(gone);
   }
 
   /** Reads the shown mask again: it may have been edited in FiftyOne's viewer. */
@@ -334,6 +347,7 @@ export class Session {
 
   /** The database says what masks are now. */
   private answered = (entry: Entry, answers: Answer[]): void => {
+    this.isGridStale = true;
     const failed = new Set<string>();
     entry.choices.forEach(({ mask }, place) => {
       const { outcome, label, state, decision } = answers[place]!;
@@ -346,6 +360,13 @@ export class Session {
     this.view?.look(); // masks are read when nothing about them is on its way
     this.changed();
   };
+
+  /** Whether decisions were stored since the App's grid was loaded; whoever asks loads it again. */
+  takeStaleGrid(): boolean {
+    const isStale = this.isGridStale && !this.outbox.entries.length;
+    if (isStale) this.isGridStale = false;
+    return isStale;
+  }
 
   /** Takes a message away, and shows the mask that it is about if asked to. */
   dismiss(trouble: Trouble, look: boolean): void {

@@ -76,5 +76,6 @@ export const STYLES = `
 .glr-sheet li { padding: 5px 9px; border-radius: 4px; cursor: pointer; border-left: 3px solid transparent; }
 .glr-sheet li[aria-selected=true] { background: var(--fo-palette-background-level3); border-left-color: var(--accent); }
 .glr-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+@container (max-width: 540px) { .glr-wide { display: none; } }
 @container (max-width: 720px) { .glr-main { grid-template-columns: minmax(0, 1fr) 216px; } .glr-name { font-size: 17px; } }
 `;

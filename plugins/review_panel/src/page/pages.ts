@@ -106,7 +106,7 @@ export class Pages implements View {
       const found = await server.makePages({ ...question, current, finished, size });
       if (generation !== this.generation) return;
       this.message = null;
-      if (isFirst) this.session.counted(found.remaining - this.seen.size);
+      if (isFirst) this.session.counted(found.remaining - this.session.outbox.unstored);
       this.add(found.label, found.pages);
     } catch (error) {
       if (generation !== this.generation) return;
@@ -152,7 +152,7 @@ export class Pages implements View {
   }
 
   /** Leaves masks out that were deleted since the pages were made. */
-  private dropGone = (gone: Set<string>): void => {
+  readonly dropGone = (gone: Set<string>): void => {
     for (const page of this.list) page.masks = page.masks.filter(([, label]) => !gone.has(label));
     this.position = this.list.slice(0, this.position).filter((page) => page.masks.length).length;
     this.list = this.list.filter((page) => page.masks.length);

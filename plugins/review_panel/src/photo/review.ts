@@ -56,7 +56,7 @@ export class PhotoReview implements View {
     try {
       const details = await this.session.server.getPhoto(field, sample, this.session.classes);
       const picture = details && (await preparePhoto(details, this.photos));
-      if (generation !== this.generation) return;
+      if (generation !== this.generation || this.session.outbox.isWaitingFor(sample)) return;
       this.failure = null;
       if (picture) this.keep(picture);
       else this.leaveOut(sample);
@@ -77,7 +77,7 @@ export class PhotoReview implements View {
     }
   }
 
-  /** A photo is not in the dataset any more. */
+  /** A photo is not in the dataset any more, or somebody else reviews it. */
   private leaveOut(sample: string): void {
     const place = this.list.indexOf(sample);
     this.list = this.list.filter((each) => each !== sample);

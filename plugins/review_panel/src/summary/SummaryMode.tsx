@@ -112,37 +112,37 @@ function Classes({ classes, session }: { classes: ClassProgress[]; session: Sess
           <th>Class</th>
           <th>Reviewed</th>
           <th>Remaining</th>
-          <th>Progress</th>
+          <th className="glr-wide">Progress</th>
           <th>Right (95 %)</th>
-          <th />
         </tr>
       </thead>
       <tbody>
         {classes.map(({ label, reviewed, remaining, precision }) => (
           <tr key={label}>
-            <td>{label}</td>
-            <td className="glr-number">{reviewed}</td>
-            <td className="glr-number">{remaining}</td>
             <td>
-              <div className="glr-track" role="img" aria-label={`${percentDone(reviewed, remaining)} % reviewed`}>
-                <div style={{ width: `${percentDone(reviewed, remaining)}%` }} />
-              </div>
-            </td>
-            <td className="glr-number">{precision ? range(precision) : "–"}</td>
-            <td>
-              {remaining > 0 && (
+              {remaining === 0 ? (
+                label
+              ) : (
                 <button
                   type="button"
-                  aria-label={`Review ${label}`}
+                  title="Review this class"
                   onClick={() => {
                     session.ask({ label, runner_up: null });
                     session.setMode("mask");
                   }}
                 >
-                  Review
+                  {label}
                 </button>
               )}
             </td>
+            <td className="glr-number">{reviewed}</td>
+            <td className="glr-number">{remaining}</td>
+            <td className="glr-wide">
+              <div className="glr-track" role="img" aria-label={`${percentDone(reviewed, remaining)} % reviewed`}>
+                <div style={{ width: `${percentDone(reviewed, remaining)}%` }} />
+              </div>
+            </td>
+            <td className="glr-number">{precision ? range(precision) : "–"}</td>
           </tr>
         ))}
       </tbody>
