@@ -60,6 +60,16 @@ class Panel:
             self.page.get_by_text("GEM-Label: Review with the keyboard").click()
         self.page.locator(f"{CANVAS}[data-mask]").click()
 
+    def open_again(self) -> None:
+        """Load the page again, from a server that may not know what was open."""
+        self.page.goto(self.address)
+        self.page.locator("[data-cy=looker]").first.wait_for()
+        title = self.page.get_by_text("GEM-Label: Review", exact=True)
+        if not title.count():
+            self.page.locator("[data-cy=new-panel-btn]").first.click()
+            title.first.click()
+        self.page.locator(f"{CANVAS}[data-mask]").click()
+
     def shown(self) -> str:
         """The id of the mask that is drawn, once one is."""
         return self.page.locator(f"{CANVAS}[data-mask]").first.get_attribute("data-mask")

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -323,8 +324,9 @@ def reviewed(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
 
     from gem_label.review import push_run
 
-    push_run(demo_run(tmp_path / "run", 6), "magenta")
-    dataset = fo.load_dataset("magenta")
+    name = f"magenta-{uuid4().hex[:6]}"  # the App's server remembers fields of datasets by their names
+    push_run(demo_run(tmp_path / "run", 6), name)
+    dataset = fo.load_dataset(name)
     dataset.app_config.color_scheme = fo.ColorScheme(color_pool=["#ff00ff"], color_by="field", opacity=1.0)
     dataset.save()
     yield dataset
@@ -439,6 +441,7 @@ def test_masks_stay_painted_after_thresholds_merge_relabel_and_import(
     desk.sees(re.compile("^6 samples"))
     desk.select(1)
     desk.press("Merge")
+    desk.form.get_by_text("masks of the selected photos").click()
     desk.submit("Merge")
     desk.sees(re.compile("merge 2 masks"))
     desk.paints()

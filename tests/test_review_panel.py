@@ -87,15 +87,6 @@ def test_a_key_is_a_decision(panel: Panel, dataset: Any) -> None:
     assert len(list_decisions(dataset, FIELD)) == 5
     assert {each.author for each in list_decisions(dataset, FIELD)} == {"Ada"}
 
-    # the grid shows what is stored when the mouse comes to it
-    def brings_decisions(response: Any) -> bool:
-        asked = response.request.post_data or ""
-        return "paginateSamples" in asked and '"accepted"' in response.text()
-
-    with panel.page.expect_response(brings_decisions):
-        panel.page.locator("[data-cy=looker]").first.hover()
-    panel.page.locator(CANVAS).click()
-
     # FiftyOne's own keys stay quiet, a held key decides once, and the grid is asked for nothing
     for key in ("`", "f", "Escape", "v", "Control+z"):
         panel.press(key)
@@ -208,9 +199,7 @@ def test_decisions_outlive_a_server_that_ends(
     with serve_app(port, tmp_path):
         # what was kept arrives, whether or not the App notices its server (docs/fiftyone-issues.md)
         eventually(lambda: len(list_decisions(dataset, FIELD)) == 5)
-        page.reload()
-        panel.shown()
-        page.locator(CANVAS).click()
+        panel.open_again()
         panel.press("r")
         panel.stored()
         page.close()
