@@ -87,6 +87,17 @@ def test_a_key_is_a_decision(panel: Panel, dataset: Any) -> None:
     assert len(list_decisions(dataset, FIELD)) == 5
     assert {each.author for each in list_decisions(dataset, FIELD)} == {"Ada"}
 
+    # the grid shows what is stored when the mouse comes to it, and the review stays where it is
+    def brings_decisions(response: Any) -> bool:
+        asked = response.request.post_data or ""
+        return "paginateSamples" in asked and '"accepted"' in response.text()
+
+    panel.page.locator(CANVAS).hover()
+    with panel.page.expect_response(brings_decisions):
+        panel.page.locator("[data-cy=looker]").first.hover()
+    panel.page.locator(CANVAS).click()
+    assert panel.shown() == queue[2]
+
     # FiftyOne's own keys stay quiet, a held key decides once, and the grid is asked for nothing
     for key in ("`", "f", "Escape", "v", "Control+z"):
         panel.press(key)

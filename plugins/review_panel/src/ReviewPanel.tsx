@@ -13,6 +13,7 @@ import { Session } from "./session";
 import { STYLES } from "./styles";
 import { SummaryMode } from "./summary/SummaryMode";
 import { useClaims } from "./useClaims";
+import { useFreshGrid } from "./useFreshGrid";
 import { useKeys } from "./useKeys";
 
 const MODES: Record<ModeName, Mode> = {
@@ -62,6 +63,7 @@ function Review({ session }: { session: Session }) {
   const ModeComponent = MODES[session.mode].component;
 
   useClaims(session, root);
+  useFreshGrid(session, root);
   useKeys(root, (event) => {
     const action = actionOf(keys, session.mode, event);
     if (action === "help") {

@@ -58,6 +58,11 @@ export function openForm(operator: "export_annotations" | "learn", field: string
   void window.__foo__.executeOperator("@voxel51/operators/prompt_user_for_operation", { operator_uri, params: { field } });
 }
 
+/** The grid keeps what it has loaded until it is told that samples changed. */
+export function reloadGrid(): void {
+  void window.__foo__.executeOperator("@voxel51/operators/reload_dataset", {});
+}
+
 export function photoAddress(filepath: string): string {
   return window.__fos__.getSampleSrc(filepath);
 }

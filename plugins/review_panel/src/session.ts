@@ -52,6 +52,7 @@ export class Session {
   private readonly listeners = new Set<() => void>();
   private generation = 0;
   private decidedBefore = 0;
+  private isGridStale = false;
 
   constructor(
     readonly server: Server,
@@ -346,6 +347,7 @@ export class Session {
 
   /** The database says what masks are now. */
   private answered = (entry: Entry, answers: Answer[]): void => {
+    this.isGridStale = true;
     const failed = new Set<string>();
     entry.choices.forEach(({ mask }, place) => {
       const { outcome, label, state, decision } = answers[place]!;
@@ -358,6 +360,13 @@ export class Session {
     this.view?.look(); // masks are read when nothing about them is on its way
     this.changed();
   };
+
+  /** Whether decisions were stored since the App's grid was loaded; whoever asks loads it again. */
+  takeStaleGrid(): boolean {
+    const isStale = this.isGridStale && !this.outbox.entries.length;
+    if (isStale) this.isGridStale = false;
+    return isStale;
+  }
 
   /** Takes a message away, and shows the mask that it is about if asked to. */
   dismiss(trouble: Trouble, look: boolean): void {
