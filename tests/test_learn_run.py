@@ -99,7 +99,7 @@ def test_new_photos_get_the_labels_that_a_relabel_gives(tmp_path: Path, encoder:
     labeled = write_run(tmp_path / "labeled", encoder, range(1, 20), report.learned)
     assert rounded_scores(rows_of(labeled)) == rounded_scores(rows_of(relabeled))
     assert labeled.manifest["labeling"] == relabeled.manifest["labeling"]
-    # the run goes on with the same file alone
+    # the run is resumed with the same file only
     assert len(list(write_run(tmp_path / "labeled", encoder, range(1, 22), report.learned).photos())) == 21
     with pytest.raises(UsageError, match="learned"):
         write_run(tmp_path / "labeled", encoder, range(1, 23))

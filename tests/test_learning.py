@@ -115,7 +115,8 @@ def test_only_classes_that_are_reviewed_in_full_are_wrong_without_a_thing() -> N
 
 
 def test_the_logistic_regression_is_that_of_scikit_learn() -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model")
+    from sklearn import linear_model
+
     rng = np.random.default_rng(0)
     columns, weight = rng.normal(size=(200, 4)), rng.uniform(0.5, 2, 200)
     right = rng.random(200) < 1 / (1 + np.exp(-columns @ [1.0, -2.0, 0.0, 0.5]))

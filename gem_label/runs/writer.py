@@ -188,7 +188,7 @@ class RunWriter:
                 "settings": (label_settings or LabelSettings()).to_dict(),
                 "logit_scale": float(logit_scale),
                 "words_per_image": words_per_image,
-                # only where something was learned, so that runs of versions that could not go on
+                # left out where nothing was learned: runs without it have the same manifest as before
                 **({} if learned is None else {"learned": learned.digest}),
             },
             "embedding_dim": embedding_dim,
