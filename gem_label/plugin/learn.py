@@ -62,7 +62,7 @@ class Learn(SteppedOperator):
 
     def _add_choice(self, form: types.Object, ctx: Any, field: str) -> None:
         """Learn or forget, where something was learned before."""
-        if run_of(ctx.dataset, main_field(ctx.dataset, field)).learned is None:
+        if run_of(ctx.dataset, field).learned is None:
             return
         choices = types.RadioGroup(orientation="horizontal")
         choices.add_choice(LEARN, label="Learn again from all decisions")
@@ -72,10 +72,9 @@ class Learn(SteppedOperator):
     def _add_lesson(self, form: types.Object, ctx: Any, field: str) -> None:
         report = _report(ctx, field)
         form.md(lesson_text(report), name="lesson")
-        if not report.teaches:
-            raise UsageError("nothing that helps is learned from these decisions yet: review more photos")
+        _check(report)
         photos = ctx.dataset.select(ctx.selected) if photos_selected(ctx) else ctx.view
-        run = run_of(ctx.dataset, main_field(ctx.dataset, field))
+        run = run_of(ctx.dataset, field)
         changes = preview_labels(
             ctx.dataset,
             field,
@@ -93,9 +92,9 @@ class Learn(SteppedOperator):
         forgets = _choice(ctx) == FORGET
         yield Progress(0, 3, "forgetting" if forgets else "learning from the decisions")
         report = None if forgets else _report(ctx, field)
-        if report is not None and not report.teaches:
-            raise UsageError("nothing that helps is learned from these decisions yet: review more photos")
-        encoder = text_encoder(run_of(ctx.dataset, main_field(ctx.dataset, field)))
+        if report is not None:
+            _check(report)
+        encoder = text_encoder(run_of(ctx.dataset, field))
         learned = None if report is None else report.learned
         pushed = yield from apply_lesson(ctx.dataset, field, encoder, learned or "none")
         what = "by the words alone" if report is None else f"by {len(report.photos)} reviewed photos"
@@ -109,6 +108,16 @@ class Learn(SteppedOperator):
 
 def _choice(ctx: Any) -> str:
     return FORGET if ctx.params.get("choice") == FORGET else LEARN
+
+
+def _check(report: LearnReport) -> None:
+    """Refuse to change labels where nothing is learned.
+
+    Raises:
+        UsageError: the decisions teach nothing that helps.
+    """
+    if not report.teaches:
+        raise UsageError("nothing that helps is learned from these decisions yet: review more photos")
 
 
 def _report(ctx: Any, field: str) -> LearnReport:

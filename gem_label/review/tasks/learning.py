@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from gem_label.errors import GemLabelError
 from gem_label.progress import Progress
 from gem_label.review.exchange.decided import decided_annotations
-from gem_label.review.pushing.push_run import PushReport, push_run
-from gem_label.review.storage.fields import main_field, pushed_fields, run_of
-from gem_label.review.storage.less_likely import HIDDEN_FLOOR
-from gem_label.review.tasks.relabeling import settings_of_field
+from gem_label.review.pushing.push_run import PushReport
+from gem_label.review.storage.fields import main_field, run_of
+from gem_label.review.tasks.relabeling import push_labels, settings_of_field
 from gem_label.runs import relabel_run
 from gem_label.runs.learn import LearnReport, learn_from_reviews
 from gem_label.runs.reviews import reviews_of
@@ -69,5 +68,4 @@ def apply_lesson(
     text = encoder.encode(run.vocabulary.phrases)
     run = relabel_run(run, run.vocabulary, text, label_settings=settings, learned=learned)
     yield Progress(1, 2, "putting the labels into the dataset")
-    hidden_from = pushed_fields(dataset)[field].get("hidden_from", HIDDEN_FLOOR)
-    return push_run(run, dataset.name, field=field, add_missing=False, hidden_from=hidden_from)
+    return push_labels(dataset, field, run)

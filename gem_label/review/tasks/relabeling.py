@@ -190,5 +190,16 @@ def relabel_dataset(
     yield Progress(1, 3, "labeling the masks of the run")
     run = relabel_run(run, vocabulary, text, label_settings=settings, words=words)
     yield Progress(2, 3, "putting the labels into the dataset")
+    return push_labels(dataset, field, run)
+
+
+def push_labels(dataset: Any, field: str, run: Run) -> PushReport:
+    """Bring the labels of a relabeled run into the field that it was pushed into; no photo is added.
+
+    Args:
+        dataset: the FiftyOne dataset.
+        field: the field of the labels, not that of the less likely ones.
+        run: the relabeled run.
+    """
     hidden_from = pushed_fields(dataset)[field].get("hidden_from", HIDDEN_FLOOR)
     return push_run(run, dataset.name, field=field, add_missing=False, hidden_from=hidden_from)

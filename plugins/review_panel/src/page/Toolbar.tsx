@@ -1,6 +1,6 @@
 import * as React from "react";
-import { MARGINS } from "../drawing";
-import { ACTIONS, shown, type Action, type Keys } from "../keys";
+import { Buttons, ZoomSlider } from "../Buttons";
+import type { Action, Keys } from "../keys";
 import type { Session } from "../session";
 import { SIZES } from "./pages";
 
@@ -50,33 +50,16 @@ export function Toolbar({ session, keys, act, zoom, onZoom, focus }: Properties)
     edit: pages.cursor === null,
   };
   return (
-    <div className="glr-tools" role="group" aria-label="Decide">
-      {BUTTONS.map(([action, name]) => (
-        <button key={action} type="button" disabled={disabled[action]} title={ACTIONS[action][1]} onClick={() => act(action)}>
-          <kbd>{shown(keys[action])}</kbd>
-          {name}
-        </button>
-      ))}
-      <span className="glr-sliders">
-        <label title="Masks of a page at most">
-          Masks
-          <select value={pages.size} onChange={(event) => setSize(Number(event.target.value))}>
-            {SIZES.map((size) => (
-              <option key={size}>{size}</option>
-            ))}
-          </select>
-        </label>
-        <label title="How much of the surroundings is shown">
-          Zoom
-          <input
-            type="range"
-            min={0}
-            max={MARGINS.length - 1}
-            value={zoom}
-            onChange={(event) => onZoom(Number(event.target.value))}
-          />
-        </label>
-      </span>
-    </div>
+    <Buttons buttons={BUTTONS} keys={keys} disabled={disabled} act={act}>
+      <label title="Masks of a page at most">
+        Masks
+        <select value={pages.size} onChange={(event) => setSize(Number(event.target.value))}>
+          {SIZES.map((size) => (
+            <option key={size}>{size}</option>
+          ))}
+        </select>
+      </label>
+      <ZoomSlider zoom={zoom} onZoom={onZoom} />
+    </Buttons>
   );
 }

@@ -1,5 +1,6 @@
 import * as React from "react";
-import { ACTIONS, shown, type Action, type Keys } from "../keys";
+import { Buttons } from "../Buttons";
+import type { Action, Keys } from "../keys";
 import type { Session } from "../session";
 
 const BUTTONS: [Action, string][] = [
@@ -37,14 +38,5 @@ export function Toolbar({ session, keys, act }: Properties) {
     nextPhoto: review.sample === null,
     edit: review.sample === null,
   };
-  return (
-    <div className="glr-tools" role="group" aria-label="Decide">
-      {BUTTONS.map(([action, name]) => (
-        <button key={action} type="button" disabled={disabled[action]} title={ACTIONS[action][1]} onClick={() => act(action)}>
-          <kbd>{shown(keys[action])}</kbd>
-          {name}
-        </button>
-      ))}
-    </div>
-  );
+  return <Buttons buttons={BUTTONS} keys={keys} disabled={disabled} act={act} />;
 }
