@@ -33,18 +33,11 @@ from gem_label.runs.files import (
 )
 from gem_label.runs.jsonl import read_jsonl
 from gem_label.runs.learned_file import read_learned
+from gem_label.runs.listing import RunPhoto, read_parts
 from gem_label.runs.schema import PhotoRecord, ShardFile, table_labels, table_masks
+from gem_label.stores.local import LocalStore
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class RunPhoto:
-    """A photo of the run's listing, finished or not: number (from 1), absolute path, image_id."""
-
-    number: int
-    path: str
-    image_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +135,10 @@ class Run:
         Raises:
             GemLabelError: the listing is damaged; the message names the line.
         """
+        if "shared" in self.manifest:
+            for part in read_parts(LocalStore(self.path)):
+                yield from part
+            return
         path, last = self.path / IMAGES, 0
         for row in read_jsonl(path, _LISTING_FIELDS, LISTING_REMEDY):
             if row["number"] <= last:
@@ -158,6 +155,9 @@ class Run:
         remedy = "the same `gem-label label` drops that line and tries its photo again"
         rows = read_jsonl(self.path / FAILURES, FAILURE_FIELDS, remedy)
         last = {row["image"]: Failure(*(row[name] for name in FAILURE_FIELDS)) for row in rows}
+        if "shared" in self.manifest:
+            with self.shards() as shards:
+                last |= {row["image"]: Failure(**row) for shard in shards for row in shard.failures}
         if last:
             for photo in self.photos():
                 last.pop(photo.image, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -49,6 +49,26 @@ class PhotoRecord:
     masks: int
     embedding: NDArray[np.float16] | None = None
     grid: tuple[int, int] = (0, 0)
+
+
+def make_record(
+    number: int,
+    image: str,
+    image_id: str,
+    masks: MaskSet,
+    image_embedding: NDArray[np.floating] | None = None,
+) -> PhotoRecord:
+    """The record of a photo that the models are done with.
+
+    Args:
+        number: its place in the run's listing.
+        image: absolute path or address.
+        image_id: its id.
+        masks: N masks.
+        image_embedding: (d,) class-token embedding, stored as float16.
+    """
+    embedding = None if image_embedding is None else np.asarray(image_embedding, np.float16)
+    return PhotoRecord(number, image, image_id, masks.width, masks.height, len(masks), embedding, masks.grid)
 
 
 def _vector(dtype: pa.DataType, length: int) -> pa.DataType:
@@ -328,16 +348,21 @@ def _damaged(path: Path, error: Exception) -> GemLabelError:
 class ShardFile:
     """A shard (or a pending photo) open for reading; stays readable when the file is deleted meanwhile.
 
+    Args:
+        path: of the file.
+        file: what to read in its place, open; `path` only names it.
+
     Raises:
         GemLabelError: the file is not whole.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
         self.path = path
-        self._handle: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by close()
+        self._handle: BinaryIO = open(path, "rb") if file is None else file  # noqa: SIM115 - closed by close()
         try:
             self.parquet = pq.ParquetFile(self._handle)
             self.photos = self._read_photos()
+            self.failures = self._read_failures()
         except _DAMAGE as error:
             self._handle.close()
             raise _damaged(self.path, error) from error
@@ -353,6 +378,11 @@ class ShardFile:
             embeddings = block.reshape(len(photos), -1)
             photos = [replace(p, embedding=e) for p, e in zip(photos, embeddings, strict=True)]
         return photos
+
+    def _read_failures(self) -> list[dict[str, str]]:
+        """Photos of a shared run that could not be labeled."""
+        metadata = self.parquet.metadata.metadata or {}
+        return list(json.loads(metadata.get(b"failures", b"[]")))
 
     def groups(self, columns: Sequence[str] | None = None) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
         """Yield (photos, table) row group by row group; a photo's rows are never in two groups.
@@ -428,6 +458,7 @@ class ShardWriter:
         )
         self._empty = schema.empty_table()
         self._photos: list[PhotoRecord] = []
+        self._failures: list[Mapping[str, str]] = []
         self._tables: list[pa.Table] = []
         self._rows = self._groups = 0
 
@@ -438,6 +469,10 @@ class ShardWriter:
         self._rows += len(table)
         if self._rows >= ROWS_PER_GROUP:
             self._flush()
+
+    def add_failures(self, failures: Iterable[Mapping[str, str]]) -> None:
+        """Add photos that could not be labeled: image, image_id, stage, error."""
+        self._failures.extend(failures)
 
     def _flush(self) -> None:
         if self._rows or not self._groups:
@@ -455,6 +490,8 @@ class ShardWriter:
             if error is None:
                 self._flush()
                 self._writer.add_key_value_metadata(photos_metadata(self._photos))
+                if self._failures:
+                    self._writer.add_key_value_metadata({"failures": json.dumps(self._failures)})
                 self._writer.close()
         finally:
             self._writer.is_open = (

@@ -48,7 +48,7 @@ from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
 from gem_label.runs.learned_file import write_learned
 from gem_label.runs.manifest import check_same_settings, new_manifest, now
 from gem_label.runs.reader import FAILURE_FIELDS, LISTING_REMEDY, Run, RunPhoto
-from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, photo_table
+from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, make_record, photo_table
 
 PHOTOS_PER_SHARD = 256
 
@@ -142,6 +142,8 @@ class RunWriter:
             commit_relabel(path)
             if (path / MANIFEST).exists():
                 manifest = read_manifest(path)
+                if "shared" in manifest:
+                    raise UsageError(f"{path} is written by several processes: give --shard, or another --out")
                 check_same_settings(path, manifest, wanted)
             elif any(
                 e.name not in (".lock", LEARNED) and not is_leftover(e.name, [MANIFEST, LEARNED])
@@ -267,17 +269,7 @@ class RunWriter:
             image_embedding: (d,) class-token embedding of the photo.
             patches: (h, w, d) patch features, stored as float16 in RUN/patches.
         """
-        embedding = None if image_embedding is None else np.asarray(image_embedding, np.float16)
-        record = PhotoRecord(
-            photo.number,
-            photo.path,
-            photo.image_id,
-            masks.width,
-            masks.height,
-            len(masks),
-            embedding,
-            masks.grid,
-        )
+        record = make_record(photo.number, photo.path, photo.image_id, masks, image_embedding)
         table = photo_table(record, masks, labels, self.embedding_dim)
         if patches is not None:
             (self.path / PATCHES).mkdir(exist_ok=True)
