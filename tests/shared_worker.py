@@ -1,7 +1,4 @@
-"""A process that labels its part of a shared run with `ColorModels`: `python shared_worker.py FOLDER RUN i n`.
-
-Photos with a fuchsia corner end it, as a crash in a decoder or a driver does.
-"""
+"""A process that labels its part of a shared run with `ColorModels`: `python shared_worker.py FOLDER RUN i n`."""
 
 from __future__ import annotations
 
@@ -23,6 +20,8 @@ CHUNK = 4
 
 
 class DeadlyColors(ColorModels):
+    """`ColorModels` that end their process at photos with a fuchsia corner."""
+
     def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
         if image[0, 0].tolist() == [255, 0, 255]:
             os._exit(9)
@@ -30,6 +29,7 @@ class DeadlyColors(ColorModels):
 
 
 def join(place: str) -> SharedRun:
+    """Start or join the run at a place."""
     wanted = new_manifest(
         settings={}, vocabulary=JOB.vocabulary, embedding_dim=3, logit_scale=JOB.logit_scale
     )
@@ -37,6 +37,7 @@ def join(place: str) -> SharedRun:
 
 
 def work(folder: str, place: str, index: int, parts: int) -> None:
+    """Label every parts-th chunk."""
     run = join(place)
     run.add_photos(list_images([folder]))
     label_chunks(run, Part(index, parts).of(run), DeadlyColors(), JOB, workers=2, progress=False)

@@ -176,7 +176,9 @@ def test_more_photos_and_failures_are_new_chunks(tmp_path: Path, folder: Path) -
 def test_what_is_refused(tmp_path: Path, folder: Path) -> None:
     out = tmp_path / "run"
     work(str(folder), str(out), 0, 7)
-    others = new_manifest(settings={"sam": "vit_b"}, vocabulary=JOB.vocabulary, embedding_dim=3, logit_scale=10)
+    others = new_manifest(
+        settings={"sam": "vit_b"}, vocabulary=JOB.vocabulary, embedding_dim=3, logit_scale=10
+    )
     with pytest.raises(UsageError, match=r"made with other settings \(settings\.sam"):
         SharedRun.create_or_join(open_store(out), others)
     with pytest.raises(UsageError, match="written by several processes"):

@@ -143,7 +143,9 @@ class RunWriter:
             if (path / MANIFEST).exists():
                 manifest = read_manifest(path)
                 if "shared" in manifest:
-                    raise UsageError(f"{path} is written by several processes: give --shard, or another --out")
+                    raise UsageError(
+                        f"{path} is written by several processes: give --shard, or another --out"
+                    )
                 check_same_settings(path, manifest, wanted)
             elif any(
                 e.name not in (".lock", LEARNED) and not is_leftover(e.name, [MANIFEST, LEARNED])
