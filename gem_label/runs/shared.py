@@ -44,6 +44,23 @@ _SHARD = re.compile(r"masks/shard-([0-9]{6,})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkPlace:
+    """Where in the listing the photos of a chunk are.
+
+    Attributes:
+        number: of the chunk, from 0.
+        part: of the listing.
+        start: the first of its photos in that part.
+        photos: how many it has.
+    """
+
+    number: int
+    part: int
+    start: int
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """Photos that are labeled by one process and written as one shard.
 
@@ -82,6 +99,7 @@ class SharedRun:
         self.store = store
         self.manifest = manifest
         self.photos_per_shard = int(manifest["shared"]["photos_per_shard"])
+        self._part: tuple[int, list[RunPhoto]] = (-1, [])
 
     @classmethod
     def create_or_join(
@@ -186,12 +204,21 @@ class SharedRun:
             create_part(self.store, parts, again)
         return len(again)
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield all chunks of the listing, in order; memory holds one part of it."""
+    def places(self) -> Iterator[ChunkPlace]:
+        """Yield where the photos of each chunk are, in order; memory holds one part of the listing."""
         numbers = count()
-        for part in self.parts():
+        for number, part in enumerate(self.parts()):
+            self._part = number, part
             for start in range(0, len(part), self.photos_per_shard):
-                yield Chunk(next(numbers), tuple(part[start : start + self.photos_per_shard]))
+                size = min(self.photos_per_shard, len(part) - start)
+                yield ChunkPlace(next(numbers), number, start, size)
+
+    def read_chunk(self, place: ChunkPlace) -> Chunk:
+        """The chunk at a place of the listing."""
+        if self._part[0] != place.part:
+            self._part = place.part, next(self.parts(place.part))
+        photos = self._part[1][place.start : place.start + place.photos]
+        return Chunk(place.number, tuple(photos))
 
     # --- shards --------------------------------------------------------------------------------------------------
 
@@ -229,8 +256,8 @@ class SharedRun:
     def progress(self) -> Progress:
         """How far the run is."""
         done = self.committed()
-        chunks = sum(-(-len(part) // self.photos_per_shard) for part in self.parts())
-        return Progress(chunks, tuple(number for number in range(chunks) if number not in done))
+        numbers = [place.number for place in self.places()]
+        return Progress(len(numbers), tuple(number for number in numbers if number not in done))
 
     def shards(self) -> Iterator[ShardFile]:
         """Yield the shards, open, in order."""
