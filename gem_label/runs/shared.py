@@ -148,6 +148,19 @@ class SharedRun:
         check_same_settings(store.address, manifest, wanted)
         return cls(store, manifest)
 
+    def check_reachable(self) -> None:
+        """Make sure that this machine sees the run.
+
+        Raises:
+            GemLabelError: it does not.
+        """
+        found = _read_manifest(self.store)
+        if found is None or found.get("created") != self.manifest["created"]:
+            raise GemLabelError(
+                f"{self.store.address} is not the run on every machine: give --out a folder that all share, "
+                "or a bucket"
+            )
+
     @property
     def embedding_dim(self) -> int:
         """d, the length of embeddings."""
