@@ -169,7 +169,9 @@ def label_chunks(
     todo = list(chunks)
     started = time.monotonic()
     total = sum(place.photos for place in todo)
-    with tqdm(total=total, unit="photo", file=sys.stderr, disable=not progress, smoothing=0.05) as bar:
+    with tqdm(
+        total=total, unit="photo", file=sys.stderr, disable=not (progress and total), smoothing=0.05
+    ) as bar:
         labeler = ChunkLabeler(run, models, job, workers, bar.update)
         reports = [labeler.label(run.read_chunk(place)) for place in todo]
     return sum_reports(reports, time.monotonic() - started)

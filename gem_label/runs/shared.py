@@ -18,7 +18,8 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -146,6 +147,22 @@ class SharedRun:
                 f"{store.address} is written by one process: leave out --shard, or give another --out"
             )
         check_same_settings(store.address, manifest, wanted)
+        return cls(store, manifest)
+
+    @classmethod
+    def open(cls, store: Store) -> SharedRun:
+        """A shared run that is there.
+
+        Raises:
+            GemLabelError: there is none, or the run is written by one process.
+        """
+        manifest = _read_manifest(store)
+        if manifest is None:
+            raise GemLabelError(
+                f"{store.address} is not a run: no {MANIFEST} there; make one with `gem-label label`"
+            )
+        if "shared" not in manifest:
+            raise GemLabelError(f"{store.address} is written by one process, which finishes it by itself")
         return cls(store, manifest)
 
     def check_reachable(self) -> None:
@@ -276,11 +293,17 @@ class SharedRun:
         """Yield the shards, open, in order."""
         for number in sorted(self.committed()):
             name = _shard_name(number)
-            file = ShardFile(Path(name), self.store.open(name))
-            try:
-                yield file
-            finally:
-                file.close()
+            with closing(ShardFile(Path(name), self.store.open(name))) as shard:
+                yield shard
+
+    def failures_of(self, chunks: Collection[int]) -> list[dict[str, str]]:
+        """The photos of some chunks that failed: image, image_id, stage, error."""
+        failures = []
+        for number in sorted(chunks):
+            name = _shard_name(number)
+            with suppress(FileNotFoundError), closing(ShardFile(Path(name), self.store.open(name))) as shard:
+                failures += shard.failures
+        return failures
 
     def failures(self) -> list[dict[str, str]]:
         """The photos that failed and were not labeled since, each with its last reason."""
