@@ -37,6 +37,7 @@ from gem_label.runs.files import (
     write_json,
 )
 from gem_label.runs.learned_file import write_learned
+from gem_label.runs.manifest import now
 from gem_label.runs.reader import Run, RunPhoto, open_run
 from gem_label.runs.schema import (
     PhotoRecord,
@@ -46,7 +47,6 @@ from gem_label.runs.schema import (
     table_evidence,
     table_vectors,
 )
-from gem_label.runs.writer import now
 from gem_label.words import WordsPerImage
 
 

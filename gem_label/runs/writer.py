@@ -7,14 +7,10 @@ in both counts once: readers prefer the shard, and the next writer deletes the p
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import reprlib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gem_label.atomic import delete_leftovers, is_leftover, write_atomic
-from gem_label.checks import COUNT, Numbers, check_number
+from gem_label.checks import COUNT, check_number
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.learning.learned import Learned
@@ -32,7 +28,6 @@ from gem_label.masks import MaskSet
 from gem_label.photos.listing import Photo, unique_image_id
 from gem_label.runs.files import (
     FAILURES,
-    FORMAT,
     IMAGES,
     LEARNED,
     MANIFEST,
@@ -51,60 +46,11 @@ from gem_label.runs.files import (
 )
 from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
 from gem_label.runs.learned_file import write_learned
+from gem_label.runs.manifest import check_same_settings, new_manifest, now
 from gem_label.runs.reader import FAILURE_FIELDS, LISTING_REMEDY, Run, RunPhoto
 from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, photo_table
 
 PHOTOS_PER_SHARD = 256
-_EARLY = (".lock", LEARNED, MANIFEST)
-"""What a session that was killed at once may leave in a folder that is no run yet."""
-_COMPARED = ("format", "settings", "weights", "vocabulary", "labeling", "embedding_dim")
-
-
-def package_versions() -> dict[str, str]:
-    """The versions that decide over results."""
-    names = (
-        "gem-label",
-        "torch",
-        "open_clip_torch",
-        "segment-anything",
-        "timm",
-        "numpy",
-        "pillow",
-        "pyarrow",
-    )
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
-
-
-def now() -> str:
-    """The time in UTC as ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """Where two JSON values differ, one short line each."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = [
-            differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
-            for key in dict.fromkeys([*old, *new])
-        ]
-        return [line for part in found for line in part]
-    if old == new:
-        return []
-    if isinstance(old, list) and isinstance(new, list):
-        gone, added = [x for x in old if x not in new], [x for x in new if x not in old]
-        if not (gone or added):
-            return [f"{name}: in another order"]
-        parts = (
-            f"{word} {reprlib.repr(items)}" for word, items in (("without", gone), ("with", added)) if items
-        )
-        return [f"{name}: now {' and '.join(parts)}"]
-    return [f"{name}: was {reprlib.repr(old)}, is now {reprlib.repr(new)}"]
 
 
 def _is_whole(path: Path) -> bool:
@@ -176,25 +122,17 @@ class RunWriter:
             GemLabelError: another process is writing the run, or the folder holds something else.
         """
         path = Path(path)
-        check_number("logit_scale", logit_scale, Numbers(0, above=True))
-        check_number("embedding_dim", embedding_dim, COUNT)
         check_number("photos_per_shard", photos_per_shard, COUNT)
-        wanted = {
-            "format": FORMAT,
-            "settings": dict(settings),
-            "weights": dict(weights or {}),
-            "vocabulary": vocabulary.to_dict(),
-            "labeling": {
-                "settings": (label_settings or LabelSettings()).to_dict(),
-                "logit_scale": float(logit_scale),
-                "words_per_image": words_per_image,
-                # left out where nothing was learned: runs without it have the same manifest as before
-                **({} if learned is None else {"learned": learned.digest}),
-            },
-            "embedding_dim": embedding_dim,
-        }
-        # tuples become lists and numpy's numbers plain ones, as in the manifest to compare with
-        wanted = json.loads(json.dumps(wanted, default=lambda number: number.item()))
+        wanted = new_manifest(
+            settings=settings,
+            vocabulary=vocabulary,
+            embedding_dim=embedding_dim,
+            logit_scale=logit_scale,
+            label_settings=label_settings,
+            weights=weights,
+            words_per_image=words_per_image,
+            learned=learned,
+        )
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = RunLock(path)
@@ -204,19 +142,14 @@ class RunWriter:
             commit_relabel(path)
             if (path / MANIFEST).exists():
                 manifest = read_manifest(path)
-                changed = [d for key in _COMPARED for d in differences(manifest.get(key), wanted[key], key)]
-                if changed:
-                    raise UsageError(
-                        f"{path} was made with other settings ({'; '.join(changed)}): use the same to go "
-                        "on, another --out, or `gem-label relabel` for other words"
-                    )
+                check_same_settings(path, manifest, wanted)
             elif any(
                 e.name not in (".lock", LEARNED) and not is_leftover(e.name, [MANIFEST, LEARNED])
                 for e in path.iterdir()
             ):
                 raise UsageError(f"{path} holds other files: give an empty or a new folder with --out")
             else:
-                manifest = wanted | {"versions": package_versions(), "created": now()}
+                manifest = wanted
                 if learned is not None:
                     write_learned(path / LEARNED, learned)
             writer = cls(path, manifest, lock, photos_per_shard)
