@@ -13,7 +13,7 @@ from review_dataset import FIELD
 __all__ = ["dataset", "fiftyone_db", "plugin"]
 
 EVENTS: dict[str, dict[str, Any]] = {
-    "on_load": {}, "on_change_dataset": {}, "refresh": {}, "change_field": {"value": FIELD}, "toggle_less_likely": {},
+    "on_load": {}, "on_change_dataset": {}, "refresh": {}, "change_field": {"value": FIELD}, "show_less_likely": {"less_likely": True},
     "change_tab": {"tab": "words"}, "change_label": {"value": "cat"}, "click_class": {"y": "cat"},
     "click_score": {"x": 0.5}, "click_pair": {"y": "cat", "x": "horse"}, "show_all": {}, "turn_page": {"step": 1},
     "move_threshold": {"y": "cat", "x": 0.51}, "clear_thresholds": {}, "show_changes": {}, "reject_below": {},
@@ -87,6 +87,23 @@ def test_the_tab_that_is_shown_is_the_one_that_is_marked(dataset: Any) -> None:
             **desk.shown,
             **desk.shown.get("start", {"type": {"properties": {}}})["type"]["properties"],
         }
+
+
+def test_two_clicks_within_one_answer_both_count(dataset: Any) -> None:
+    desk = DeskSession(dataset)
+    before = dict(desk.state)
+    desk.send("change_tab", tab="thresholds")
+    desk.state = dict(before)  # the second click goes out with the state before the first one's answer
+    desk.send("move_threshold", y="cat", x=0.99)
+    desk.state = dict(before)
+    desk.send("move_threshold", y="horse", x=0.5)
+    assert desk.shown["tabs"]["type"]["properties"]["thresholds"]["view"]["variant"] == "contained"
+    texts = [note["text"] for note in desk.shown["threshold_rows"]["view"]["layout"]["annotations"]]
+    assert [text.split(":")[0] for text in texts if "go" in text][:2] == ["0.98", "0.50"]
+    desk.state = {}  # the page was loaded again: a desk of its own, which begins at the first tab
+    desk.send("on_load")
+    assert desk.shown["tabs"]["type"]["properties"]["classes"]["view"]["variant"] == "contained"
+    assert desk.state["desk"] != before["desk"]
 
 
 def test_after_a_decision_nothing_is_selected_and_the_patches_are_new(dataset: Any) -> None:

@@ -326,7 +326,7 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
     desk.send("open_queue")
     assert len(dataset.view()._build(dataset, desk.asked("set_view")["view"])) == 12
 
-    desk.send("toggle_less_likely")
+    desk.send("show_less_likely", less_likely=True)
     assert desk.asked(f"{URI}draw_fields")["fields"] == [hidden]
     assert "set_view" not in [uri for uri, _ in desk.messages]  # one change of the grid in an event
     assert "0 of 12 less likely masks decided" in desk.shown["progress"]["default"]
@@ -342,12 +342,12 @@ def test_the_desk_hides_less_likely_labels_until_asked(dataset: Any, tmp_path: P
     desk.send("reject_selected", view=patches, selected=patches.skip(2).limit(1).values("id"))
     assert "1 of 10 less likely masks decided" in desk.shown["progress"]["default"]
 
-    desk.send("toggle_less_likely", view=patches)
+    desk.send("show_less_likely", view=patches, less_likely=False)
     assert desk.asked(f"{URI}draw_fields")["fields"] == [FIELD]
     assert "clear_view" in [uri for uri, _ in desk.messages]
     assert "2 of 14 masks decided" in desk.shown["progress"]["default"]
     # a desk that is opened again begins with the labels
-    desk.send("toggle_less_likely")
+    desk.send("show_less_likely", less_likely=True)
     desk.send("refresh")
     assert "of 10 less likely masks" in desk.shown["progress"]["default"]
     desk.send("on_load")

@@ -18,7 +18,7 @@ from gem_label.plugin.targets import SELECT_FIRST, selected_ids
 from gem_label.review.editing.decisions import decide, undo
 from gem_label.review.statistics.review import least_certain, review_statistics
 from gem_label.review.storage.decision_log import Decision, list_decisions
-from gem_label.review.storage.fields import label_fields, less_likely_field
+from gem_label.review.storage.fields import label_fields
 from gem_label.review.storage.selection import STATES, Selection
 from gem_label.review.storage.views import masks_view, patches_in_order
 
@@ -77,22 +77,24 @@ class ReviewDesk(foo.Panel):
         """Review another field."""
         field = _text(ctx, "value")
         if state.dataset is not None and field in label_fields(state.dataset):
-            state = DeskState(state.dataset, field, tab=state.tab)
+            state = DeskState(state.dataset, field, tab=state.tab, stored=state.stored)
         write_state(ctx, state)
 
     @event
-    def toggle_less_likely(self, ctx: Any, state: DeskState) -> None:
+    def show_less_likely(self, ctx: Any, state: DeskState) -> None:
         """Review the less likely labels, or the labels again: in the desk, and drawn in the grid."""
-        if not state.less_likely and len(state.fields) == 1:
-            raise UsageError(f"field {state.shown_field!r} has no less likely labels")
+        wanted = ctx.params.get("less_likely") is True  # of the button: a second click on it asks for the same
+        shown = state.shown_field
+        if wanted and len(state.fields) == 1:
+            raise UsageError(f"field {shown!r} has no less likely labels")
         # one change of the grid where possible: two while masks are painted can lose them (docs/fiftyone-issues.md)
         if ctx.has_custom_view:
             ctx.ops.clear_view()
-        if state.less_likely:
-            _draw_labels(ctx, state.dataset)
+        if wanted:
+            _draw(ctx, state.fields[1:])
         else:
-            _draw(ctx, [less_likely_field(state.shown_field)])
-        write_state(ctx, DeskState(state.dataset, state.field, not state.less_likely, state.tab))
+            _draw_labels(ctx, state.dataset)
+        write_state(ctx, DeskState(state.dataset, state.field, wanted, state.tab, stored=state.stored))
 
     @event
     def change_tab(self, ctx: Any, state: DeskState) -> None:

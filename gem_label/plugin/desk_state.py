@@ -1,7 +1,8 @@
 """What the review desk is about at the moment, as the App keeps it between two events, made right where it is not.
 
 The App sends a panel's state with every event. It is empty after a reload, and may be of another dataset, or name
-fields and classes that are gone: an event that comes early, late or twice reads a state that can be shown.
+fields and classes that are gone: an event that comes early, late or twice reads a state that can be shown. It is also
+the state before the last answer, so that what events have written since is read from the database.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as with_default
 from typing import Any
+from uuid import uuid4
 
 from gem_label.errors import UsageError
 from gem_label.review.storage.fields import has_less_likely, label_fields, less_likely_field
+from gem_label.review.storage.panel_states import read_panel_state, write_panel_state
 
 TABS = {
     "classes": "Classes",
@@ -38,6 +41,7 @@ class DeskState:
         page: of the classes' thresholds, from 0.
         thresholds: scores in [0, 1] by class, those that were moved.
         queue: the queue of uncertain masks that the grid shows: of a class, or `ALL`; None: it shows something else.
+        stored: what this was read from, as `write_state` writes it.
     """
 
     dataset: Any = None
@@ -48,6 +52,7 @@ class DeskState:
     page: int = 0
     thresholds: Mapping[str, float] = with_default(default_factory=dict)
     queue: str | None = None
+    stored: Mapping[str, Any] = with_default(default_factory=dict, compare=False, repr=False)
 
     @property
     def shown_field(self) -> str:
@@ -75,47 +80,63 @@ def read_state(ctx: Any) -> DeskState:
     """The state of the panel that sent an event, without what the dataset does not have."""
     dataset = open_dataset(ctx)
     panel = getattr(ctx, "panel", None)
-    raw = panel.state._data if panel is not None else {}
-    raw = raw if isinstance(raw, dict) else {}
-    tab = raw.get("tab")
+    sent = panel.state._data if panel is not None else {}
+    stored = dict(sent) if isinstance(sent, dict) else {}
+    if isinstance(stored.get("desk"), str):
+        stored |= read_panel_state(stored["desk"])
+    return replace(_state_of(dataset, stored), stored=stored)
+
+
+def _state_of(dataset: Any | None, stored: Mapping[str, Any]) -> DeskState:
+    tab = stored.get("tab")
     tab = tab if isinstance(tab, str) and tab in TABS else "classes"
     if dataset is None:
         return DeskState(tab=tab)
     fields = label_fields(dataset)
-    chosen = raw.get("field")
-    if raw.get("dataset") != dataset.name or chosen not in fields:
+    chosen = stored.get("field")
+    if stored.get("dataset") != dataset.name or chosen not in fields:
         return DeskState(dataset, fields[0] if fields else None, tab=tab)
-    label, queue, page = raw.get("label"), raw.get("queue"), raw.get("page")
+    label, queue, page = stored.get("label"), stored.get("queue"), stored.get("page")
     return DeskState(
         dataset,
         chosen,
-        raw.get("less_likely") is True and has_less_likely(dataset, chosen),
+        stored.get("less_likely") is True and has_less_likely(dataset, chosen),
         tab,
         label if isinstance(label, str) and label != ALL else None,
         page if isinstance(page, int) and page > 0 else 0,
-        _read_thresholds(raw.get("thresholds")),
+        _read_thresholds(stored.get("thresholds")),
         queue if isinstance(queue, str) else None,
     )
 
 
 def write_state(ctx: Any, state: DeskState, **changes: Any) -> DeskState:
-    """Keep a state, with some changes, for the next event; returns it."""
+    """Keep a state, with some changes, for the next event; returns it.
+
+    Only what differs from what the event read is written: another event may have written the rest meanwhile.
+    """
     state = replace(state, **changes)
-    if getattr(ctx, "panel", None) is not None:
-        ctx.panel.state.set(
-            {
-                "dataset": None if state.dataset is None else state.dataset.name,
-                "field": state.field,
-                "less_likely": state.less_likely,
-                "tab": state.tab,
-                "label": state.label or ALL,
-                "page": state.page,
-                # as text: the App merges dictionaries into what it has, so that none could become shorter
-                "thresholds": json.dumps(dict(state.thresholds)),
-                "queue": state.queue,
-            }
-        )
-    return state
+    if getattr(ctx, "panel", None) is None:
+        return state
+    values = {
+        "dataset": None if state.dataset is None else state.dataset.name,
+        "field": state.field,
+        "less_likely": state.less_likely,
+        "tab": state.tab,
+        "label": state.label or ALL,
+        "page": state.page,
+        # as text: the App merges dictionaries into what it has, so that none could become shorter
+        "thresholds": json.dumps(dict(state.thresholds)),
+        "queue": state.queue,
+    }
+    desk = state.stored.get("desk")
+    known = state.stored if isinstance(desk, str) else {}
+    changed = {name: value for name, value in values.items() if name not in known or known[name] != value}
+    if not isinstance(desk, str):
+        desk = changed["desk"] = uuid4().hex
+    if changed:
+        ctx.panel.state.set(changed)
+        write_panel_state(desk, changed)
+    return replace(state, stored={**state.stored, **changed})
 
 
 def open_dataset(ctx: Any) -> Any | None:
