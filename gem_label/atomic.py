@@ -78,6 +78,24 @@ def replacing(
         sync_directory(target.parent)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a new file beside `path` under a temporary name, which is gone when the `with` block ends.
+
+    Args:
+        path: what the file is for; its folder exists.
+
+    Yields:
+        The temporary path, and the file, open for writing.
+    """
+    temporary, descriptor = _create_beside(path)
+    try:
+        with open(descriptor, "wb") as file:
+            yield temporary, file
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
     """Replace a file by what `write` writes into the open file that it is called with; see `replacing`."""
     with replacing(path) as file:

@@ -1,8 +1,8 @@
 """What an open panel shows, kept in the database from one event to the next.
 
-The App sends a panel's state with every event, and it is the state before the answer to the event before: of two clicks
-within the time of one answer, the second would take the first one back. `gem_label.panels` has one document for
-every open panel, and an event writes what it changes.
+The App sends a panel's state with every event, and it is the state before the answer to the event before: of two
+clicks within the time of one answer, the second would take the first one back. `gem_label.panels` has one document
+for every open panel, and an event writes what it changes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,114 @@
+"""A prefix of a bucket as a store: S3, Google Cloud Storage, Azure, and what speaks their protocols."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import from_url
+
+from gem_label.errors import GemLabelError
+
+_LONGEST_REASON = 200
+
+
+class ObjectStore:
+    """Files below a prefix of a bucket.
+
+    `create` is a put on the condition that there is nothing, which the server decides. A reply that is lost is asked
+    for again and finds the file there, so False may also mean that this very call has written it.
+
+    Args:
+        address: such as "s3://bucket/run".
+
+    Raises:
+        GemLabelError: no store that obstore knows, or no bucket in it.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address.rstrip("/")
+        # the endpoint that AWS's tools take from the environment; without TLS only where it says so
+        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        options = {"allow_http": True} if plain else None
+        with self._errors("cannot open"):
+            self._store = from_url(self._address, client_options=options)  # type: ignore[arg-type]
+
+    @property
+    def address(self) -> str:
+        """The address, without a "/" at its end."""
+        return self._address
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file; see `Store`."""
+        with self._errors("cannot write", name):
+            try:
+                obstore.put(self._store, name, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def read(self, name: str) -> bytes:
+        """The content of a file; see `Store`."""
+        with self._errors("cannot read", name):
+            return bytes(obstore.get(self._store, name).bytes())
+
+    def read_version(self, name: str) -> tuple[bytes, str]:
+        """The content of a file and its ETag; see `Store`."""
+        with self._errors("cannot read", name):
+            found = obstore.get(self._store, name)
+            return bytes(found.bytes()), found.meta["e_tag"] or ""
+
+    def replace(self, name: str, data: bytes, version: str) -> bool:
+        """Put new content in the place of a version of a file; see `Store`."""
+        with self._errors("cannot write", name):
+            try:
+                obstore.put(self._store, name, data, mode={"e_tag": version})
+            except PreconditionError:
+                return False
+            return True
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the files below a folder; see `Store`."""
+        with self._errors("cannot list", prefix):
+            for batch in obstore.list(self._store, prefix.rstrip("/") or None):
+                for each in batch:
+                    yield each["path"]
+
+    def delete(self, name: str) -> None:
+        """Delete a file; see `Store`."""
+        with self._errors("cannot delete", name):
+            try:
+                obstore.delete(self._store, name)
+            except FileNotFoundError:
+                return
+
+    def open(self, name: str) -> BinaryIO:
+        """A file open for reading; see `Store`."""
+        with self._errors("cannot read", name):
+            return cast(BinaryIO, obstore.open_reader(self._store, name))
+
+    @contextmanager
+    def _errors(self, what: str, name: str = "") -> Iterator[None]:
+        place = f"{self._address}/{name}" if name else self._address
+        try:
+            yield
+        except NotFoundError as error:
+            raise FileNotFoundError(place) from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise GemLabelError(
+                f"{what} {place}: access is denied; check the credentials in the environment"
+            ) from error
+        except (BaseError, ValueError) as error:
+            reason = " ".join(str(error).split())[:_LONGEST_REASON]
+            raise GemLabelError(f"{what} {place}: {reason}") from error
