@@ -36,14 +36,12 @@ class Expected:
 
 
 _OPTIONAL = ("selected", "overlap_with", "overlap_share")  # not in format 1 before it is relabeled
-_PHOTO_FIELDS: Mapping[str, tuple[type, int, int]] = MappingProxyType(
+_PHOTO_NUMBERS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
-        "number": (int, 1, 2**62),
-        "image": (str, 0, 0),
-        "image_id": (str, 0, 0),
-        "width": (int, 1, MAX_PIXELS),
-        "height": (int, 1, MAX_PIXELS),
-        "masks": (int, 0, 2**31 - 1),
+        "number": (1, 2**62),
+        "width": (1, MAX_PIXELS),
+        "height": (1, MAX_PIXELS),
+        "masks": (0, 2**31 - 1),
     }
 )
 _PHOTO_COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -79,9 +77,13 @@ def known_columns(schema: pa.Schema, expected: Expected | None = None) -> list[s
             if not surround and field.name in _OPTIONAL and field.name not in schema.names:
                 continue
             times = schema.names.count(field.name)
-            raise RowError(f"it has {times} columns {field.name}" if times else f"it has no column {field.name}")
+            raise RowError(
+                f"it has {times} columns {field.name}" if times else f"it has no column {field.name}"
+            )
         if not schema.field(place).type.equals(field.type):
-            raise RowError(f"its column {field.name} has the type {schema.field(place).type}, not {field.type}")
+            raise RowError(
+                f"its column {field.name} has the type {schema.field(place).type}, not {field.type}"
+            )
         names.append(field.name)
     return names
 
@@ -104,17 +106,19 @@ def photo_records(rows: Any, embeddings: NDArray[np.float16] | None) -> list[Pho
     for i, row in enumerate(rows):
         if not isinstance(row, dict):
             raise RowError(f"photo {i} of its list is no object")
-        for name, (kind, least, most) in _PHOTO_FIELDS.items():
+        for name in ("image", "image_id"):
+            if not isinstance(row.get(name), str):
+                raise RowError(f"photo {i} of its list has no {name} that can be read")
+        for name, (least, most) in _PHOTO_NUMBERS.items():
             value = row.get(name)
-            sound = isinstance(value, str) if kind is str else is_whole(value) and least <= value <= most
-            if not sound:
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
                 raise RowError(f"photo {i} of its list has no {name} that can be read")
         grid = row.get("grid", [0, 0])
         if not isinstance(grid, list) or len(grid) != 2 or not all(is_whole(n) and n >= 0 for n in grid):
             raise RowError(f"photo {i} of its list has no grid that can be read")
         embedding = None if embeddings is None else embeddings[i]
-        values = [row[name] for name in _PHOTO_FIELDS]
-        photos.append(PhotoRecord(*values, embedding=embedding, grid=(grid[0], grid[1])))
+        values = {name: row[name] for name in ("image", "image_id", *_PHOTO_NUMBERS)}
+        photos.append(PhotoRecord(**values, embedding=embedding, grid=(grid[0], grid[1])))
     for name in ("number", "image_id"):
         if len({getattr(photo, name) for photo in photos}) != len(photos):
             raise RowError(f"two of its photos have the same {name}")
@@ -131,6 +135,9 @@ def check_rows(table: pa.Table, photos: Sequence[PhotoRecord]) -> None:
     Raises:
         RowError: they are not; the message names the column, and the mask where it is one.
     """
+    for photo in photos:
+        if photo.embedding is not None and not np.isfinite(photo.embedding).all():
+            raise RowError(f"the embedding of photo {photo.image_id} is not finite")
     if not len(table):
         return
     for name in table.column_names:

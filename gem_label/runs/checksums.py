@@ -1,7 +1,7 @@
 """CRC-32 of what a run holds, so that a bit that flips on the disk is found when the file is read.
 
-JSON files and JSON lines end with a field `crc32`, arrays with a trailer; `gem_label.runs.sealing` has the checksums of
-shards. Files without a checksum are of earlier versions and are read without this check.
+JSON files and JSON lines end with a field `crc32`, arrays with a trailer; `gem_label.runs.sealing` has the checksums
+of shards. Files without a checksum are of earlier versions and are read without this check.
 """
 
 from __future__ import annotations
@@ -91,6 +91,6 @@ def read_array(content: bytes) -> NDArray[Any]:
         EOFError: it is empty.
     """
     size = len(content) - len(_TRAILER) - _DIGITS
-    if content[size:].startswith(_TRAILER) and crc32(content[:size]).encode() != content[-_DIGITS :]:
+    if content[size:].startswith(_TRAILER) and crc32(content[:size]).encode() != content[-_DIGITS:]:
         raise ChecksumError(f"its {CRC} does not match its content")
     return np.load(io.BytesIO(content), allow_pickle=False)

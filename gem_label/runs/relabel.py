@@ -26,27 +26,21 @@ from gem_label.runs.files import (
     FAILURES,
     IMAGES,
     LEARNED,
-    MANIFEST,
     MASKS,
     PATCHES,
     RELABEL_READY,
     RunLock,
     commit_relabel,
+    current,
     shard_number,
     shard_paths,
-    write_json,
+    write_manifest,
 )
 from gem_label.runs.learned_file import write_learned
-from gem_label.runs.manifest import now
+from gem_label.runs.manifest import new_run_id, now
 from gem_label.runs.reader import Run, RunPhoto, open_run
-from gem_label.runs.schema import (
-    PhotoRecord,
-    ShardFile,
-    ShardWriter,
-    relabelled,
-    table_evidence,
-    table_vectors,
-)
+from gem_label.runs.schema import PhotoRecord, relabelled, table_evidence, table_vectors
+from gem_label.runs.shards import ShardFile, ShardWriter
 from gem_label.words import WordsPerImage
 
 
@@ -165,7 +159,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     (folder / MASKS).mkdir()
     kept: Counter[str] = Counter()
     totals: Counter[str] = Counter()
-    shards = shard_paths(run.path / MASKS)
+    shards, run_id = shard_paths(current(run.path, MASKS)), new_run_id()
     following = f"shard-{shard_number(shards[-1]) + 1 if shards else 0:06d}.parquet"
 
     def rows(files: Iterator[ShardFile]) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
@@ -182,9 +176,9 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
                 yield photos, relabelled(table, labels, evidence.overlaps, evidence.masks.tolist())
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
-        with ShardWriter(file, run.embedding_dim, run.has_surrounds) as writer:
+        with ShardWriter(file, run.embedding_dim, run.has_surrounds, run_id) as writer:
             for photos, table in rows(files):
-                writer.add(photos, table)
+                writer.add(photos, table, checked=True)
 
     with run.shards() as files:
         # photos that are in no shard yet come last, one file each: they go into one shard
@@ -195,6 +189,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     if job.learned is not None:
         write_learned(folder / LEARNED, job.learned)
     manifest = run.manifest | {
+        "id": run_id,  # shards with other labels are of another run
         "vocabulary": job.vocabulary.to_dict(),
         "labeling": {
             "settings": job.settings.to_dict(),
@@ -210,7 +205,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
         "kept": kept.total(),
         "kept_by_class": {name: kept[name] for name in job.vocabulary.classes},
     }
-    write_json(folder / MANIFEST, manifest)
+    write_manifest(folder, manifest)
 
 
 SURROUND = 0.7

@@ -1,7 +1,7 @@
-"""Parquet files with a CRC-32 of every block and of the footer: no byte reaches a reader that is not what was written.
+"""Parquet files with a CRC-32 of every block and of the footer: what was written is read, or an error.
 
-Parquet's own page checksums leave out the footer and the headers of pages, where a flipped bit can change what is read
-without an error. They are written too, for other readers.
+Parquet's own page checksums leave out the footer and the headers of pages, where a flipped bit can change what is
+read without an error. They are written too, for other readers.
 """
 
 from __future__ import annotations
@@ -113,7 +113,10 @@ class SealedFile(io.RawIOBase):
         self.sealed = place >= len(_FOOTER_FIELD)
         if self.sealed:
             end = place + len(_UNKNOWN)
-            if crc32(self._footer[:place] + _UNKNOWN + self._footer[end:]).encode() != self._footer[place:end]:
+            if (
+                crc32(self._footer[:place] + _UNKNOWN + self._footer[end:]).encode()
+                != self._footer[place:end]
+            ):
                 raise ChecksumError("the checksum of its footer does not match")
 
     def use_metadata(self, metadata: Mapping[bytes, bytes]) -> None:
@@ -151,7 +154,7 @@ class SealedFile(io.RawIOBase):
         self._position = max(start + offset, 0)
         return self._position
 
-    def read(self, size: int | None = -1) -> bytes:  # type: ignore[override]
+    def read(self, size: int | None = -1) -> bytes:
         """Read bytes that are what was written.
 
         Raises:
