@@ -106,7 +106,7 @@ def read_and_write(run: Run, folder: Path) -> None:
                 ShardWriter(file, run.embedding_dim) as writer,
             ):
                 for photos, table in shard.groups():
-                    writer.add(photos, table, checked=True)
+                    writer.add(photos, table)
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:

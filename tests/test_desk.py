@@ -13,8 +13,9 @@ from review_dataset import FIELD
 __all__ = ["dataset", "fiftyone_db", "plugin"]
 
 EVENTS: dict[str, dict[str, Any]] = {
-    "on_load": {}, "on_change_dataset": {}, "refresh": {}, "change_field": {"value": FIELD}, "show_less_likely": {"less_likely": True},
-    "change_tab": {"tab": "words"}, "change_label": {"value": "cat"}, "click_class": {"y": "cat"},
+    "on_load": {}, "on_change_dataset": {}, "refresh": {}, "change_field": {"value": FIELD},
+    "show_less_likely": {"less_likely": True}, "change_tab": {"tab": "words"}, "change_label": {"value": "cat"},
+    "click_class": {"y": "cat"},
     "click_score": {"x": 0.5}, "click_pair": {"y": "cat", "x": "horse"}, "show_all": {}, "turn_page": {"step": 1},
     "move_threshold": {"y": "cat", "x": 0.51}, "clear_thresholds": {}, "show_changes": {}, "reject_below": {},
     "accept_above": {}, "open_queue": {}, "accept_selected": {}, "reject_selected": {}, "undo_last": {},

@@ -83,7 +83,9 @@ class ReviewDesk(foo.Panel):
     @event
     def show_less_likely(self, ctx: Any, state: DeskState) -> None:
         """Review the less likely labels, or the labels again: in the desk, and drawn in the grid."""
-        wanted = ctx.params.get("less_likely") is True  # of the button: a second click on it asks for the same
+        wanted = (
+            ctx.params.get("less_likely") is True
+        )  # of the button: a second click on it asks for the same
         shown = state.shown_field
         if wanted and len(state.fields) == 1:
             raise UsageError(f"field {shown!r} has no less likely labels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gem_label.geometry import MAX_PIXELS, covers, is_whole
-from gem_label.runs.schema import PhotoRecord, mask_schema
+from gem_label.labeling import MaskLabels
+from gem_label.masks import MaskSet
+from gem_label.runs.schema import PhotoRecord, mask_schema, photo_table
 
 
 class RowError(ValueError):
@@ -33,6 +35,13 @@ class Expected:
     embedding_dim: int
     surround: bool
     run_id: str | None
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Self:
+        """What a manifest says of the shards."""
+        run_id = manifest.get("id")
+        surround = int(manifest["format"]) > 1
+        return cls(int(manifest["embedding_dim"]), surround, run_id if isinstance(run_id, str) else None)
 
 
 _OPTIONAL = ("selected", "overlap_with", "overlap_share")  # not in format 1 before it is relabeled
@@ -123,6 +132,23 @@ def photo_records(rows: Any, embeddings: NDArray[np.float16] | None) -> list[Pho
         if len({getattr(photo, name) for photo in photos}) != len(photos):
             raise RowError(f"two of its photos have the same {name}")
     return photos
+
+
+def checked_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embedding_dim: int) -> pa.Table:
+    """The rows of one photo for a shard.
+
+    Args:
+        photo: which.
+        masks: N masks with embeddings (N, embedding_dim).
+        labels: their labels.
+        embedding_dim: d.
+
+    Raises:
+        RowError: the models gave what no run holds, such as numbers that are not finite.
+    """
+    table = photo_table(photo, masks, labels, embedding_dim)
+    check_rows(table, [photo])
+    return table
 
 
 def check_rows(table: pa.Table, photos: Sequence[PhotoRecord]) -> None:

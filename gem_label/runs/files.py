@@ -46,9 +46,14 @@ def write_json(path: Path, data: Any) -> None:
     )
 
 
+def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
+    """The content of manifest.json, with its checksum."""
+    return (json.dumps(sealed_json(manifest), indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write manifest.json atomically, with its checksum."""
-    write_json(folder / MANIFEST, sealed_json(manifest))
+    """Write manifest.json atomically."""
+    write_atomic(folder / MANIFEST, lambda file: file.write(encode_manifest(manifest)))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -59,34 +64,46 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = current(path, MANIFEST)
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = file.read_bytes()
     except FileNotFoundError:
         raise GemLabelError(
             f"{path} is not a run: no {MANIFEST} there; make one with `gem-label label`"
         ) from None
     except OSError as error:
         raise GemLabelError(f"cannot read {file}: {error.strerror}") from error
+    return parse_manifest(content, str(file))
+
+
+def parse_manifest(content: bytes, place: str) -> dict[str, Any]:
+    """The content of manifest.json, without its checksum.
+
+    Args:
+        content: of the file.
+        place: where it was read, for messages.
+
+    Raises:
+        GemLabelError: it cannot be used.
+    """
+    try:
+        manifest = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        content = "is empty" if not file.stat().st_size else f"is damaged ({error})"
-        raise damaged_manifest(path, content) from error
+        raise damaged_manifest(place, f"is damaged ({error})" if content else "is empty") from error
     if not isinstance(manifest, dict) or manifest.get("format") not in (1, FORMAT):
         versions = manifest.get("versions") if isinstance(manifest, dict) else None
         version = versions.get("gem-label") if isinstance(versions, dict) else None
-        of = f"gem-label {version}" if isinstance(version, str) else "another version of gem-label"
-        raise GemLabelError(
-            f"{file} is of {of[:40]} and has a format that this version cannot read: use that one"
-        )
+        of = f"gem-label {version[:40]}" if isinstance(version, str) else "another version of gem-label"
+        raise GemLabelError(f"{place} is of {of}, whose format this version cannot read: use that one")
     for names, kind in _MANIFEST_FIELDS.items():
         value: Any = manifest
         for name in names:
             value = value.get(name) if isinstance(value, dict) else None
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise damaged_manifest(path, f"has no {'.'.join(names)} that can be read")
+            raise damaged_manifest(place, f"has no {'.'.join(names)} that can be read")
     try:
         return unsealed_json(manifest)
     except (ChecksumError, RecursionError) as error:
         by_hand = f"delete its field {CRC} if you changed it yourself"
-        raise damaged_manifest(path, f"is damaged ({error}; {by_hand})") from error
+        raise damaged_manifest(place, f"is damaged ({error}; {by_hand})") from error
 
 
 _MANIFEST_FIELDS: Mapping[tuple[str, ...], type | tuple[type, ...]] = MappingProxyType(
@@ -105,16 +122,14 @@ _MANIFEST_FIELDS: Mapping[tuple[str, ...], type | tuple[type, ...]] = MappingPro
 )
 
 
-def damaged_manifest(run: Path, content: str) -> GemLabelError:
+def damaged_manifest(place: object, content: str) -> GemLabelError:
     """The error for a manifest that cannot be used.
 
     Args:
-        run: the run directory.
+        place: the path of the manifest.
         content: what is wrong with it, such as "is empty".
     """
-    return GemLabelError(
-        f"{run / MANIFEST} {content}: restore it from a copy, or label the photos into another --out"
-    )
+    return GemLabelError(f"{place} {content}: restore it from a copy, or label the photos into another --out")
 
 
 def current(run: Path, name: str) -> Path:

@@ -123,7 +123,7 @@ def last_row(path: Path, fields: Mapping[str, type]) -> Row | None:
             lines = file.read().strip(_EMPTY).splitlines()
     except FileNotFoundError:
         return None
-    return _parse(lines[-1], fields) if lines else None
+    return parse_line(lines[-1], fields) if lines else None
 
 
 def _rows(path: Path, fields: Mapping[str, type] | None) -> Iterator[tuple[int, Row | None, bool]]:
@@ -136,10 +136,16 @@ def _rows(path: Path, fields: Mapping[str, type] | None) -> Iterator[tuple[int, 
         for number, line in enumerate(file, start=1):
             text = line.removeprefix(codecs.BOM_UTF8).strip(_EMPTY)
             if text:
-                yield number, _parse(text, fields or {}), line.endswith(b"\n")
+                yield number, parse_line(text, fields or {}), line.endswith(b"\n")
 
 
-def _parse(line: bytes, fields: Mapping[str, type]) -> Row | None:
+def parse_line(line: bytes, fields: Mapping[str, type]) -> Row | None:
+    """The row of a line, without its checksum; None where the line is damaged.
+
+    Args:
+        line: without its end.
+        fields: fields that the row has, and their types.
+    """
     try:
         row = json.loads(unsealed_line(line).decode("utf-8"))
     except (ValueError, RecursionError):

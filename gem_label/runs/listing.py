@@ -1,19 +1,15 @@
-"""The photos of a run: those that were asked for, those that failed, and those that shards hold."""
+"""The photos of a run: what a listing and failures.jsonl say of each, and the listing of a shared run, in parts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import count
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gem_label.runs.files import run_of_shard
-from gem_label.runs.jsonl import last_row
-from gem_label.runs.shards import ShardError, ShardFile, repair_advice
-
-_CHUNK = 1 << 16
+from gem_label.errors import GemLabelError
+from gem_label.runs.jsonl import json_line, parse_line
+from gem_label.stores import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,55 +32,38 @@ class Failure:
 
 
 FAILURE_FIELDS = MappingProxyType({"image": str, "image_id": str, "stage": str, "error": str})
-LISTING_REMEDY = "restore the file, or delete it: the same `gem-label label` writes it again"
 LISTING_FIELDS = MappingProxyType({"number": int, "image": str, "image_id": str})
+LISTING_REMEDY = "restore the file, or delete it: the same `gem-label label` writes it again"
 
 
-class SeenPhotos:
-    """The photos of the shards that were read so far: none of them twice, and all of them listed.
+def read_parts(store: Store, first: int = 0) -> Iterator[list[RunPhoto]]:
+    """Yield the photos of each part of a shared run's listing.
 
-    Memory is one byte a photo.
+    Args:
+        store: of the run.
+        first: the number of the part to begin with.
+
+    Raises:
+        GemLabelError: a part is damaged.
     """
+    for number in count(first):
+        name = _part_name(number)
+        try:
+            lines = store.read(name).splitlines()
+        except FileNotFoundError:
+            return
+        rows = [parse_line(line, LISTING_FIELDS) for line in lines]
+        if None in rows:
+            place = f"{store.address}/{name}, line {rows.index(None) + 1}"
+            raise GemLabelError(f"{place} is damaged: restore the file from a copy")
+        yield [RunPhoto(row["number"], row["image"], row["image_id"]) for row in rows if row is not None]
 
-    def __init__(self, listing: Path | None) -> None:
-        """Begin with no photo.
 
-        Args:
-            listing: images.jsonl; None: photos need not be listed.
-        """
-        self._listing = listing
-        self._last = 0
-        self._paths: list[Path] = []
-        self._seen: dict[int, NDArray[np.bool_]] = {}
+def create_part(store: Store, number: int, photos: Sequence[RunPhoto]) -> bool:
+    """Write a part of the listing; False: somebody else has written one with this number."""
+    rows = ({"number": each.number, "image": each.path, "image_id": each.image_id} for each in photos)
+    return store.create(_part_name(number), b"".join(map(json_line, rows)))
 
-    def add(self, file: ShardFile) -> None:
-        """Take in the photos of a shard.
 
-        Raises:
-            ShardError: one of them was seen already, or comes after the end of the listing.
-        """
-        for number in (photo.number for photo in file.photos):
-            chunk = self._seen.setdefault(number // _CHUNK, np.zeros(_CHUNK, bool))
-            if chunk[number % _CHUNK]:
-                holder, advice = self._holder(number), repair_advice(file.path)
-                raise ShardError(f"{file.path} holds photo {number}, which {holder} holds too: {advice}")
-            if self._listing is not None and number > self._last:
-                row = last_row(self._listing, LISTING_FIELDS)
-                self._last = number if row is None else row["number"]
-                if number > self._last:
-                    raise ShardError(
-                        f"{self._listing} ends with photo {self._last}, but {file.path} holds photo {number}: "
-                        f"`gem-label repair {run_of_shard(file.path)}` completes the list"
-                    )
-        for number in (photo.number for photo in file.photos):
-            self._seen[number // _CHUNK][number % _CHUNK] = True
-        self._paths.append(file.path)
-
-    def _holder(self, number: int) -> str:
-        """The name of the file that holds a photo."""
-        for path in self._paths:
-            file = ShardFile(path)
-            file.close()
-            if any(photo.number == number for photo in file.photos):
-                return path.name
-        return "another file"
+def _part_name(number: int) -> str:
+    return f"listing/part-{number:06d}.jsonl"

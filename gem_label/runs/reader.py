@@ -23,6 +23,7 @@ from gem_label.runs.files import (
     FAILURES,
     IMAGES,
     LEARNED,
+    MANIFEST,
     MASKS,
     PATCHES,
     current,
@@ -42,10 +43,12 @@ from gem_label.runs.listing import (
     LISTING_REMEDY,
     Failure,
     RunPhoto,
-    SeenPhotos,
+    read_parts,
 )
 from gem_label.runs.schema import PhotoRecord, table_labels, table_masks
+from gem_label.runs.seen_photos import SeenPhotos
 from gem_label.runs.shards import OtherRunError, ShardFile
+from gem_label.stores.local import LocalStore
 
 T = TypeVar("T")
 
@@ -79,7 +82,9 @@ class Run:
             return read()
         except (GemLabelError, KeyError, TypeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise damaged_manifest(self.path, f"has {part} that cannot be used ({reason})") from error
+            raise damaged_manifest(
+                self.path / MANIFEST, f"has {part} that cannot be used ({reason})"
+            ) from error
 
     @cached_property
     def learned(self) -> Learned | None:
@@ -130,6 +135,10 @@ class Run:
         Raises:
             GemLabelError: the listing is damaged; the message names the line.
         """
+        if "shared" in self.manifest:
+            for part in read_parts(LocalStore(self.path)):
+                yield from part
+            return
         path, last = self.path / IMAGES, 0
         for row in read_jsonl(path, LISTING_FIELDS, LISTING_REMEDY):
             if row["number"] <= last:
@@ -146,6 +155,9 @@ class Run:
         remedy = "the same `gem-label label` drops that line and tries its photo again"
         rows = read_jsonl(self.path / FAILURES, FAILURE_FIELDS, remedy)
         last = {row["image"]: Failure(*(row[name] for name in FAILURE_FIELDS)) for row in rows}
+        if "shared" in self.manifest:
+            with self.shards() as shards:
+                last |= {row["image"]: Failure(**row) for shard in shards for row in shard.failures}
         if last:
             for photo in self.photos():
                 last.pop(photo.image, None)
@@ -154,8 +166,7 @@ class Run:
     @property
     def expected(self) -> Expected:
         """What the shards of this run have in common."""
-        run_id = self.manifest.get("id")
-        return Expected(self.embedding_dim, self.has_surrounds, run_id if isinstance(run_id, str) else None)
+        return Expected.of(self.manifest)
 
     @contextmanager
     def shards(self, listed: bool = True) -> Iterator[Iterator[ShardFile]]:

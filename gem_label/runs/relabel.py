@@ -162,8 +162,9 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     shards, run_id = shard_paths(current(run.path, MASKS)), new_run_id()
     following = f"shard-{shard_number(shards[-1]) + 1 if shards else 0:06d}.parquet"
 
-    def rows(files: Iterator[ShardFile]) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
+    def rows(files: Iterator[ShardFile], writer: ShardWriter) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
         for file in files:
+            writer.add_failures(file.failures)
             for photos, table in file.groups():
                 totals.update(photos=len(photos), masks=len(table))
                 if not len(table):
@@ -177,8 +178,8 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
         with ShardWriter(file, run.embedding_dim, run.has_surrounds, run_id) as writer:
-            for photos, table in rows(files):
-                writer.add(photos, table, checked=True)
+            for photos, table in rows(files, writer):
+                writer.add(photos, table)
 
     with run.shards() as files:
         # photos that are in no shard yet come last, one file each: they go into one shard

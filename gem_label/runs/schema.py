@@ -43,6 +43,26 @@ class PhotoRecord:
     grid: tuple[int, int] = (0, 0)
 
 
+def make_record(
+    number: int,
+    image: str,
+    image_id: str,
+    masks: MaskSet,
+    image_embedding: NDArray[np.floating] | None = None,
+) -> PhotoRecord:
+    """The record of a photo that the models are done with.
+
+    Args:
+        number: its place in the run's listing.
+        image: absolute path or address.
+        image_id: its id.
+        masks: N masks.
+        image_embedding: (d,) class-token embedding, stored as float16.
+    """
+    embedding = None if image_embedding is None else np.asarray(image_embedding, np.float16)
+    return PhotoRecord(number, image, image_id, masks.width, masks.height, len(masks), embedding, masks.grid)
+
+
 def _vector(dtype: pa.DataType, length: int) -> pa.DataType:
     """Lists of fixed length without nulls inside: declaring that makes parquet several times faster."""
     return pa.list_(pa.field("element", dtype, nullable=False), length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gem_label.errors import GemLabelError
 from gem_label.runs.checking import Expected, RowError, check_rows, known_columns, photo_records
 from gem_label.runs.files import run_of_shard
+from gem_label.runs.listing import FAILURE_FIELDS
 from gem_label.runs.schema import PhotoRecord, mask_schema
 from gem_label.runs.sealing import SealedFile, SealingFile
 
@@ -67,15 +68,16 @@ class ShardFile:
         FileNotFoundError: there is no such file.
     """
 
-    def __init__(self, path: Path, expected: Expected | None = None) -> None:
+    def __init__(self, path: Path, expected: Expected | None = None, file: BinaryIO | None = None) -> None:
         """Open a shard.
 
         Args:
-            path: the file.
+            path: of the file.
             expected: what the shards of the run have in common; None: a shard by itself.
+            file: what to read in its place, open; `path` only names it.
         """
         self.path = path
-        self._handle: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by close()
+        self._handle: BinaryIO = open(path, "rb") if file is None else file  # noqa: SIM115 - closed by close()
         try:
             source = SealedFile(self._handle)
             self._sealed = source.sealed
@@ -111,6 +113,19 @@ class ShardFile:
         except _DAMAGE as error:
             raise damaged_shard(self.path, error) from error
         return photos
+
+    @cached_property
+    def failures(self) -> list[dict[str, str]]:
+        """Photos of a shared run that could not be labeled: image, image_id, stage, error.
+
+        Raises:
+            ShardError: their list is damaged.
+        """
+        try:
+            rows = json.loads(self._metadata.get(b"failures", b"[]"))
+            return [{name: str(row[name]) for name in FAILURE_FIELDS} for row in rows]
+        except _DAMAGE as error:
+            raise damaged_shard(self.path, error) from error
 
     def _photo_rows(self) -> Any:
         return json.loads(self._metadata[b"photos"])
@@ -219,27 +234,21 @@ class ShardWriter:
         self._run_id = run_id
         self._empty = schema.empty_table()
         self._photos: list[PhotoRecord] = []
+        self._failures: list[Mapping[str, str]] = []
         self._tables: list[pa.Table] = []
         self._rows = self._groups = 0
 
-    def add(self, photos: Sequence[PhotoRecord], table: pa.Table, checked: bool = False) -> None:
-        """Add the rows of whole photos, in their order.
-
-        Args:
-            photos: the photos.
-            table: their rows.
-            checked: the rows come from a `ShardFile`, which has checked them.
-
-        Raises:
-            RowError: the rows are not masks of these photos.
-        """
-        if not checked:
-            check_rows(table, photos)
+    def add(self, photos: Sequence[PhotoRecord], table: pa.Table) -> None:
+        """Add the rows of whole photos, in their order; from `checked_table` or a `ShardFile`, which check them."""
         self._photos.extend(photos)
         self._tables.append(table)
         self._rows += len(table)
         if self._rows >= ROWS_PER_GROUP:
             self._flush()
+
+    def add_failures(self, failures: Iterable[Mapping[str, str]]) -> None:
+        """Add photos that could not be labeled: image, image_id, stage, error."""
+        self._failures.extend(failures)
 
     def _flush(self) -> None:
         if self._rows or not self._groups:
@@ -258,6 +267,8 @@ class ShardWriter:
                 self._flush()
                 run = {} if self._run_id is None else {"run": self._run_id}
                 self._writer.add_key_value_metadata(photos_metadata(self._photos) | run)
+                if self._failures:
+                    self._writer.add_key_value_metadata({"failures": json.dumps(self._failures)})
                 self._writer.add_key_value_metadata(self._file.footer_metadata())
                 self._writer.close()
                 self._file.finish()

@@ -26,7 +26,7 @@ from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet
 from gem_label.photos.listing import Photo, unique_image_id
-from gem_label.runs.checking import RowError
+from gem_label.runs.checking import RowError, checked_table
 from gem_label.runs.checksums import array_bytes
 from gem_label.runs.files import (
     FAILURES,
@@ -52,7 +52,7 @@ from gem_label.runs.learned_file import write_learned
 from gem_label.runs.listing import FAILURE_FIELDS, LISTING_REMEDY, RunPhoto
 from gem_label.runs.manifest import check_same_settings, new_manifest, now
 from gem_label.runs.reader import Run
-from gem_label.runs.schema import PhotoRecord, photo_table
+from gem_label.runs.schema import PhotoRecord, make_record
 from gem_label.runs.shards import ShardFile, ShardWriter
 
 PHOTOS_PER_SHARD = 256
@@ -147,6 +147,10 @@ class RunWriter:
             commit_relabel(path)
             if (path / MANIFEST).exists():
                 manifest = read_manifest(path)
+                if "shared" in manifest:
+                    raise UsageError(
+                        f"{path} is written by several processes: give --shard, or another --out"
+                    )
                 check_same_settings(path, manifest, wanted)
             elif any(
                 e.name not in (".lock", LEARNED) and not is_leftover(e.name, [MANIFEST, LEARNED])
@@ -273,28 +277,18 @@ class RunWriter:
             image_embedding: (d,) class-token embedding of the photo.
             patches: (h, w, d) patch features, stored as float16 in RUN/patches.
         """
-        embedding = None if image_embedding is None else np.asarray(image_embedding, np.float16)
-        record = PhotoRecord(
-            photo.number,
-            photo.path,
-            photo.image_id,
-            masks.width,
-            masks.height,
-            len(masks),
-            embedding,
-            masks.grid,
-        )
-        table = photo_table(record, masks, labels, self.embedding_dim)
+        record = make_record(photo.number, photo.path, photo.image_id, masks, image_embedding)
+        try:
+            table = checked_table(record, masks, labels, self.embedding_dim)
+        except RowError as error:
+            self.fail(photo, "label", f"the models gave {error}")
+            return
         if patches is not None:
             with telling_removal(self.path):
                 (self.path / PATCHES).mkdir(exist_ok=True)
             content = array_bytes(np.asarray(patches, np.float16))
             write_atomic(self.path / PATCHES / f"{photo.number}.npy", lambda file: file.write(content))
-        try:
-            self._write_shard(self._pending_folder / f"{photo.number}.parquet", [(record, table)])
-        except RowError as error:
-            self.fail(photo, "label", f"the models gave what cannot be stored: {error}")
-            return
+        self._write_shard(self._pending_folder / f"{photo.number}.parquet", [(record, table)])
         self._pending.add(photo.number)
         self._count(
             [record], [str(name) for name, keep in zip(labels.names, labels.kept, strict=True) if keep]
@@ -303,13 +297,11 @@ class RunWriter:
         if len(self._pending) >= self.photos_per_shard:
             self._compact()
 
-    def _write_shard(
-        self, path: Path, rows: Iterable[tuple[PhotoRecord, Any]], checked: bool = False
-    ) -> None:
+    def _write_shard(self, path: Path, rows: Iterable[tuple[PhotoRecord, Any]]) -> None:
         def write(file: Any) -> None:
             with ShardWriter(file, self.embedding_dim, run_id=self.manifest.get("id")) as writer:
                 for record, table in rows:
-                    writer.add([record], table, checked)
+                    writer.add([record], table)
 
         with telling_removal(self.path):
             write_atomic(path, write)
@@ -328,7 +320,7 @@ class RunWriter:
 
         shards = shard_paths(self._masks)
         number = shard_number(shards[-1]) + 1 if shards else 0
-        self._write_shard(self._masks / f"shard-{number:06d}.parquet", rows(), checked=True)
+        self._write_shard(self._masks / f"shard-{number:06d}.parquet", rows())
         for path in paths:
             path.unlink()
         self._pending.clear()

@@ -1,0 +1,199 @@
+"""Labeling a shared run, chunk by chunk; the same for `--shard`, for Ray's actors and for one process alone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from gem_label.engines import LabelJob, LabelReport, PhotoError, PhotoModels, PhotoResult
+from gem_label.engines.photos import label_photos
+from gem_label.engines.writing import FAILURES_IN_A_ROW
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.runs import RunPhoto
+from gem_label.runs.attempts import Attempt, attempt_chunk
+from gem_label.runs.checking import RowError, checked_table
+from gem_label.runs.checksums import array_bytes
+from gem_label.runs.schema import make_record
+from gem_label.runs.shared import Chunk, SharedRun
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReport:
+    """What became of a chunk.
+
+    Attributes:
+        number: of the chunk.
+        photos: how many photos were labeled.
+        failed: how many could not be labeled.
+        masks: proposals of the labeled photos.
+        kept: those that carry a label.
+    """
+
+    number: int
+    photos: int = 0
+    failed: int = 0
+    masks: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Every n-th chunk, for one of n processes.
+
+    Attributes:
+        index: of the process, from 0.
+        parts: n.
+
+    Raises:
+        UsageError: an index that is not below n.
+    """
+
+    index: int
+    parts: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.parts:
+            raise UsageError(
+                f"shard {self.index}/{self.parts}: write i/n with i from 0 to n - 1, such as 0/4"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.parts}"
+
+    def of(self, run: SharedRun) -> Iterator[Chunk]:
+        """Yield the chunks of this process that have no shard yet."""
+        done = run.committed()
+        for chunk in run.chunks():
+            if chunk.number % self.parts == self.index and chunk.number not in done:
+                yield chunk
+
+
+class ChunkLabeler:
+    """Labels chunks of a shared run, one after the other.
+
+    Args:
+        run: the run.
+        models: SAM and GEM.
+        job: the words and thresholds.
+        workers: how many photos of a chunk are labeled at a time.
+        on_photo: called after each photo.
+    """
+
+    def __init__(
+        self,
+        run: SharedRun,
+        models: PhotoModels,
+        job: LabelJob,
+        workers: int = 1,
+        on_photo: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._run, self._models, self._job = run, models, job
+        self._workers, self._on_photo = workers, on_photo
+        self._in_a_row = 0
+
+    def label(self, chunk: Chunk) -> ChunkReport:
+        """Label a chunk and write its shard.
+
+        Raises:
+            GemLabelError: the store cannot be written, or the models fail on photo after photo.
+        """
+        if self._run.is_committed(chunk):
+            return ChunkReport(chunk.number)
+        with attempt_chunk(self._run, chunk) as attempt:
+            remaining = attempt.remaining()
+            for photo, result in self._results(attempt, remaining):
+                self._take(attempt, photo, result)
+                self._on_photo()
+            attempt.commit()
+        kept = sum(int(np.count_nonzero(table["kept"])) for _, table in attempt.rows.values())
+        masks = sum(len(table) for _, table in attempt.rows.values())
+        return ChunkReport(chunk.number, len(attempt.rows), len(attempt.failures), masks, kept)
+
+    def _results(
+        self, attempt: Attempt, photos: list[RunPhoto]
+    ) -> Iterator[tuple[RunPhoto, PhotoResult | PhotoError]]:
+        """Yield photos with what became of them."""
+        if not attempt.one_by_one:
+            with closing(label_photos(photos, self._models, self._job, self._workers)) as results:
+                yield from results
+            return
+        for photo in photos:
+            attempt.announce(photo)
+            yield from label_photos([photo], self._models, self._job)
+
+    def _take(self, attempt: Attempt, photo: RunPhoto, result: PhotoResult | PhotoError) -> None:
+        if isinstance(result, PhotoError):
+            self._in_a_row = 0 if result.stage == "read" else self._in_a_row + 1
+            if self._in_a_row >= FAILURES_IN_A_ROW:
+                raise GemLabelError(
+                    f"{self._in_a_row} photos in a row failed, the last with {result}: when the cause is mended, the "
+                    "same command resumes the run"
+                ) from result
+            attempt.fail(photo, result.stage, str(result))
+            return
+        self._in_a_row = 0
+        record = make_record(photo.number, photo.path, photo.image_id, result.masks, result.image_embedding)
+        if result.patches is not None:
+            content = array_bytes(result.patches.astype(np.float16))
+            self._run.store.create(f"patches/{photo.number}.npy", content)
+        try:
+            table = checked_table(record, result.masks, result.labels, self._run.embedding_dim)
+        except RowError as error:
+            attempt.fail(photo, "label", f"the models gave {error}")
+            return
+        attempt.finish(record, table)
+
+
+def label_chunks(
+    run: SharedRun,
+    chunks: Iterable[Chunk],
+    models: PhotoModels,
+    job: LabelJob,
+    workers: int,
+    progress: bool = True,
+) -> LabelReport:
+    """Label chunks of a shared run in this process.
+
+    Args:
+        run: the run.
+        chunks: which.
+        models: SAM and GEM.
+        job: the words and thresholds.
+        workers: how many photos of a chunk are labeled at a time.
+        progress: a bar on stderr.
+
+    Raises:
+        GemLabelError: the store cannot be written, or the models fail on photo after photo.
+    """
+    todo = list(chunks)
+    started = time.monotonic()
+    total = sum(len(chunk.photos) for chunk in todo)
+    reports = []
+    with tqdm(total=total, unit="photo", file=sys.stderr, disable=not progress, smoothing=0.05) as bar:
+        labeler = ChunkLabeler(run, models, job, workers, bar.update)
+        for chunk in todo:
+            reports.append(labeler.label(chunk))
+    return sum_reports(reports, time.monotonic() - started)
+
+
+def sum_reports(reports: Iterable[ChunkReport], seconds: float) -> LabelReport:
+    """The report of several chunks.
+
+    Args:
+        reports: of the chunks.
+        seconds: wall time.
+    """
+    each = list(reports)
+    return LabelReport(
+        photos=sum(report.photos for report in each),
+        failed=sum(report.failed for report in each),
+        masks=sum(report.masks for report in each),
+        kept=sum(report.kept for report in each),
+        seconds=seconds,
+    )

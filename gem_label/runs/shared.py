@@ -1,0 +1,354 @@
+"""A run that several processes write, on one machine or on many, in a folder or in a bucket.
+
+The listing is in parts that never change, and each part is cut into chunks of consecutive photos. Whoever labels a
+chunk writes its masks, and which of its photos failed, as one shard under the chunk's number. The shard is created
+whole or not at all, and by one process only: of two that label the same chunk the second finds the shard there and
+leaves it. So nothing has to be locked, a process that dies loses at most the chunks that it had begun, and the store
+alone says what remains to be done.
+
+    RUN/manifest.json              with "shared": {"photos_per_shard": 64}
+    RUN/listing/part-000000.jsonl  up to 65 536 photos: number, image, image_id
+    RUN/masks/shard-000000.parquet chunk 0
+    RUN/tries/000001/              who has begun chunk 1, see `gem_label.runs.attempts`
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gem_label.checks import COUNT, check_number
+from gem_label.errors import GemLabelError, UsageError
+from gem_label.learning.learned import Learned
+from gem_label.photos.listing import Photo, unique_image_id
+from gem_label.runs.checking import Expected
+from gem_label.runs.files import FAILURES, LEARNED, MANIFEST, MASKS, encode_manifest, parse_manifest
+from gem_label.runs.jsonl import json_line
+from gem_label.runs.listing import RunPhoto, create_part, read_parts
+from gem_label.runs.manifest import check_same_settings, now
+from gem_label.runs.schema import PhotoRecord
+from gem_label.runs.seen_photos import SeenPhotos
+from gem_label.runs.shards import ShardFile, ShardWriter
+from gem_label.stores import Store
+
+PHOTOS_PER_SHARD = 64
+PHOTOS_PER_PART = 65_536
+_SHARD = re.compile(r"masks/shard-([0-9]{6,})\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Photos that are labeled by one process and written as one shard.
+
+    Attributes:
+        number: of the chunk and its shard, from 0.
+        photos: consecutive photos of the listing.
+    """
+
+    number: int
+    photos: tuple[RunPhoto, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a shared run is.
+
+    Attributes:
+        chunks: how many chunks the listing has.
+        missing: the numbers of those that have no shard yet.
+    """
+
+    chunks: int
+    missing: tuple[int, ...]
+
+
+class SharedRun:
+    """A shared run, for writing.
+
+    Attributes:
+        store: where it is.
+        manifest: as it was read.
+        photos_per_shard: how many photos a chunk has at most.
+    """
+
+    def __init__(self, store: Store, manifest: dict[str, Any]) -> None:
+        self.store = store
+        self.manifest = manifest
+        self.photos_per_shard = int(manifest["shared"]["photos_per_shard"])
+
+    @classmethod
+    def create_or_join(
+        cls,
+        store: Store,
+        wanted: Mapping[str, Any],
+        photos_per_shard: int = PHOTOS_PER_SHARD,
+        learned: Learned | None = None,
+    ) -> SharedRun:
+        """Start a shared run, or join those who write it.
+
+        Args:
+            store: of the run.
+            wanted: the manifest of this session, from `new_manifest`.
+            photos_per_shard: how many photos a chunk has; of a run that is there already, what it was started with.
+            learned: what labels rest on besides the words, or None.
+
+        Raises:
+            UsageError: the run was made with other settings, by one process, or the place holds something else.
+            GemLabelError: the store cannot be read or written.
+        """
+        check_number("photos_per_shard", photos_per_shard, COUNT)
+        manifest = _read_manifest(store)
+        if manifest is None:
+            others = [name for name in store.names("") if name not in (MANIFEST, LEARNED, ".store.lock")]
+            if others and _read_manifest(store) is None:
+                raise UsageError(
+                    f"{store.address} holds other files: give an empty or a new place with --out"
+                )
+            counts = dict.fromkeys(("listed", "photos", "failed", "masks", "kept"), 0)
+            manifest = {
+                **wanted,
+                "shared": {"photos_per_shard": photos_per_shard},
+                "counts": counts | {"kept_by_class": dict.fromkeys(wanted["vocabulary"]["classes"], 0)},
+                "updated": now(),
+                "finished": False,
+            }
+            if learned is not None:  # before the manifest, which names it by its sum
+                store.create(LEARNED, _json(learned.to_dict()))
+            if not store.create(MANIFEST, encode_manifest(manifest)):
+                manifest = _read_manifest(store) or manifest
+        if "shared" not in manifest:
+            raise UsageError(
+                f"{store.address} is written by one process: leave out --shard, or give another --out"
+            )
+        check_same_settings(store.address, manifest, wanted)
+        return cls(store, manifest)
+
+    @property
+    def expected(self) -> Expected:
+        """What the shards of this run have in common."""
+        return Expected.of(self.manifest)
+
+    @property
+    def embedding_dim(self) -> int:
+        """d, the length of embeddings."""
+        return int(self.manifest["embedding_dim"])
+
+    # --- the listing ---------------------------------------------------------------------------------------------
+
+    def parts(self, first: int = 0) -> Iterator[list[RunPhoto]]:
+        """Yield the photos of each part of the listing.
+
+        Args:
+            first: the number of the part to begin with.
+        """
+        return read_parts(self.store, first)
+
+    def add_photos(self, photos: Sequence[Photo]) -> None:
+        """Add photos to the listing, those that it does not have, as new parts.
+
+        Several processes may do so at a time, with the same photos or with others.
+        """
+        known: set[str] = set()
+        taken: set[str] = set()
+        last = parts = 0
+        while True:
+            for part in self.parts(parts):
+                known.update(photo.path for photo in part)
+                taken.update(photo.image_id for photo in part)
+                last, parts = part[-1].number, parts + 1
+            new = [photo for photo in photos if photo.path not in known][:PHOTOS_PER_PART]
+            if not new:
+                return
+            rows = _number_photos(new, last, set(taken))
+            # where somebody else is faster, that part is read in the next round
+            create_part(self.store, parts, rows)
+
+    def retry_failures(self) -> int:
+        """List the photos that failed once more, as a new part; nothing happens while chunks are missing.
+
+        Returns:
+            How many photos are tried again.
+        """
+        if self.progress().missing:
+            return 0
+        failed = {row["image"]: row for row in self.failures()}
+        last = parts = 0
+        ids = {}
+        for part in self.parts():
+            ids.update({photo.path: photo for photo in part if photo.path in failed})
+            last, parts = part[-1].number, parts + 1
+        again = [
+            RunPhoto(last + i, photo.path, photo.image_id) for i, photo in enumerate(ids.values(), start=1)
+        ]
+        if again:
+            create_part(self.store, parts, again)
+        return len(again)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield all chunks of the listing, in order; memory holds one part of it."""
+        numbers = count()
+        for part in self.parts():
+            for start in range(0, len(part), self.photos_per_shard):
+                yield Chunk(next(numbers), tuple(part[start : start + self.photos_per_shard]))
+
+    # --- shards --------------------------------------------------------------------------------------------------
+
+    def committed(self) -> set[int]:
+        """The numbers of the chunks that have their shard."""
+        found = (_SHARD.fullmatch(name) for name in self.store.names(f"{MASKS}/"))
+        return {int(match[1]) for match in found if match}
+
+    def is_committed(self, chunk: Chunk) -> bool:
+        """Whether a chunk has its shard."""
+        try:
+            self.store.open(_shard_name(chunk.number)).close()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def commit(
+        self,
+        chunk: Chunk,
+        rows: Iterable[tuple[PhotoRecord, pa.Table]],
+        failures: Iterable[Mapping[str, str]],
+    ) -> bool:
+        """Write the shard of a chunk.
+
+        Args:
+            chunk: which.
+            rows: its finished photos with the rows of their masks, from `checked_table`.
+            failures: image, image_id, stage and error of the others.
+
+        Returns:
+            False: another process has written it; that one stays.
+        """
+        return self.store.create(_shard_name(chunk.number), self.encode_shard(rows, failures))
+
+    def encode_shard(
+        self, rows: Iterable[tuple[PhotoRecord, pa.Table]], failures: Iterable[Mapping[str, str]]
+    ) -> bytes:
+        """The content of a shard; see `commit`."""
+        content = io.BytesIO()
+        with ShardWriter(content, self.embedding_dim, run_id=self.expected.run_id) as writer:
+            for record, table in rows:
+                writer.add([record], table)
+            writer.add_failures(failures)
+        return content.getvalue()
+
+    def progress(self) -> Progress:
+        """How far the run is."""
+        done = self.committed()
+        chunks = sum(-(-len(part) // self.photos_per_shard) for part in self.parts())
+        return Progress(chunks, tuple(number for number in range(chunks) if number not in done))
+
+    def shards(self) -> Iterator[ShardFile]:
+        """Yield the shards, open, in order.
+
+        Raises:
+            ShardError: one is damaged or of another run, or two hold the same photo.
+        """
+        seen = SeenPhotos(None)
+        for number in sorted(self.committed()):
+            name = _shard_name(number)
+            file = ShardFile(Path(self.store.address) / name, self.expected, self.store.open(name))
+            try:
+                seen.add(file)
+                yield file
+            finally:
+                file.close()
+
+    def failures(self) -> list[dict[str, str]]:
+        """The photos that failed and were not labeled since, each with its last reason."""
+        last: dict[str, dict[str, str]] = {}
+        for shard in self.shards():
+            last.update({row["image"]: row for row in shard.failures})
+            for photo in shard.photos:
+                last.pop(photo.image, None)
+        return list(last.values())
+
+    def finish(self) -> dict[str, Any]:
+        """Count what the run holds, and write that and failures.jsonl; can be repeated, by several processes too.
+
+        Returns:
+            The counts.
+
+        Raises:
+            GemLabelError: chunks are missing.
+        """
+        progress = self.progress()
+        if progress.missing:
+            raise GemLabelError(
+                f"{self.store.address}: {len(progress.missing)} of {progress.chunks} chunks are missing, the first "
+                f"is {progress.missing[0]}: the same `gem-label label` with any --shard labels them"
+            )
+        totals: Counter[str] = Counter()
+        kept: Counter[str] = Counter()
+        for shard in self.shards():
+            totals.update(photos=len(shard.photos))
+            for _, table in shard.groups(["label", "kept"]):
+                totals.update(masks=len(table))
+                kept.update(pc.filter(table["label"], table["kept"]).to_pylist())
+        failures = self.failures()
+        listed = len({photo.path for part in self.parts() for photo in part})
+        counts = {
+            "listed": listed,
+            "photos": totals["photos"],
+            "failed": len(failures),
+            "masks": totals["masks"],
+            "kept": kept.total(),
+            "kept_by_class": {name: kept[name] for name in self.manifest["vocabulary"]["classes"]},
+        }
+        _put(self.store, FAILURES, b"".join(map(json_line, failures)))
+        self.manifest |= {"counts": counts, "updated": now(), "finished": True}
+        _put(self.store, MANIFEST, encode_manifest(self.manifest))
+        return counts
+
+
+def _number_photos(photos: Iterable[Photo], last: int, taken: set[str]) -> list[RunPhoto]:
+    numbered = []
+    for number, photo in enumerate(photos, start=last + 1):
+        suffix = Path(photo.path).suffix
+        whole = photo.image_id if photo.image_id.endswith(suffix) else photo.image_id + suffix
+        image_id = unique_image_id(photo.path, whole, taken) if photo.image_id in taken else photo.image_id
+        taken.add(image_id)
+        numbered.append(RunPhoto(number, photo.path, image_id))
+    return numbered
+
+
+def _read_manifest(store: Store) -> dict[str, Any] | None:
+    try:
+        content = store.read(MANIFEST)
+    except FileNotFoundError:
+        return None
+    return parse_manifest(content, f"{store.address}/{MANIFEST}")
+
+
+def _put(store: Store, name: str, data: bytes) -> None:
+    """Write a file, in the place of any that there is."""
+    while True:
+        try:
+            old, version = store.read_version(name)
+        except FileNotFoundError:
+            if store.create(name, data):
+                return
+        else:
+            if old == data or store.replace(name, data, version):
+                return
+
+
+def _json(data: Any) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _shard_name(number: int) -> str:
+    return f"{MASKS}/shard-{number:06d}.parquet"
