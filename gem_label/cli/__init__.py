@@ -8,6 +8,7 @@ Results go to stdout, progress and errors to stderr. An error is one line that s
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import cast
@@ -105,5 +106,12 @@ def _fail(message: str, code: int) -> int:
 
 
 def main() -> None:
-    """The entry point `gem-label`."""
+    """The entry point `gem-label`; SIGTERM and SIGHUP end it as errors do, so that temporary files are deleted."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     sys.exit(run())
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)

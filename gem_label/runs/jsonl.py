@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gem_label.atomic import write_atomic
+from gem_label.atomic import name_full_disk, write_atomic
 from gem_label.errors import GemLabelError
 from gem_label.runs.checksums import sealed_line, unsealed_line
 
@@ -60,7 +60,7 @@ def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
                 line = line[os.write(descriptor, line) :]
         except OSError as error:
             os.ftruncate(descriptor, before)
-            error.filename = os.fspath(path)
+            name_full_disk(error, path)
             raise
     finally:
         os.close(descriptor)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gem_label.atomic import DAY, delete_leftovers, replacing_folder, write_atomic
+from gem_label.atomic import delete_leftovers, replacing_folder, write_atomic
 from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import UsageError
 from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Rescore, Vocabulary, label_evidence
@@ -135,7 +135,7 @@ def relabel_run(
     out = Path(os.path.abspath(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already: give a new folder with --out")
-    delete_leftovers(out.parent, of=[out.name], age=DAY)
+    delete_leftovers(out.parent, of=[out.name])
     with replacing_folder(out) as building:
         _write_relabelled(run, building, job)
         for name in (IMAGES, FAILURES):
