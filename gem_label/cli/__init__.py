@@ -15,7 +15,7 @@ from typing import cast
 
 import typer
 
-from gem_label.cli import bench, demo, eval, exchange, label, learn, models, plugin, review, runs
+from gem_label.cli import bench, demo, eval, exchange, label, learn, models, plugin, repair, review, runs
 from gem_label.cli.options import INTERRUPTED
 from gem_label.errors import GemLabelError
 
@@ -41,6 +41,7 @@ def make_app() -> typer.Typer:
     app.command("relabel")(runs.relabel)
     app.command("learn")(learn.learn)
     app.command("search")(runs.search)
+    app.command("repair")(repair.repair)
     app.command("export")(exchange.export)
     app.command("import")(exchange.import_annotations)
     app.command("push")(review.push)

@@ -90,6 +90,17 @@ def read_jsonl(
             print(f"note: {path}, line {number} was cut and is left out", file=sys.stderr)
 
 
+def damaged_lines(path: Path, fields: Mapping[str, type]) -> tuple[list[Row], list[int]]:
+    """The rows of a JSON-lines file, and the numbers of its cut and damaged lines, from 1.
+
+    Args:
+        path: the file; need not exist.
+        fields: fields that every row has, and their types.
+    """
+    lines = list(_rows(path, fields))
+    return [row for _, row, _ in lines if row is not None], [n for n, row, _ in lines if row is None]
+
+
 def repair_jsonl(path: Path, fields: Mapping[str, type] | None = None) -> list[int]:
     """Drop the cut and damaged lines of a JSON-lines file, so that lines can be appended.
 
@@ -102,11 +113,11 @@ def repair_jsonl(path: Path, fields: Mapping[str, type] | None = None) -> list[i
     """
     if not path.exists():
         return []
-    rows = list(_rows(path, fields))
-    whole = b"".join(json_line(row) for _, row, _ in rows if row is not None)
+    rows, damaged = damaged_lines(path, fields or {})
+    whole = b"".join(map(json_line, rows))
     if whole != path.read_bytes():
         write_atomic(path, lambda file: file.write(whole))
-    return [number for number, row, _ in rows if row is None]
+    return damaged
 
 
 def last_row(path: Path, fields: Mapping[str, type]) -> Row | None:

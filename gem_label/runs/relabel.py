@@ -127,7 +127,7 @@ def relabel_run(
     if out is None:
         with RunLock(run.path):
             commit_relabel(run.path)
-            delete_leftovers(run.path, of=[RELABEL_READY])
+            delete_leftovers(run.path, of=[RELABEL_READY, "relabel"])
             with replacing_folder(run.path / RELABEL_READY) as building:
                 _write_relabelled(Run(run.path), building, job)
             commit_relabel(run.path)

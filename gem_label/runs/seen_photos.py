@@ -38,15 +38,12 @@ class SeenPhotos:
         Raises:
             ShardError: one of them was seen already, or comes after the end of the listing.
         """
-        self._names.append(file.path.name)
         numbers = [photo.number for photo in file.photos]
         for number in numbers:
-            chunk = self._holders.setdefault(number // _CHUNK, np.zeros(_CHUNK, np.int32))
-            holder = self._names[chunk[number % _CHUNK]]
-            if holder:
-                advice = repair_advice(file.path)
+            chunk = self._holders.get(number // _CHUNK)
+            if chunk is not None and chunk[number % _CHUNK]:
+                holder, advice = self._names[chunk[number % _CHUNK]], repair_advice(file.path)
                 raise ShardError(f"{file.path} holds photo {number}, which {holder} holds too: {advice}")
-            chunk[number % _CHUNK] = len(self._names) - 1
         if numbers and self._listing is not None and max(numbers) > self._last:
             row = last_row(self._listing, LISTING_FIELDS)  # read once more: runs grow while they are read
             self._last = max(numbers) if row is None else row["number"]
@@ -55,3 +52,7 @@ class SeenPhotos:
                     f"{self._listing} ends with photo {self._last}, but {file.path} holds photo {max(numbers)}: "
                     f"`gem-label repair {run_of_shard(file.path)}` completes the list"
                 )
+        for number in numbers:
+            chunk = self._holders.setdefault(number // _CHUNK, np.zeros(_CHUNK, np.int32))
+            chunk[number % _CHUNK] = len(self._names)
+        self._names.append(file.path.name)

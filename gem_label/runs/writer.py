@@ -174,7 +174,7 @@ class RunWriter:
             self._write_manifest(finished=False)
         self._pending_folder.mkdir(parents=True, exist_ok=True)
         # of the run's own folder only what the run writes: an export may be writing its file there
-        delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, LEARNED, RELABEL_READY])
+        delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, LEARNED, RELABEL_READY, "relabel"])
         for folder in (self._masks, self._pending_folder, self.path / PATCHES):
             delete_leftovers(folder)
         for path in pending_paths(self._masks):
