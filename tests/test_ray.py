@@ -1,119 +1,154 @@
-"""The Ray engine on a real Ray of this machine: the local engine's run, and no process takes photos down with it."""
+"""The Ray engine on a real Ray: the local engine's run, whatever dies on the way."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import ray
 from numpy.typing import NDArray
 from PIL import Image
-from test_engines import JOB, ColorModels, save
+from shared_worker import DeadlyColors, join
+from test_engines import JOB, run_photos, save
+from test_shared_runs import content
 
 from gem_label.cli import run as run_command
 from gem_label.engines import LabelReport
-from gem_label.engines.cluster import RayEngine, Share, share_of_cluster
-from gem_label.engines.local import LocalEngine
+from gem_label.engines.ray_data import ActorResources, RayEngine, actor_resources
+from gem_label.engines.shared import Part
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.masks import MaskSet
 from gem_label.photos.listing import list_images
-from gem_label.runs import Run, RunWriter, open_run
+from gem_label.runs import open_run
+
+COLORS = ["red", "lime", "white", "blue", "black"]
 
 
-class NamedColors(ColorModels):
-    """`ColorModels` that say what they are; photos with a fuchsia corner kill their process."""
+class NamedColors(DeadlyColors):
+    """`DeadlyColors` that say what they are, and take their time while a file is there."""
 
-    def __init__(self, device: str = "cpu", weights: str = "here") -> None:
+    def __init__(self, device: str = "cpu", weights: str = "here", brake: Path | None = None) -> None:
         if weights == "missing":
             raise GemLabelError("mobile_sam is not here: gem-label models pull mobile_sam")
         self.settings = {"device": device}
         self.weights = {"sha256": weights}
+        self._brake = brake
 
     def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
-        if image[0, 0].tolist() == [255, 0, 255]:
-            os._exit(1)
+        if self._brake is not None and self._brake.exists():
+            time.sleep(0.3)
         return super().propose_masks(image)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One Ray for all tests of this file: it takes seconds to start."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        found = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # the models of this file
-        ray.init(
-            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", runtime_env=found
-        )
-        yield
-        ray.shutdown()
+def environment() -> dict[str, Any]:
+    """What processes of Ray need to find the models of this file."""
+    return {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}
 
 
-def write(path: Path) -> RunWriter:
-    return RunWriter.create_or_resume(
-        path, settings={}, vocabulary=JOB.vocabulary, embedding_dim=3, logit_scale=JOB.logit_scale
-    )
+@pytest.fixture
+def cluster(environment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ray on this machine, with two processors."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(num_cpus=2, runtime_env=environment, **options)
+    yield
+    ray.shutdown()
 
 
-def label(folder: Path, out: Path, engine: RayEngine | LocalEngine) -> tuple[LabelReport, Run]:
-    with write(out) as writer:
-        report = engine.run(writer.register(list_images([folder])), NamedColors(), JOB, writer)
-    return report, open_run(out)
-
-
-def answers(run: Run) -> dict[str, tuple[list[str | None], bytes]]:
-    return {photo.image_id: (labels.names, masks.counts[0]) for photo, masks, labels in run.photo_masks()}
+def label(folder: Path, out: Path, engine: RayEngine) -> LabelReport:
+    run = join(str(out))
+    run.add_photos(list_images([folder]))
+    report = engine.run(run, list(Part(0, 1).of(run)), NamedColors(), JOB)
+    run.finish()
+    return report
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_the_run_is_that_of_the_local_engine(tmp_path: Path) -> None:
-    colors = ["red", "lime", "white", "blue", "black"] * 5
-    folder = save(tmp_path / "photos", **{f"{i:02d}": color for i, color in enumerate(colors)})
+def test_the_run_is_that_of_one_process_whatever_dies(tmp_path: Path) -> None:
+    folder = save(tmp_path / "photos", **{f"{i:02d}": color for i, color in enumerate(COLORS * 5)})
     (folder / "broken.jpg").write_text("no photo")
-    engine = RayEngine(NamedColors, processes=2, progress=False)
-    ours, run = label(folder, tmp_path / "ray", engine)
-    theirs, expected = label(folder, tmp_path / "local", LocalEngine(progress=False))
-    assert (ours.photos, ours.failed, ours.masks, ours.kept) == (15, 11, 30, 20)
-    assert (theirs.photos, theirs.failed, theirs.masks, theirs.kept) == (15, 11, 30, 20)
-    assert answers(run) == answers(expected)
-    assert all(run.patches(photo.number) is not None for photo in run.photos())
-    failures, others = (
-        {failure.image_id: (failure.stage, failure.error) for failure in each.failures()}
-        for each in (run, expected)
-    )
-    assert failures == others
+    run_photos(folder, tmp_path / "one")
+    expected = content(open_run(tmp_path / "one"))
+    engine = RayEngine(NamedColors, actors=(2, 2), progress=False)
+    report = label(folder, tmp_path / "run", engine)
+    assert (report.photos, report.failed, report.masks, report.kept) == (15, 11, 30, 20)
+    assert content(open_run(tmp_path / "run")) == expected
+
+    # a photo that ends its process: the actor is started again, the photo is recorded, and no other is lost
+    save(folder, **{"06": "fuchsia"})
+    report = label(folder, tmp_path / "deadly", engine)
+    assert (report.photos, report.failed) == (14, 12)
+    found = content(open_run(tmp_path / "deadly"))
+    assert found.pop("06") == ("process died", "it ended its process 2 times")
+    expected.pop("06")
+    assert found == expected
+
+    # actors with other weights, and without any, end the run with one line
+    for weights, message in {"others": "other weights", "missing": "mobile_sam is not here"}.items():
+        wrong = RayEngine(partial(NamedColors, weights=weights), progress=False)
+        with pytest.raises(GemLabelError, match=message) as raised:
+            label(folder, tmp_path / weights, wrong)
+        assert "\n" not in str(raised.value)
+
+    # a cluster whose processors are taken: it says what it waits for, and gives up
+    taken = ray.util.placement_group([{"CPU": 2}])
+    assert taken.wait(30)
+    with pytest.raises(GemLabelError, match=r"no room for an actor \(2 CPU; free are 0 CPU\)"):
+        label(folder, tmp_path / "waiting", RayEngine(NamedColors, wait=0.5, progress=False))
+    ray.util.remove_placement_group(taken)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
-def test_a_photo_that_kills_its_process_is_recorded_and_loses_no_other(tmp_path: Path) -> None:
-    folder = save(tmp_path / "photos", **{f"{i:02d}": "red" for i in range(20)}, killer="fuchsia")
-    report, run = label(folder, tmp_path / "run", RayEngine(NamedColors, processes=2, progress=False))
-    assert (report.photos, report.failed) == (20, 1)
-    (failure,) = run.failures()
-    assert (failure.image_id, failure.stage) == ("killer", "label")
-    assert failure.error.startswith("its process died")
-    Image.new("RGB", (12, 8), "red").save(folder / "killer.png")  # mended since
-    again, _ = label(folder, tmp_path / "run", RayEngine(NamedColors, processes=1, progress=False))
-    assert (again.photos, again.failed) == (1, 0)
+def test_nodes_come_and_go_while_a_run_is_made(
+    tmp_path: Path, environment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    folder = save(tmp_path / "photos", **{f"{i:02d}": color for i, color in enumerate(COLORS * 20)})
+    run_photos(folder, tmp_path / "one")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    ray.init(cluster.address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
+    out, brake = tmp_path / "run", tmp_path / "brake"
+    brake.touch()
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize(
-    ("weights", "message"), [("others", "other weights"), ("missing", "mobile_sam is not here")]
-)
-def test_processes_without_the_same_models_end_the_run(tmp_path: Path, weights: str, message: str) -> None:
-    folder = save(tmp_path / "photos", a="red")
-    with pytest.raises(GemLabelError, match=message) as raised:
-        label(folder, tmp_path / "run", RayEngine(partial(NamedColors, weights=weights), progress=False))
-    assert "\n" not in str(raised.value)
+    def until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def shards() -> int:
+        return len(list((out / "masks").glob("shard-*")))
+
+    def labeled_now() -> int:
+        return sum(any(path.iterdir()) for path in (out / "tries").glob("*"))
+
+    try:
+        slow = RayEngine(partial(NamedColors, brake=brake), progress=False)
+        with ThreadPoolExecutor(1) as pool:  # Ray adds nodes in the main thread only
+            labeling = pool.submit(label, folder, out, slow)
+            until(lambda: shards() >= 1)
+            node = cluster.add_node(num_cpus=1)
+            until(lambda: labeled_now() == 2)  # the new node is used
+            cluster.remove_node(node, allow_graceful=False)
+            brake.unlink()
+            report = labeling.result()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert report.photos + report.failed == 100
+    assert content(open_run(out)) == content(open_run(tmp_path / "one"))
 
 
 @pytest.mark.slow
@@ -125,44 +160,48 @@ def test_label_with_ray_is_label(tmp_path: Path, photos: dict[str, NDArray[np.ui
     (tmp_path / "photos" / "broken.png").write_text("no photo")
     command = ["label", str(tmp_path / "photos"), "--classes", "cat, cup", "--clip", "demo"]
     command += ["--points-per-side", "3", "--max-prompts", "9"]
-    for engine in (["ray", "--processes", "1"], ["local", "--workers", "1"]):
+    for engine in (["ray", "--actors", "1"], ["local", "--workers", "1"]):
         assert run_command([*command, "--out", str(tmp_path / engine[0]), "--engine", *engine]) == 1
     runs = [open_run(tmp_path / engine) for engine in ("ray", "local")]
     assert runs[0].manifest["counts"] == runs[1].manifest["counts"]
     assert runs[0].manifest["counts"]["photos"] == 2
-    names, expected = ({photo: found[0] for photo, found in answers(each).items()} for each in runs)
-    assert names == expected
+    assert content(runs[0]) == content(runs[1])
 
 
-def machine(**resources: float) -> dict:
+def machine(**resources: float) -> dict[str, Any]:
     return {"Alive": True, "Resources": resources}
 
 
 @pytest.mark.parametrize(
-    ("nodes", "device", "processes", "expected"),
+    ("nodes", "device", "gpus", "expected"),
     [
-        ([machine(CPU=2)], None, None, Share("cpu", 1, 2)),
-        ([machine(CPU=2)], None, 2, Share("cpu", 2, 1)),
-        ([machine(CPU=64)], "cpu", None, Share("cpu", 8, 8)),
-        ([machine(CPU=6), machine(CPU=16)], None, None, Share("cpu", 3, 6)),
-        ([machine(CPU=4), machine(CPU=32, GPU=4)], None, None, Share("cuda", 4, 8)),
-        ([machine(CPU=4), machine(CPU=32, GPU=4)], "cpu", None, Share("cpu", 9, 4)),
-        ([machine(CPU=32, GPU=8), machine(CPU=8, GPU=1)], "cuda", None, Share("cuda", 9, 4)),
-        ([machine(CPU=8, GPU=2), {"Alive": False, "Resources": {"GPU": 9}}], None, None, Share("cuda", 2, 4)),
+        ([machine(CPU=2)], None, 1, ActorResources("cpu", 2, 0)),
+        ([machine(CPU=64)], "cpu", 1, ActorResources("cpu", 8, 0)),
+        ([machine(CPU=6), machine(CPU=16)], None, 1, ActorResources("cpu", 6, 0)),
+        ([machine(CPU=4), machine(CPU=32, GPU=4)], None, 1, ActorResources("cuda", 8, 1)),
+        ([machine(CPU=4), machine(CPU=32, GPU=4)], "cpu", 1, ActorResources("cpu", 4, 0)),
+        ([machine(CPU=32, GPU=8), machine(CPU=8, GPU=1)], "cuda", 1, ActorResources("cuda", 4, 1)),
+        ([machine(CPU=16, GPU=1)], None, 0.25, ActorResources("cuda", 4, 0.25)),
+        ([machine(CPU=2, GPU=8)], None, 1, ActorResources("cuda", 1, 1)),
+        (
+            [machine(CPU=8, GPU=2), {"Alive": False, "Resources": {"GPU": 9}}],
+            None,
+            1,
+            ActorResources("cuda", 4, 1),
+        ),
     ],
 )
-def test_a_process_for_each_gpu_or_for_some_processors(
-    nodes: list[dict], device: str | None, processes: int | None, expected: Share
+def test_what_an_actor_takes(
+    nodes: list[dict[str, Any]], device: str | None, gpus: float, expected: ActorResources
 ) -> None:
-    assert share_of_cluster(nodes, device, processes) == expected
+    assert actor_resources(nodes, device, gpus) == expected
 
 
-def test_a_cluster_without_the_gpu_that_is_asked_for() -> None:
+def test_what_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="no GPU"):
-        share_of_cluster([machine(CPU=4)], "cuda")
-
-
-def test_without_ray_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        actor_resources([machine(CPU=4)], "cuda")
+    with pytest.raises(UsageError, match="the first number is the smaller one"):
+        RayEngine(NamedColors, actors=(3, 2))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"gem-label\[ray\]"):
         label(save(tmp_path / "photos", a="red"), tmp_path / "run", RayEngine(NamedColors, progress=False))

@@ -104,7 +104,7 @@ def test_a_photo_that_ends_its_process_is_found_and_recorded(tmp_path: Path, fol
 def test_an_attempt_that_ends_with_an_error_keeps_what_is_finished(tmp_path: Path, folder: Path) -> None:
     run = join(str(tmp_path / "run"))
     run.add_photos(list_images([folder]))
-    chunk = next(run.chunks())
+    chunk = run.read_chunk(next(run.places()))
 
     class Stopping(ColorModels):
         asked = 0
@@ -192,7 +192,7 @@ def test_what_is_refused(tmp_path: Path, folder: Path) -> None:
         with pytest.raises(UsageError, match="such as 0/4"):
             Part(index, parts)
     run = join(str(out))
-    chunk = list(run.chunks())[1]
+    chunk = run.read_chunk(list(run.places())[1])
     for _ in range(MAX_ATTEMPTS):
         Attempt(run, chunk)
     with pytest.raises(GemLabelError, match="mend what ends them"):
@@ -211,7 +211,7 @@ def test_photos_that_several_processes_list_are_listed_once(tmp_path: Path) -> N
     listed = [photo for part in runs[0].parts() for photo in part]
     assert sorted(photo.path for photo in listed) == sorted(photo.path for photo in photos)
     assert [photo.number for photo in listed] == list(range(1, 11))
-    assert [len(chunk.photos) for chunk in runs[0].chunks()] == [CHUNK, CHUNK, 2]
+    assert [place.photos for place in runs[0].places()] == [CHUNK, CHUNK, 2]
 
 
 def test_models_that_fail_on_everything_end_the_process_not_the_photos(tmp_path: Path) -> None:
@@ -219,5 +219,5 @@ def test_models_that_fail_on_everything_end_the_process_not_the_photos(tmp_path:
     run = join(str(tmp_path / "run"))
     run.add_photos(list_images([folder]))
     with pytest.raises(GemLabelError, match="50 photos in a row failed"):
-        label_chunks(run, run.chunks(), ColorModels(), JOB, 1, progress=False)
+        label_chunks(run, run.places(), ColorModels(), JOB, 1, progress=False)
     assert len(run.progress().missing) >= 1

@@ -38,6 +38,7 @@ def make_app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(root)
     app.command("label")(label.label)
+    app.command("finish")(runs.finish)
     app.command("relabel")(runs.relabel)
     app.command("learn")(learn.learn)
     app.command("search")(runs.search)

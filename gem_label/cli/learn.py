@@ -79,7 +79,8 @@ def learn(
     if not report.teaches and opened.learned is None and out is None and thresholds is None:
         print("nothing is changed")
         return
-    options.print_counts(learn_run(opened, report, text, words, out, thresholds))
+    new = learn_run(opened, report, text, words, out, thresholds)
+    options.print_counts(new.path, new.manifest["counts"])
 
 
 def _read(dataset: str | None, field: str, annotations: Path | None) -> tuple[Annotations, dict[str, Any]]:

@@ -42,7 +42,7 @@ def find_photos(paths: Sequence[str]) -> list[Photo]:
     return found.photos
 
 
-def describe_failures(failures: Sequence[tuple[str, str]], tried: int, file: Path) -> str:
+def describe_failures(failures: Sequence[tuple[str, str]], tried: int, file: str | Path) -> str:
     """One line about photos that could not be labeled: the reason of a single one, else the most frequent reasons.
 
     Args:

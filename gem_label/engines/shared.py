@@ -20,7 +20,7 @@ from gem_label.runs.attempts import Attempt, attempt_chunk
 from gem_label.runs.checking import RowError, checked_table
 from gem_label.runs.checksums import array_bytes
 from gem_label.runs.schema import make_record
-from gem_label.runs.shared import Chunk, SharedRun
+from gem_label.runs.shared import Chunk, ChunkPlace, SharedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,12 @@ class Part:
     def __str__(self) -> str:
         return f"{self.index}/{self.parts}"
 
-    def of(self, run: SharedRun) -> Iterator[Chunk]:
-        """Yield the chunks of this process that have no shard yet."""
+    def of(self, run: SharedRun) -> Iterator[ChunkPlace]:
+        """Yield where the chunks of this process are that have no shard yet."""
         done = run.committed()
-        for chunk in run.chunks():
-            if chunk.number % self.parts == self.index and chunk.number not in done:
-                yield chunk
+        for place in run.places():
+            if place.number % self.parts == self.index and place.number not in done:
+                yield place
 
 
 class ChunkLabeler:
@@ -152,7 +152,7 @@ class ChunkLabeler:
 
 def label_chunks(
     run: SharedRun,
-    chunks: Iterable[Chunk],
+    chunks: Iterable[ChunkPlace],
     models: PhotoModels,
     job: LabelJob,
     workers: int,
@@ -173,12 +173,12 @@ def label_chunks(
     """
     todo = list(chunks)
     started = time.monotonic()
-    total = sum(len(chunk.photos) for chunk in todo)
-    reports = []
-    with tqdm(total=total, unit="photo", file=sys.stderr, disable=not progress, smoothing=0.05) as bar:
+    total = sum(place.photos for place in todo)
+    with tqdm(
+        total=total, unit="photo", file=sys.stderr, disable=not (progress and total), smoothing=0.05
+    ) as bar:
         labeler = ChunkLabeler(run, models, job, workers, bar.update)
-        for chunk in todo:
-            reports.append(labeler.label(chunk))
+        reports = [labeler.label(run.read_chunk(place)) for place in todo]
     return sum_reports(reports, time.monotonic() - started)
 
 

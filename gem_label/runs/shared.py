@@ -18,7 +18,8 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -44,6 +45,23 @@ from gem_label.stores import Store
 PHOTOS_PER_SHARD = 64
 PHOTOS_PER_PART = 65_536
 _SHARD = re.compile(r"masks/shard-([0-9]{6,})\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlace:
+    """Where in the listing the photos of a chunk are.
+
+    Attributes:
+        number: of the chunk, from 0.
+        part: of the listing.
+        start: the first of its photos in that part.
+        photos: how many it has.
+    """
+
+    number: int
+    part: int
+    start: int
+    photos: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +103,7 @@ class SharedRun:
         self.store = store
         self.manifest = manifest
         self.photos_per_shard = int(manifest["shared"]["photos_per_shard"])
+        self._part: tuple[int, list[RunPhoto]] = (-1, [])
 
     @classmethod
     def create_or_join(
@@ -132,6 +151,35 @@ class SharedRun:
             )
         check_same_settings(store.address, manifest, wanted)
         return cls(store, manifest)
+
+    @classmethod
+    def open(cls, store: Store) -> SharedRun:
+        """A shared run that is there.
+
+        Raises:
+            GemLabelError: there is none, or the run is written by one process.
+        """
+        manifest = _read_manifest(store)
+        if manifest is None:
+            raise GemLabelError(
+                f"{store.address} is not a run: no {MANIFEST} there; make one with `gem-label label`"
+            )
+        if "shared" not in manifest:
+            raise GemLabelError(f"{store.address} is written by one process, which finishes it by itself")
+        return cls(store, manifest)
+
+    def check_reachable(self) -> None:
+        """Make sure that this machine sees the run.
+
+        Raises:
+            GemLabelError: it does not.
+        """
+        found = _read_manifest(self.store)
+        if found is None or found.get("created") != self.manifest["created"]:
+            raise GemLabelError(
+                f"{self.store.address} is not the run on every machine: give --out a folder that all share, "
+                "or a bucket"
+            )
 
     @property
     def expected(self) -> Expected:
@@ -194,12 +242,21 @@ class SharedRun:
             create_part(self.store, parts, again)
         return len(again)
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield all chunks of the listing, in order; memory holds one part of it."""
+    def places(self) -> Iterator[ChunkPlace]:
+        """Yield where the photos of each chunk are, in order; memory holds one part of the listing."""
         numbers = count()
-        for part in self.parts():
+        for number, part in enumerate(self.parts()):
+            self._part = number, part
             for start in range(0, len(part), self.photos_per_shard):
-                yield Chunk(next(numbers), tuple(part[start : start + self.photos_per_shard]))
+                size = min(self.photos_per_shard, len(part) - start)
+                yield ChunkPlace(next(numbers), number, start, size)
+
+    def read_chunk(self, place: ChunkPlace) -> Chunk:
+        """The chunk at a place of the listing."""
+        if self._part[0] != place.part:
+            self._part = place.part, next(self.parts(place.part))
+        photos = self._part[1][place.start : place.start + place.photos]
+        return Chunk(place.number, tuple(photos))
 
     # --- shards --------------------------------------------------------------------------------------------------
 
@@ -248,8 +305,8 @@ class SharedRun:
     def progress(self) -> Progress:
         """How far the run is."""
         done = self.committed()
-        chunks = sum(-(-len(part) // self.photos_per_shard) for part in self.parts())
-        return Progress(chunks, tuple(number for number in range(chunks) if number not in done))
+        numbers = [place.number for place in self.places()]
+        return Progress(len(numbers), tuple(number for number in numbers if number not in done))
 
     def shards(self) -> Iterator[ShardFile]:
         """Yield the shards, open, in order.
@@ -259,13 +316,20 @@ class SharedRun:
         """
         seen = SeenPhotos(None)
         for number in sorted(self.committed()):
-            name = _shard_name(number)
-            file = ShardFile(Path(self.store.address) / name, self.expected, self.store.open(name))
-            try:
-                seen.add(file)
-                yield file
-            finally:
-                file.close()
+            with closing(self._open_shard(_shard_name(number))) as shard:
+                seen.add(shard)
+                yield shard
+
+    def _open_shard(self, name: str) -> ShardFile:
+        return ShardFile(Path(self.store.address) / name, self.expected, self.store.open(name))
+
+    def failures_of(self, chunks: Collection[int]) -> list[dict[str, str]]:
+        """The photos of some chunks that failed: image, image_id, stage, error."""
+        failures = []
+        for number in sorted(chunks):
+            with suppress(FileNotFoundError), closing(self._open_shard(_shard_name(number))) as shard:
+                failures += shard.failures
+        return failures
 
     def failures(self) -> list[dict[str, str]]:
         """The photos that failed and were not labeled since, each with its last reason."""
