@@ -50,7 +50,7 @@ class StubModels:
         left = np.zeros(image.shape[:2], bool)
         left[:, : image.shape[1] // 2] = True
         ones, counts = np.ones(2, np.float32), (encode_mask(left), encode_mask(~left))
-        height, width = left.shape
+        height, width = image.shape[:2]
         return MaskSet(height, width, counts, ones, ones, np.zeros((2, 2), np.float32))
 
     def embed(self, image: NDArray[np.uint8], masks: MaskSet) -> EmbeddedPhoto:
