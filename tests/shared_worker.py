@@ -1,4 +1,4 @@
-"""A process that labels its part of a shared run with `ColorModels`: `python shared_worker.py FOLDER RUN i n SECONDS`."""
+"""A process that labels its part of a shared run: `python shared_worker.py FOLDER RUN i n SECONDS`."""
 
 from __future__ import annotations
 
