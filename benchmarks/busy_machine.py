@@ -25,6 +25,7 @@ BUSY = "while True: pass"
 SETTINGS: Mapping[str, tuple[list[str], dict[str, str]]] = {
     "2 workers, 1 thread": (["--workers", "2"], {}),
     "1 worker, 2 threads, active": (["--workers", "1"], {"OMP_WAIT_POLICY": "ACTIVE"}),
+    # what libgomp cannot read counts as unset, and `gem-label` leaves alone what there is
     "1 worker, 2 threads, unset": (["--workers", "1"], {"OMP_WAIT_POLICY": ""}),
     "1 worker, 2 threads, passive": (["--workers", "1"], {"OMP_WAIT_POLICY": "PASSIVE"}),
 }

@@ -109,6 +109,9 @@ def _fail(message: str, code: int) -> int:
 
 def main() -> None:
     """The entry point `gem-label`; SIGTERM and SIGHUP end it as errors do, so that temporary files are deleted."""
+    # before PyTorch is loaded: threads that spin while they wait take the time of others on a busy machine, and of
+    # each other (docs/performance.md, "Beside other processes")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)

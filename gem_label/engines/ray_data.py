@@ -176,6 +176,7 @@ class RayEngine:
             ),
             num_cpus=share.cpus,
             num_gpus=share.gpus or None,
+            runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},  # as `gem-label` sets it for itself
         )
         yield from labeled.iter_rows()
 
