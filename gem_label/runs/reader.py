@@ -43,6 +43,7 @@ from gem_label.runs.listing import (
     LISTING_REMEDY,
     Failure,
     RunPhoto,
+    listed_photo,
     read_parts,
 )
 from gem_label.runs.schema import PhotoRecord, table_labels, table_masks
@@ -144,7 +145,10 @@ class Run:
             if row["number"] <= last:
                 raise GemLabelError(f"{path}: photo {row['number']} follows photo {last}: {LISTING_REMEDY}")
             last = row["number"]
-            yield RunPhoto(last, row["image"], row["image_id"])
+            photo = listed_photo(row)
+            if photo is None:
+                raise GemLabelError(f"{path}: the path of photo {last} is not absolute: {LISTING_REMEDY}")
+            yield photo
 
     def failures(self) -> list[Failure]:
         """The photos that failed and were not labeled since, each with its last reason.
@@ -282,7 +286,7 @@ class Run:
             return read_array(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError) as error:
             raise GemLabelError(
                 f"{path} is damaged ({' '.join(str(error).split())[:200]}): `gem-label repair {self.path}` sets it "
                 "aside; to have it again, label the photos into another --out"

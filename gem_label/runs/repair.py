@@ -35,7 +35,7 @@ from gem_label.runs.files import (
     write_manifest,
 )
 from gem_label.runs.jsonl import damaged_lines, repair_jsonl, write_jsonl
-from gem_label.runs.listing import FAILURE_FIELDS, LISTING_FIELDS, RunPhoto
+from gem_label.runs.listing import FAILURE_FIELDS, LISTING_FIELDS, RunPhoto, listed_photo
 from gem_label.runs.manifest import now
 from gem_label.runs.reader import Run, open_run
 from gem_label.runs.seen_photos import SeenPhotos
@@ -134,12 +134,14 @@ def _check_listing(path: Path, check: RunCheck) -> None:
     """Take in images.jsonl, as far as it is whole."""
     check.files += 1
     rows, damaged = damaged_lines(path, LISTING_FIELDS)
-    photos = [RunPhoto(row["number"], row["image"], row["image_id"]) for row in rows]
+    photos = [photo for photo in map(listed_photo, rows) if photo is not None]
     for photo in photos:
         check.listed.setdefault(photo.number, photo)
-    ordered = [photo.number for photo in photos] == sorted(check.listed)
+    ordered = [row["number"] for row in rows] == sorted(check.listed)
     if not path.exists() or damaged or not ordered:
-        lines = f"line {damaged[0]} is damaged" if damaged else "its photos are not in order"
+        lines = (
+            f"line {damaged[0]} is damaged" if damaged else "its photos are not in order, or have odd paths"
+        )
         problem = f"{path}: {lines if path.exists() else 'it is missing'}"
         check.faults.append(Fault(path, problem, Mend.COMPLETE))
 
