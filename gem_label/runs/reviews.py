@@ -55,10 +55,10 @@ def reviews_of(run: Run, annotations: Annotations, complete: bool) -> Reviews:
     names = {place: photo.path or photo.name for place, photo in enumerate(photos)}
     pairs = pair_photos(paths, names)
     if not pairs:
-        raise UsageError(f"none of the {len(photos)} annotated photos is one of {run.path}")
+        raise UsageError(f"none of the {len(photos)} annotated photos is one of {run.place}")
     left_out = []
     if len(pairs) < len(photos):
-        left_out.append(f"{len(photos) - len(pairs)} annotated photos that are not in {run.path}")
+        left_out.append(f"{len(photos) - len(pairs)} annotated photos that are not in {run.place}")
     own = {folded(name): name for name in run.vocabulary.classes}
     names_of = {name: own.get(folded(name), name) for name in annotations.classes}
     classes = frozenset(names_of.values()) if complete else frozenset()
