@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from shared_worker import join, work
-from store_servers import bucket
+from store_servers import SECRET, bucket
 from test_engines import JOB, run_photos, save
 from test_shared_runs import COLORS, content
 
@@ -100,6 +100,8 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(
     assert len(blue.failures()) == 5
     assert [each.image_id for each in blue.listing()] == [each.image_id for each in run.listing()]
     assert (blue.patches(1) == run.patches(1)).all()
+    store = open_store(out)
+    assert not [name for name in store.names("") if SECRET.encode() in store.read(name)]
     with pytest.raises(UsageError, match="in an object store"):
         relabel_run(run, words, text)
     with pytest.raises(GemLabelError, match="is not a run"):

@@ -108,7 +108,9 @@ def open_app(
 
 
 def _default_address(fo: Any, open_to_network: bool) -> str:
-    return "0.0.0.0" if open_to_network else fo.config.default_app_address or "localhost"
+    if open_to_network:  # only where --remote asks for it, which says so
+        return "0.0.0.0"  # noqa: S104
+    return fo.config.default_app_address or "localhost"
 
 
 def _checked_address(address: str, open_to_network: bool) -> str:
