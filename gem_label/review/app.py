@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gem_label.allowed_folders import VARIABLE, folders_from_environment
@@ -32,7 +32,7 @@ def dataset_of_run(path: str | Path) -> str:
     """
     load_fiftyone()
     run = open_run(path)
-    place = str(run.path.resolve())
+    place = run.place
     pushes = [
         (push.get("pushed", ""), dataset["name"], field, push)
         for dataset in database().datasets.find({"info.gem_label": {"$exists": True}}, ["name", "info"])
@@ -40,7 +40,7 @@ def dataset_of_run(path: str | Path) -> str:
         if push.get("run") == place
     ]
     if not pushes:
-        name = unused_name(run.path.resolve().name)
+        name = unused_name(PurePosixPath(place).name)
         push_run(run, name)
         return name
     _, name, field, last = max(pushes, key=lambda push: push[:3])
