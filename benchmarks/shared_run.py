@@ -108,6 +108,10 @@ class CountingStore:
         self.requests["open"] += 1
         return self._store.open(name)
 
+    def tidy(self) -> None:
+        """Do it."""
+        self._store.tidy()
+
 
 def main() -> None:
     """Make a listing, label it, print what that took."""

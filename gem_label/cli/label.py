@@ -73,7 +73,7 @@ def label(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Photos a process labels at a time; by default what its device is good for."
+            min=1, help="Photos a process labels at a time; default: as many as device and memory allow."
         ),
     ] = None,
     engine: Annotated[

@@ -205,7 +205,7 @@ class DenseEncoder:
     def _streams(self, images: Tensor, finish: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
         """The dense and the ordinary stream after every block, both (B, n, D).
 
-        The ordinary stream goes on as trained and feeds every block (GEM, figure 2). Unless `finish` is set it
+        The ordinary stream stays as trained and feeds every block (GEM, figure 2). Unless `finish` is set it
         stops short of its last block wherever the dense stream does not need it.
         """
         first = self.tower.num_blocks - (0 if self.method.is_ordinary else self.depth)

@@ -380,6 +380,7 @@ class SharedRun:
             "kept_by_class": {name: kept[name] for name in self.manifest["vocabulary"]["classes"]},
         }
         _put(self.store, FAILURES, b"".join(map(json_line, failed.values())))
+        self.store.tidy()
         self.manifest |= {"counts": counts, "updated": now(), "finished": True}
         _put(self.store, MANIFEST, encode_manifest(self.manifest))
         return counts

@@ -107,6 +107,9 @@ class ObjectStore:
         with self._errors("cannot read", name):
             return cast(BinaryIO, io.BufferedReader(_Reader(obstore.open_reader(self._store, name)), _BUFFER))
 
+    def tidy(self) -> None:
+        """There is nothing to do: a put that is cut short leaves no file; see `Store`."""
+
     @contextmanager
     def _errors(self, what: str, name: str = "") -> Iterator[None]:
         place = f"{self._address}/{name}" if name else self._address

@@ -77,6 +77,9 @@ class FailingStore:
     def open(self, name: str) -> BinaryIO:
         return self._request(self._store.open, name)
 
+    def tidy(self) -> None:
+        self._store.tidy()
+
 
 def label(folder: Path, store: Store) -> None:
     run = SharedRun.create_or_join(store, MANIFEST, CHUNK)
