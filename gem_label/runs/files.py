@@ -190,8 +190,8 @@ def shard_number(path: Path) -> int:
 
 
 @contextmanager
-def telling_removal(run: Path) -> Iterator[None]:
-    """Say that a run was removed while it was written, where that is why a file is not found.
+def explain_removal(run: Path) -> Iterator[None]:
+    """Raise an error that says so when a file is not found because the run was removed while it was written.
 
     Raises:
         GemLabelError: in place of FileNotFoundError, when there is no run directory any more.
