@@ -36,7 +36,7 @@ from gem_label.runs.repair import repair_run
 
 
 def child(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """A process that runs code which prints "ready" and goes on."""
+    """A process that runs code which prints "ready" and continues."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     pipe = subprocess.PIPE
