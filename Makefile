@@ -82,7 +82,8 @@ test: $(VENV)/.installed-dev ## the whole test suite, in TEST_PROCESSES (2) proc
 soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MINUTES (10) minutes, and 1000 decisions in a browser
 	$(fetch)
 	$(call say,"trying random files and steps for $(MINUTES) minutes")
-	$(BIN)/python -m pytest --soak-minutes $(MINUTES) tests/test_mutated_files.py tests/test_import_mutations.py \
+	$(BIN)/python -m pytest --soak-minutes $(MINUTES) tests/test_mutated_files.py tests/faults/test_mutated_runs.py \
+		tests/faults/test_bit_flips.py tests/test_import_mutations.py \
 		tests/test_exchange_sequences.py tests/test_review_endurance.py $(PYTEST_ARGS)
 
 .PHONY: lint

@@ -162,7 +162,7 @@ def make_run(folder: Path, photos: int) -> Any:
     from gem_label.runs.files import MASKS
     from gem_label.runs.jsonl import write_jsonl
     from gem_label.runs.schema import photo_table
-    from gem_label.runs.shards import ShardWriter
+    from gem_label.runs.shard_writer import ShardWriter
     from gem_label.vocabulary import Vocabulary
 
     if (folder / "manifest.json").exists() and open_run(folder).manifest["finished"]:

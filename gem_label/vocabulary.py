@@ -66,6 +66,8 @@ class Vocabulary:
             for phrase in phrases:
                 if not phrase or not name:
                     raise UsageError("empty word in the vocabulary")
+                if not isinstance(phrase, str) or not isinstance(name, str):
+                    raise UsageError(f"{phrase!r:.60} of {name!r:.60} is no text")
                 if phrase in owner:
                     raise UsageError(
                         f"{phrase!r} stands for both {owner[phrase]!r} and {name!r}: keep one of them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -97,7 +98,7 @@ def mutated_json(text: str, rng: random.Random) -> bytes:
         if action < 0.25:
             del container[key]
         elif action < 0.55:
-            container[key] = rng.choice(ODD)
+            container[key] = copy.deepcopy(rng.choice(ODD))
         elif action < 0.6:
             container[key] = rng.choice(list(ODD_JSON))
         elif action < 0.7:

@@ -66,11 +66,16 @@ class ReadingWorker:
 
 def readers() -> Mapping[str, Callable[[Path], int]]:
     """Functions that read a file and say how many masks it has, by their names."""
+    import numpy as np
+
     from gem_label.evaluation.openimages import read_class_names, read_points
     from gem_label.formats.annotations import Annotations
     from gem_label.formats.coco import read_coco_results
     from gem_label.formats.reading import parse_json, read_annotations
     from gem_label.photos.listing import find_photos
+    from gem_label.runs import open_run, search_run
+    from gem_label.runs.export import run_annotations
+    from gem_label.runs.repair import check_run
     from gem_label.text_files import read_text
     from gem_label.vocabulary import Vocabulary
     from gem_label.words import WordsPerImage
@@ -95,7 +100,33 @@ def readers() -> Mapping[str, Callable[[Path], int]]:
         rows = parse_json(path, read_text(path))
         return draw(read_coco_results(path, rows, read_annotations(path.parent / "truth.json")))
 
+    def run(path: Path) -> int:
+        run, drawn = open_run(path), 0
+        for _, masks, labels in run.photo_masks():
+            drawn += sum(bool(mask.any()) for mask in masks)
+            assert len(labels) == len(masks)
+        search_run(run, np.ones(run.embedding_dim))
+        assert run.learned is None or run.learned.to_dict()
+        for photo in run.listing():
+            run.patches(photo.number)
+        return drawn
+
+    def exported_run(path: Path) -> int:
+        run = open_run(path)
+        assert all(isinstance(failure.error, str) for failure in run.failures())
+        return draw(run_annotations(run))
+
+    def checked_run(path: Path) -> int:
+        check = check_run(path)
+        for fault in check.faults:
+            assert "\n" not in fault.problem, fault
+            assert len(fault.problem) < 500, fault
+        return check.masks
+
     return {
+        "run": run,
+        "exported run": exported_run,
+        "checked run": checked_run,
         "annotations": lambda path: draw(read_annotations(path)),
         "results": results,
         "words": lambda path: len(WordsPerImage.from_csv(path).words),

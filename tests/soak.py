@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-SHARES = 3
+SHARES = 5
 """Tests that share the minutes."""
 
 

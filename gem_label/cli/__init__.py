@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import cast
 
 import typer
@@ -119,4 +120,6 @@ def main() -> None:
 
 
 def _end(number: int, frame: object) -> None:
+    with suppress(OSError):  # not by print: it may be in the middle of a line
+        os.write(2, f"gem-label: ended by {signal.Signals(number).name}\n".encode())
     raise SystemExit(128 + number)

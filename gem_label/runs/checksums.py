@@ -88,9 +88,11 @@ def read_array(content: bytes) -> NDArray[Any]:
 
     Raises:
         ValueError: the content is damaged.
-        EOFError: it is empty.
     """
     size = len(content) - len(_TRAILER) - _DIGITS
     if content[size:].startswith(_TRAILER) and crc32(content[:size]).encode() != content[-_DIGITS:]:
         raise ChecksumError(f"its {CRC} does not match its content")
-    return np.load(io.BytesIO(content), allow_pickle=False)
+    try:
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # numpy parses the header as Python, which raises many kinds
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error

@@ -99,6 +99,8 @@ def parse_manifest(content: bytes, place: str) -> dict[str, Any]:
             value = value.get(name) if isinstance(value, dict) else None
         if not isinstance(value, kind) or isinstance(value, bool):
             raise damaged_manifest(place, f"has no {'.'.join(names)} that can be read")
+    if "words_per_image" not in manifest["labeling"]:
+        raise damaged_manifest(place, "has no labeling.words_per_image")
     try:
         return unsealed_json(manifest)
     except (ChecksumError, RecursionError) as error:
@@ -110,6 +112,7 @@ _MANIFEST_FIELDS: Mapping[tuple[str, ...], type | tuple[type, ...]] = MappingPro
     {
         ("settings",): dict,
         ("weights",): dict,
+        ("versions",): dict,
         ("vocabulary", "classes"): list,
         ("vocabulary", "phrasings"): list,
         ("vocabulary", "background"): list,
@@ -187,8 +190,8 @@ def shard_number(path: Path) -> int:
 
 
 @contextmanager
-def telling_removal(run: Path) -> Iterator[None]:
-    """Say that a run was removed while it was written, where that is why a file is not found.
+def explain_removal(run: Path) -> Iterator[None]:
+    """Raise an error that says so when a file is not found because the run was removed while it was written.
 
     Raises:
         GemLabelError: in place of FileNotFoundError, when there is no run directory any more.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from types import MappingProxyType
+from typing import Any
 
 from gem_label.errors import GemLabelError
 from gem_label.runs.jsonl import json_line, parse_line
-from gem_label.stores import Store
+from gem_label.stores import Store, is_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,12 @@ LISTING_FIELDS = MappingProxyType({"number": int, "image": str, "image_id": str}
 LISTING_REMEDY = "restore the file, or delete it: the same `gem-label label` writes it again"
 
 
+def listed_photo(row: Mapping[str, Any]) -> RunPhoto | None:
+    """The photo of a row of a listing; None where its path is neither absolute nor an address."""
+    photo = RunPhoto(row["number"], row["image"], row["image_id"])
+    return photo if os.path.isabs(photo.path) or is_address(photo.path) else None
+
+
 def read_parts(store: Store, first: int = 0) -> Iterator[list[RunPhoto]]:
     """Yield the photos of each part of a shared run's listing.
 
@@ -52,11 +60,15 @@ def read_parts(store: Store, first: int = 0) -> Iterator[list[RunPhoto]]:
             lines = store.read(name).splitlines()
         except FileNotFoundError:
             return
-        rows = [parse_line(line, LISTING_FIELDS) for line in lines]
-        if None in rows:
-            place = f"{store.address}/{name}, line {rows.index(None) + 1}"
-            raise GemLabelError(f"{place} is damaged: restore the file from a copy")
-        yield [RunPhoto(row["number"], row["image"], row["image_id"]) for row in rows if row is not None]
+        photos = []
+        for number_of_line, line in enumerate(lines, start=1):
+            row = parse_line(line, LISTING_FIELDS)
+            photo = None if row is None else listed_photo(row)
+            if photo is None:
+                place = f"{store.address}/{name}, line {number_of_line}"
+                raise GemLabelError(f"{place} is damaged: restore the file from a copy")
+            photos.append(photo)
+        yield photos
 
 
 def create_part(store: Store, number: int, photos: Sequence[RunPhoto]) -> bool:

@@ -42,6 +42,7 @@ from gem_label.runs.listing import (
     LISTING_REMEDY,
     Failure,
     RunPhoto,
+    listed_photo,
     read_parts,
 )
 from gem_label.runs.schema import PhotoRecord, table_labels, table_masks
@@ -154,7 +155,10 @@ class Run:
             if row["number"] <= last:
                 raise GemLabelError(f"{path}: photo {row['number']} follows photo {last}: {LISTING_REMEDY}")
             last = row["number"]
-            yield RunPhoto(last, row["image"], row["image_id"])
+            photo = listed_photo(row)
+            if photo is None:
+                raise GemLabelError(f"{path}: the path of photo {last} is not absolute: {LISTING_REMEDY}")
+            yield photo
 
     def listing_parts(self) -> Iterator[list[RunPhoto]]:
         """Yield the parts of the listing of a shared run."""
@@ -296,7 +300,7 @@ class Run:
             return read_array(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError) as error:
             raise GemLabelError(
                 f"{path} is damaged ({' '.join(str(error).split())[:200]}): `gem-label repair {self.path}` sets it "
                 "aside; to have it again, label the photos into another --out"

@@ -41,7 +41,8 @@ from gem_label.runs.manifest import new_run_id, now
 from gem_label.runs.opening import open_run
 from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord, relabelled, table_evidence, table_vectors
-from gem_label.runs.shards import ShardFile, ShardWriter
+from gem_label.runs.shard_writer import ShardWriter
+from gem_label.runs.shards import ShardFile
 from gem_label.stores.local import LocalStore
 from gem_label.words import WordsPerImage
 

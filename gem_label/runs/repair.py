@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from gem_label.atomic import delete_leftovers, sync_directory
-from gem_label.errors import GemLabelError
+from gem_label.errors import GemLabelError, UsageError
 from gem_label.runs.checking import check_rows
 from gem_label.runs.files import (
     DAMAGED,
@@ -30,17 +30,19 @@ from gem_label.runs.files import (
     current,
     pending_number,
     pending_paths,
+    read_manifest,
+    recover,
     shard_paths,
     stray_files,
     write_manifest,
 )
 from gem_label.runs.jsonl import damaged_lines, repair_jsonl, write_jsonl
-from gem_label.runs.listing import FAILURE_FIELDS, LISTING_FIELDS, RunPhoto
+from gem_label.runs.listing import FAILURE_FIELDS, LISTING_FIELDS, RunPhoto, listed_photo
 from gem_label.runs.manifest import now
-from gem_label.runs.opening import open_run
 from gem_label.runs.reader import Run
 from gem_label.runs.seen_photos import SeenPhotos
 from gem_label.runs.shards import ShardError, ShardFile, damaged_shard, repair_advice
+from gem_label.stores import is_address
 
 
 class Mend(Enum):
@@ -80,6 +82,7 @@ class RunCheck:
         notes: what is odd and does no harm, a line each.
         kept: how many masks are kept of each class.
         listed: the photos of the listing by number, those that only shards name too.
+        failed: the paths of photos that could not be labeled.
     """
 
     files: int = 0
@@ -90,6 +93,7 @@ class RunCheck:
     notes: list[str] = field(default_factory=list)
     kept: Counter[str] = field(default_factory=Counter)
     listed: dict[int, RunPhoto] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
 
 
 def check_run(path: str | Path) -> RunCheck:
@@ -100,7 +104,10 @@ def check_run(path: str | Path) -> RunCheck:
 
     Raises:
         GemLabelError: there is no run, or its manifest is damaged: nothing else can be checked then.
+        UsageError: the run is in an object store.
     """
+    if is_address(path):
+        raise UsageError(f"{path} is in an object store: copy it into a folder to check it")
     run = Run(Path(path))
     check = RunCheck()
     masks = current(run.path, MASKS)
@@ -113,7 +120,8 @@ def check_run(path: str | Path) -> RunCheck:
             check.faults.append(Fault(run.path / "listing", str(error), Mend.NOTHING))
     else:
         _check_listing(run.path / IMAGES, check)
-    finished, failed = _check_shards(run, masks, check), _check_failures(run, check)
+    finished = _check_shards(run, masks, check)
+    _check_failures(run, check)
     for read in (lambda: run.vocabulary, lambda: run.label_settings, lambda: run.learned):
         try:
             read()
@@ -126,7 +134,7 @@ def check_run(path: str | Path) -> RunCheck:
             run.patches(number)
         except GemLabelError as error:
             check.faults.append(Fault(run.path / PATCHES / f"{number}.npy", str(error), Mend.SET_ASIDE))
-    done = {photo.path for number, photo in check.listed.items() if number in finished} | failed
+    done = {photo.path for number, photo in check.listed.items() if number in finished} | check.failed
     check.missing = sum(photo.path not in done for photo in check.listed.values())
     return check
 
@@ -135,26 +143,28 @@ def _check_listing(path: Path, check: RunCheck) -> None:
     """Take in images.jsonl, as far as it is whole."""
     check.files += 1
     rows, damaged = damaged_lines(path, LISTING_FIELDS)
-    photos = [RunPhoto(row["number"], row["image"], row["image_id"]) for row in rows]
+    photos = [photo for photo in map(listed_photo, rows) if photo is not None]
     for photo in photos:
         check.listed.setdefault(photo.number, photo)
-    ordered = [photo.number for photo in photos] == sorted(check.listed)
+    ordered = [row["number"] for row in rows] == sorted(check.listed)
     if not path.exists() or damaged or not ordered:
-        lines = f"line {damaged[0]} is damaged" if damaged else "its photos are not in order"
+        lines = (
+            f"line {damaged[0]} is damaged" if damaged else "its photos are not in order, or have odd paths"
+        )
         problem = f"{path}: {lines if path.exists() else 'it is missing'}"
         check.faults.append(Fault(path, problem, Mend.COMPLETE))
 
 
-def _check_failures(run: Run, check: RunCheck) -> set[str]:
-    """Verify failures.jsonl and return the paths of photos that failed."""
+def _check_failures(run: Run, check: RunCheck) -> None:
+    """Take in failures.jsonl, as far as it is whole."""
     path = run.path / FAILURES
     if not path.exists():
-        return set()
+        return
     check.files += 1
     rows, damaged = damaged_lines(path, FAILURE_FIELDS)
     if damaged:
         check.faults.append(Fault(path, f"{path}: line {damaged[0]} is damaged", Mend.DROP_LINES))
-    return {row["image"] for row in rows}
+    check.failed |= {row["image"] for row in rows}
 
 
 def _check_shards(run: Run, masks: Path, check: RunCheck) -> set[int]:
@@ -172,6 +182,7 @@ def _check_shards(run: Run, masks: Path, check: RunCheck) -> set[int]:
                 check.photos += len(file.photos)
                 check.masks += sum(photo.masks for photo in file.photos)
                 check.kept += totals
+                check.failed |= {row["image"] for row in file.failures}
                 _complete(run, file, check)
         except ShardError as error:
             problem = str(error).removesuffix(f": {repair_advice(path)}")
@@ -224,8 +235,15 @@ def repair_run(path: str | Path) -> RunCheck:
 
     Raises:
         GemLabelError: another process is writing the run, there is no run, or its manifest is damaged.
+        UsageError: the run is in an object store.
     """
-    path = open_run(path).path
+    if is_address(path):
+        raise UsageError(
+            f"{path} is in an object store: delete what is damaged there, or repair a copy in a folder"
+        )
+    path = Path(path)
+    recover(path)
+    read_manifest(path)  # else the lock would make a file in a folder that is no run
     with RunLock(path):
         commit_relabel(path)
         delete_leftovers(path, of=[MANIFEST, IMAGES, FAILURES, LEARNED, RELABEL_READY, "relabel"])

@@ -154,7 +154,7 @@ class SealedFile(io.RawIOBase):
         self._position = max(start + offset, 0)
         return self._position
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes | memoryview:
         """Read bytes that are what was written.
 
         Raises:
@@ -168,9 +168,10 @@ class SealedFile(io.RawIOBase):
         first, last = start // BLOCK, min(-(-end // BLOCK), len(self._crcs))
         if self._verified[first:last].all():
             return self._at(start, end - start)
-        content = self._at(first * BLOCK, max(min(last * BLOCK, self._data), end) - first * BLOCK)
-        self._verify(memoryview(content), first, last)
-        return content[start - first * BLOCK : end - first * BLOCK]
+        begin = first * BLOCK
+        content = memoryview(self._at(begin, max(min(last * BLOCK, self._data), end) - begin))
+        self._verify(content, first, last)
+        return content[start - begin : end - begin]
 
     def _verify(self, content: memoryview, first: int, last: int) -> None:
         """Verify the blocks from `first` to before `last`, of which the content begins with the first."""

@@ -47,7 +47,8 @@ from gem_label.runs.listing import RunPhoto, create_part, read_parts
 from gem_label.runs.manifest import check_same_settings, now
 from gem_label.runs.schema import PhotoRecord
 from gem_label.runs.seen_photos import SeenPhotos
-from gem_label.runs.shards import ShardFile, ShardWriter
+from gem_label.runs.shard_writer import ShardWriter
+from gem_label.runs.shards import ShardFile
 from gem_label.stores import Store
 
 PHOTOS_PER_SHARD = 64

@@ -39,13 +39,13 @@ from gem_label.runs.files import (
     RELABEL_READY,
     RunLock,
     commit_relabel,
+    explain_removal,
     pending_number,
     pending_paths,
     read_manifest,
     shard_name,
     shard_number,
     shard_paths,
-    telling_removal,
     write_manifest,
 )
 from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
@@ -54,7 +54,8 @@ from gem_label.runs.listing import FAILURE_FIELDS, LISTING_REMEDY, RunPhoto
 from gem_label.runs.manifest import check_same_settings, new_manifest, now
 from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord, make_record
-from gem_label.runs.shards import ShardFile, ShardWriter
+from gem_label.runs.shard_writer import ShardWriter
+from gem_label.runs.shards import ShardFile
 
 PHOTOS_PER_SHARD = 256
 
@@ -227,7 +228,7 @@ class RunWriter:
             "kept_by_class": {name: self.kept_by_class[name] for name in self._classes},
         }
         self.manifest = self.manifest | {"counts": counts, "updated": now(), "finished": finished}
-        with telling_removal(self.path):
+        with explain_removal(self.path):
             write_manifest(self.path, self.manifest)
 
     def register(self, photos: Iterable[Photo]) -> list[RunPhoto]:
@@ -285,7 +286,7 @@ class RunWriter:
             self.fail(photo, "label", f"the models gave {error}")
             return
         if patches is not None:
-            with telling_removal(self.path):
+            with explain_removal(self.path):
                 (self.path / PATCHES).mkdir(exist_ok=True)
             content = array_bytes(np.asarray(patches, np.float16))
             write_atomic(self.path / PATCHES / f"{photo.number}.npy", lambda file: file.write(content))
@@ -304,7 +305,7 @@ class RunWriter:
                 for record, table in rows:
                     writer.add([record], table)
 
-        with telling_removal(self.path):
+        with explain_removal(self.path):
             write_atomic(path, write)
 
     def _compact(self) -> None:
@@ -335,7 +336,7 @@ class RunWriter:
             "stage": stage,
             "error": " ".join(error.split()),
         }
-        with telling_removal(self.path):
+        with explain_removal(self.path):
             append_jsonl(self.path / FAILURES, row)
         self._failed.add(photo.path)
 

@@ -36,10 +36,11 @@ from gem_label.runs.repair import repair_run
 
 
 def child(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """A process that runs code which prints "ready" and goes on."""
+    """A process that runs code which prints "ready" and continues."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
@@ -97,6 +98,8 @@ def test_a_command_that_is_told_to_end_leaves_nothing(tmp_path: Path, number: si
     process = child(COMMAND, tmp_path / "masks.json")
     process.send_signal(number)
     assert process.wait() == 128 + number
+    assert process.stderr is not None
+    assert process.stderr.read() == f"gem-label: ended by {number.name}\n"
     assert list(tmp_path.iterdir()) == []
 
 

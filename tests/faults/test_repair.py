@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from random_run import ANIMALS, THINGS, open_writer, photos, rows_of, text_of, write_photo, write_run
 from run_content import content, files_of, full_run
+from shared_worker import join, work
+from test_engines import save
 
 from gem_label.cli import run as gem_label
-from gem_label.errors import GemLabelError
+from gem_label.errors import GemLabelError, UsageError
 from gem_label.runs import open_run, relabel_run
 from gem_label.runs.repair import check_run, repair_run
 
@@ -63,6 +65,34 @@ def test_a_damaged_shard_is_set_aside_and_labeled_again(
             write_photo(writer, photo)
     assert rows_of(open_run(run.path)) == expected
     assert not check_run(run.path).faults
+
+
+def test_a_damaged_shard_of_a_shared_run_is_labeled_again(tmp_path: Path) -> None:
+    folder = save(
+        tmp_path / "photos", **{f"{i:02d}": color for i, color in enumerate(["red", "blue", "black"] * 3)}
+    )
+    out = tmp_path / "run"
+    work(str(folder), str(out), 0, 1)
+    counts = join(str(out)).finish()
+    expected = rows_of(open_run(out))
+    damage(out / "masks" / "shard-000001.parquet")
+    with pytest.raises(GemLabelError, match=r"shard-000001\.parquet is damaged .*`gem-label repair"):
+        join(str(out)).finish()
+    (fault,) = repair_run(out).faults
+    assert fault.path.name == "shard-000001.parquet"
+    assert check_run(out).missing == 3  # and one that failed
+    with pytest.raises(GemLabelError, match="1 of 3 chunks are missing"):
+        join(str(out)).finish()
+    work(str(folder), str(out), 0, 1)
+    assert join(str(out)).finish() == counts
+    assert rows_of(open_run(out)) == expected
+    assert not check_run(out).faults
+
+
+def test_a_run_in_a_bucket_is_not_repaired() -> None:
+    for use in (check_run, repair_run):
+        with pytest.raises(UsageError, match="is in an object store"):
+            use("s3://bucket/run")
 
 
 def test_repaired_photos_get_the_words_that_the_run_has_now(tmp_path: Path) -> None:
