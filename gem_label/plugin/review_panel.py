@@ -102,7 +102,7 @@ class ReviewPanel(foo.Panel):
         return _reply(lambda: review_photo.add_mask(ctx))
 
     def get_progress(self, ctx: Any) -> Reply:
-        """Params `field`; gives what is done of each class, how many labels were right, and who decided."""
+        """Params `field`, `seed`; gives what is done of each class, how good the labels are, and who decided."""
         return _reply(lambda: get_progress(ctx))
 
     def renew_claims(self, ctx: Any) -> Reply:

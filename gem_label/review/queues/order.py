@@ -49,9 +49,9 @@ def queue_masks(
         dataset: the FiftyOne dataset.
         field: its field of detections.
         order: "teaches": unsure labels of many photos and classes first, and every fifth mask from the random sample
-            (`review_order`); "uncertain": the smallest margin between the two best classes first, masks without a margin last;
-            "likely": the highest score first, as a lower threshold would add less likely labels; "random": a random
-            sample, where every mask is as likely as any other; "photo": photo by photo.
+            (`review_order`); "uncertain": the smallest margin between the two best classes first, masks without a
+            margin last; "likely": the highest score first, as a lower threshold would add less likely labels;
+            "random": a random sample, where every mask is as likely as any other; "photo": photo by photo.
         selection: which masks; only undecided ones unless it has `states`. A class is `labels=[label]`, a pair of
             confused classes `labels=[label], runner_ups=[runner_up]`.
         limit: at most this many.

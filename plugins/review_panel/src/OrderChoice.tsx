@@ -5,6 +5,7 @@ import type { Session } from "./session";
 type Choice = Order | "less_likely";
 
 const CHOICES: [Choice, string][] = [
+  ["teaches", "What teaches most"],
   ["uncertain", "Least certain first"],
   ["likely", "Highest score first"],
   ["random", "Random sample"],

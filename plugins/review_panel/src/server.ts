@@ -4,7 +4,7 @@ import { Claims } from "./claims";
 import type { Interval } from "./statistics";
 
 export type Reference = [sampleId: string, labelId: string];
-export type Order = "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates";
+export type Order = "teaches" | "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates";
 export type State = "undecided" | "accepted" | "rejected" | "renamed";
 
 export type Details = {
@@ -77,11 +77,21 @@ export type ClassProgress = {
   precision: Interval | null;
 };
 
+/** How good the labels are now; `more`: wanted precision and the decisions that it still takes. */
+export type Quality = {
+  labels: number;
+  sample: number;
+  missing: number;
+  precision: Interval | null;
+  more: [wanted: number, decisions: number][];
+};
+
 export type Progress = {
   total: ClassProgress;
   classes: ClassProgress[];
   people: { name: string | null; masks: number; per_minute: number | null }[];
   drawn: number;
+  quality: Quality;
 };
 
 type MaskMethod = "describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "make_pages";
@@ -113,8 +123,8 @@ export class Server {
     return details;
   }
 
-  getProgress(field: string): Promise<Progress> {
-    return this.call("get_progress", { field });
+  getProgress(field: string, seed: number): Promise<Progress> {
+    return this.call("get_progress", { field, seed });
   }
 
   /** Renews the claims of this tab; gives the masks that somebody else has meanwhile. */

@@ -1,0 +1,73 @@
+import * as React from "react";
+import type { Quality } from "../server";
+import type { Session } from "../session";
+import { percent, range } from "./words";
+
+/** How good the labels are now, and how many more decisions bring a precision that the reviewer chooses. */
+export function QualityLine({ quality, session }: { quality: Quality; session: Session }) {
+  const { labels, sample, missing, precision } = quality;
+  if (!labels) return null;
+  return (
+    <p className="glr-quality">
+      {precision ? (
+        <>
+          About <b>{range(precision)}</b> of all <b>{labels}</b> labels are right now, by {sample} decisions about a random
+          sample. <More more={quality.more} />
+        </>
+      ) : (
+        <>
+          How good all labels are is not known yet: <b>{missing}</b> more {missing === 1 ? "decision" : "decisions"} about
+          the random sample will tell.
+        </>
+      )}{" "}
+      <Begin session={session} order="teaches" title="Review what teaches most" />{" "}
+      <Begin session={session} order="random" title="Review a random sample" />
+    </p>
+  );
+}
+
+function More({ more }: { more: Quality["more"] }) {
+  const [wanted, setWanted] = React.useState(0.9);
+  const decisions = more.find(([each]) => each === wanted)?.[1];
+  if (decisions === undefined) return null;
+  return (
+    <>
+      A precision of{" "}
+      <select
+        aria-label="Wanted precision"
+        value={wanted}
+        onChange={(event) => setWanted(Number(event.target.value))}
+      >
+        {more.map(([each]) => (
+          <option key={each} value={each}>
+            {percent(each)}
+          </option>
+        ))}
+      </select>{" "}
+      {decisions ? (
+        <>
+          takes about <b>{decisions}</b> more {decisions === 1 ? "decision" : "decisions"}, the least sure labels first.
+        </>
+      ) : (
+        "is reached."
+      )}
+    </>
+  );
+}
+
+type BeginProperties = { session: Session; order: "teaches" | "random"; title: string };
+
+/** Leads to a queue of single masks. */
+function Begin({ session, order, title }: BeginProperties) {
+  return (
+    <button
+      type="button"
+      onClick={() => {
+        session.ask({ order });
+        session.setMode("mask");
+      }}
+    >
+      {title}
+    </button>
+  );
+}
