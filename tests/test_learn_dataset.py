@@ -8,24 +8,17 @@ from typing import Any
 
 import pytest
 from fiftyone_fixture import fiftyone_db
-from learning_run import SIZE, WORDS, write_run
-from PIL import Image
+from learning_run import FIELD, REVIEWED, WORDS, decide_all, learning_dataset
 from plugin_calls import execute, form_of, invalid, plugin, told
 
 from gem_label.cli import run as command
-from gem_label.clip.models import load_clip
-from gem_label.clip.text import TextEncoder
 from gem_label.errors import UsageError
-from gem_label.review.editing.decisions import decide
 from gem_label.review.exchange.decided import decided_annotations
 from gem_label.review.pushing.push_run import push_run
 from gem_label.review.storage.fields import run_of
-from gem_label.review.storage.selection import Selection
 from gem_label.runs import open_run
 
 __all__ = ["fiftyone_db", "plugin"]
-
-FIELD, REVIEWED, PHOTOS = "gem_label", 16, 20
 
 
 @pytest.fixture
@@ -33,23 +26,10 @@ def dataset(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
     """Twenty photos of a run; a reviewer has decided about all masks of sixteen."""
     import fiftyone as fo
 
-    encoder, folder = TextEncoder(load_clip("demo", "cpu")), tmp_path / "photos"
-    folder.mkdir()
-    for i in range(1, PHOTOS + 1):
-        Image.new("RGB", (SIZE, SIZE), (i, 90, 90)).save(folder / f"{i:03d}.jpg")
-    run = write_run(tmp_path / "run", encoder, range(1, PHOTOS + 1), folder=folder)
-    push_run(run, "learning", min_score=0.0, hidden_from=None)
-    dataset = fo.load_dataset("learning")
+    dataset = learning_dataset(tmp_path, "learning")
     with pytest.raises(UsageError, match="nobody decided"):
         decided_annotations(dataset, FIELD)
-    for sample in dataset.sort_by("filepath").limit(REVIEWED):
-        for mask in sample[FIELD].detections:
-            place = int(mask.mask_id.rpartition("#")[2])
-            chosen = Selection(ids=[mask.id], samples=[sample.id])
-            if place == 1 and mask.label != "blick":
-                decide(dataset, FIELD, "rename", chosen, label="blick")
-            else:
-                decide(dataset, FIELD, "accept" if place < 2 else "reject", chosen)
+    decide_all(dataset)
     yield dataset
     fo.delete_dataset(dataset.name)
 

@@ -137,13 +137,13 @@ def print_report(report: LearnReport) -> None:
         print(f"  best threshold: {report.best.threshold:g}, F1 {percent(report.best.f1)} (--min-score best)")
     if report.mistakes:
         print(f"decisions that look like mistakes: {len(report.mistakes)}")
-    for each in report.mistakes[:SHOWN_MISTAKES]:
+    for each, mask_id in list(zip(report.mistakes, report.mistaken_masks, strict=True))[:SHOWN_MISTAKES]:
         what = (
             f"{each.label}, looks like {each.likelier}"
             if each.likelier is not None
             else f"not {each.label}, looks like one"
         )
-        print(f"  {report.photos[each.photo]}#{each.mask}: {what} ({each.probability:.2f})")
+        print(f"  {mask_id}: {what} ({each.probability:.2f})")
 
 
 def _outcome(validation: Any) -> str:

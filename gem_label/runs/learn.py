@@ -51,6 +51,11 @@ class LearnReport:
     photos: tuple[str, ...]
 
     @property
+    def mistaken_masks(self) -> tuple[str, ...]:
+        """The ids of the masks of `mistakes` in the run, "<image_id>#<index>"."""
+        return tuple(f"{self.photos[each.photo]}#{each.mask}" for each in self.mistakes)
+
+    @property
     def teaches(self) -> bool:
         """Whether anything was learned that helps."""
         return self.learned.calibration is not None or self.learned.words is not None

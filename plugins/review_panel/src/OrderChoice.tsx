@@ -11,6 +11,7 @@ const CHOICES: [Choice, string][] = [
   ["random", "Random sample"],
   ["photo", "Photo by photo"],
   ["duplicates", "Likely duplicates"],
+  ["second_look", "Second look: likely mistakes"],
   ["search", "Best match of a phrase"],
   ["less_likely", "What a lower threshold adds"],
 ];

@@ -4,7 +4,7 @@ import { Claims } from "./claims";
 import type { Interval } from "./statistics";
 
 export type Reference = [sampleId: string, labelId: string];
-export type Order = "teaches" | "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates";
+export type Order = "teaches" | "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates" | "second_look";
 export type State = "undecided" | "accepted" | "rejected" | "renamed";
 
 export type Details = {
@@ -111,14 +111,16 @@ export class Server {
     return this.call("describe_field", { field });
   }
 
-  makeQueue(question: object): Promise<{ masks: Reference[]; remaining: number }> {
-    return this.call("make_queue", { ...question, holder: this.claims.holder });
+  makeQueue(question: { order: Order }): Promise<{ masks: Reference[]; remaining: number }> {
+    const patience = ["search", "second_look"].includes(question.order) ? PATIENCE_WITH_MODELS : PATIENCE;
+    return this.call("make_queue", { ...question, holder: this.claims.holder }, undefined, patience);
   }
 
-  async getDetails(field: string, masks: Reference[], classes: string[]): Promise<Details[]> {
+  /** With `second_look`, masks that were decided before are shown too. */
+  async getDetails(field: string, masks: Reference[], classes: string[], second_look = false): Promise<Details[]> {
     const { holder } = this.claims;
     const fresh = this.claims.fresh(masks);
-    const { details } = await this.call("get_details", { field, masks, classes, holder, fresh });
+    const { details } = await this.call("get_details", { field, masks, classes, holder, fresh, second_look });
     this.claims.receive(details);
     return details;
   }

@@ -1,5 +1,5 @@
 import * as React from "react";
-import type { Quality } from "../server";
+import type { Order, Quality } from "../server";
 import type { Session } from "../session";
 import { percent, range } from "./words";
 
@@ -21,7 +21,8 @@ export function QualityLine({ quality, session }: { quality: Quality; session: S
         </>
       )}{" "}
       <Begin session={session} order="teaches" title="Review what teaches most" />{" "}
-      <Begin session={session} order="random" title="Review a random sample" />
+      <Begin session={session} order="random" title="Review a random sample" />{" "}
+      <Begin session={session} order="second_look" title="Look at likely mistakes" />
     </p>
   );
 }
@@ -55,7 +56,7 @@ function More({ more }: { more: Quality["more"] }) {
   );
 }
 
-type BeginProperties = { session: Session; order: "teaches" | "random"; title: string };
+type BeginProperties = { session: Session; order: Order; title: string };
 
 /** Leads to a queue of single masks. */
 function Begin({ session, order, title }: BeginProperties) {
