@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fiftyone_fixture import fiftyone_db
-from learning_run import FIELD, REVIEWED, WORDS, decide_all, learning_dataset
+from learning_run import FIELD, REVIEWED, WORDS, decide_by_truth, learning_dataset
 from plugin_calls import execute, form_of, invalid, plugin, told
 
 from gem_label.cli import run as command
@@ -29,7 +29,7 @@ def dataset(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
     dataset = learning_dataset(tmp_path, "learning")
     with pytest.raises(UsageError, match="nobody decided"):
         decided_annotations(dataset, FIELD)
-    decide_all(dataset)
+    decide_by_truth(dataset)
     yield dataset
     fo.delete_dataset(dataset.name)
 

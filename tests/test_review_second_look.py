@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from fiftyone_fixture import fiftyone_db
-from learning_run import FIELD, decide_all, learning_dataset
+from learning_run import FIELD, decide_by_truth, learning_dataset
 from plugin_calls import execute, plugin
 
 from gem_label.review.editing.decisions import decide
@@ -46,7 +46,7 @@ def test_a_decision_that_the_others_contradict_comes_back_until_it_is_confirmed(
     sample = dataset.sort_by("filepath").first()
     pizza = next(mask for mask in sample[FIELD].detections if mask.mask_id == "001#1")
     decide(dataset, FIELD, "rename", Selection(ids=[pizza.id]), label="cat")
-    decide_all(dataset)
+    decide_by_truth(dataset)
     mask = [sample.id, pizza.id]
     found = call("make_queue", dataset, order="second_look", scope="dataset")
     assert found == {"masks": [mask], "remaining": 1}

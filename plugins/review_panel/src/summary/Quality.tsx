@@ -3,27 +3,37 @@ import type { Order, Quality } from "../server";
 import type { Session } from "../session";
 import { percent, range } from "./words";
 
-/** How good the labels are now, and how many more decisions bring a precision that the reviewer chooses. */
+/** How good the labels are now, how many more decisions bring a wanted precision, and the queues for these. */
 export function QualityLine({ quality, session }: { quality: Quality; session: Session }) {
-  const { labels, sample, missing, precision } = quality;
-  if (!labels) return null;
+  if (!quality.labels) return null;
   return (
-    <p className="glr-quality">
-      {precision ? (
-        <>
-          About <b>{range(precision)}</b> of all <b>{labels}</b> labels are right now, by {sample} decisions about a random
-          sample. <More more={quality.more} />
-        </>
-      ) : (
-        <>
-          How good all labels are is not known yet: <b>{missing}</b> more {missing === 1 ? "decision" : "decisions"} about
-          the random sample will tell.
-        </>
-      )}{" "}
-      <Begin session={session} order="teaches" title="Review what teaches most" />{" "}
-      <Begin session={session} order="random" title="Review a random sample" />{" "}
-      <Begin session={session} order="second_look" title="Look at likely mistakes" />
-    </p>
+    <>
+      <p className="glr-quality">
+        <Known quality={quality} />
+      </p>
+      <div className="glr-tools">
+        <Begin session={session} order="teaches" title="Review what teaches most" />
+        <Begin session={session} order="random" title="Review a random sample" />
+        <Begin session={session} order="second_look" title="Look at likely mistakes" />
+      </div>
+    </>
+  );
+}
+
+function Known({ quality: { labels, sample, missing, precision, more } }: { quality: Quality }) {
+  if (!precision) {
+    return (
+      <>
+        Too few masks of the random sample are decided to tell how good all labels are: decide on <b>{missing}</b> more
+        of them.
+      </>
+    );
+  }
+  return (
+    <>
+      About <b>{range(precision)}</b> of all <b>{labels}</b> labels are right now, by {sample} decisions about a random
+      sample. <More more={more} />
+    </>
   );
 }
 

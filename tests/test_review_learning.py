@@ -1,0 +1,103 @@
+"""Review, learn, forget: all of it in the App, as a reviewer does it in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from app_fixture import app, browser
+from fiftyone_fixture import fiftyone_db
+from learning_run import FIELD, decide_by_truth, learning_dataset
+from panel_page import CANVAS, Panel, eventually, masks
+
+from gem_label.review.queues.order import queue_masks
+from gem_label.review.statistics.quality import LEAST_SAMPLE, label_quality
+
+__all__ = ["app", "browser", "fiftyone_db"]
+
+DECIDED = 10
+
+
+@pytest.fixture
+def dataset(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
+    """Twenty photos that nobody has reviewed."""
+    import fiftyone as fo
+
+    dataset = learning_dataset(tmp_path, f"loop-{uuid4().hex[:6]}")
+    yield dataset
+    fo.delete_dataset(dataset.name)
+
+
+def places(dataset: Any) -> dict[str, int]:
+    """Detection id -> index of the mask in its photo: 0 is a cat, 1 a blick, the others are parts."""
+    found = [mask for sample in dataset for mask in sample[FIELD].detections]
+    return {mask.id: int(mask.mask_id.rpartition("#")[2]) for mask in found}
+
+
+def undecided(dataset: Any) -> dict[str, str]:
+    """Detection id -> label of the masks that nobody decided about."""
+    labels = masks(dataset)
+    return {mask.label_id: labels[mask.label_id][0] for mask in queue_masks(dataset, FIELD, "photo")}
+
+
+@pytest.mark.slow
+def test_a_reviewer_decides_learns_and_forgets_in_the_app(
+    app: str, browser: Any, dataset: Any, tmp_path: Path
+) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    panel = Panel(page, f"{app}/datasets/{dataset.name}", tmp_path)
+    panel.open()
+    place = places(dataset)
+    queue = [mask.label_id for mask in queue_masks(dataset, FIELD, "teaches", limit=DECIDED)]
+    page.get_by_label("Order").select_option("teaches")
+    for mask in queue:
+        page.locator(f"{CANVAS}[data-mask='{mask}']").wait_for()
+        if place[mask] == 1:
+            page.get_by_role("button", name="the class is blick").click()
+        else:
+            page.keyboard.press("r" if place[mask] else "a")
+    panel.stored()
+    assert len(undecided(dataset)) == len(place) - DECIDED
+    sample = [mask.label_id for mask in queue_masks(dataset, FIELD, "random", limit=LEAST_SAMPLE)]
+    decide_by_truth(dataset, sample)
+    decide_by_truth(dataset)  # the other masks of sixteen photos
+    decided, before = masks(dataset), undecided(dataset)
+    decided = {mask: decided[mask] for mask in decided.keys() - before.keys()}
+    wrong = next(mask for mask, label in before.items() if place[mask] == 1 and label != "blick")
+
+    page.get_by_role("tab", name="How it goes").click()
+    quality = label_quality(dataset, FIELD)
+    assert quality.precision is not None
+    panel.sees(re.compile(f"of all {quality.labels} labels are right now, by {quality.sample} decisions"))
+    page.get_by_label("Wanted precision").select_option("0.95")
+    page.get_by_role("button", name="Learn from decisions").click()
+    form = page.get_by_role("dialog")
+    form.get_by_text(re.compile("reviewed photos teach")).wait_for()
+    form.get_by_text(re.compile("masks change")).first.wait_for()
+    form.get_by_role("button", name="Learn", exact=True).first.click()
+    eventually(lambda: masks(dataset)[wrong][0] == "blick")
+    form.get_by_role("button", name="Done").click()
+    assert {mask: masks(dataset)[mask] for mask in decided} == decided
+    taught = undecided(dataset)
+    assert {taught[mask] for mask in taught if place[mask] == 1} == {"blick"}
+
+    page.get_by_role("tab", name="One mask").click()
+    page.get_by_label("Order").select_option("photo")
+    first = next(mask.label_id for mask in queue_masks(dataset, FIELD, "photo"))
+    page.locator(f"{CANVAS}[data-mask='{first}']").wait_for()
+    for _ in range(list(taught).index(wrong)):
+        panel.press("s")
+    page.locator(f"{CANVAS}[data-mask='{wrong}']").wait_for()
+    assert page.locator(".glr-name").text_content() == "blick"
+
+    page.get_by_role("tab", name="How it goes").click()
+    page.get_by_role("button", name="Learn from decisions").click()
+    form.get_by_text("Forget what was learned").click()
+    form.get_by_role("button", name="Forget", exact=True).first.click()
+    eventually(lambda: undecided(dataset) == before)
+    assert {mask: masks(dataset)[mask] for mask in decided} == decided
+    page.close()
