@@ -103,3 +103,26 @@ def test_too_few_decisions_are_said_to_teach_nothing(plugin: Any, dataset: Any) 
     assert "nothing that helps is learned" in invalid(form_of("learn", dataset))["nothing"]
     with pytest.raises(Exception, match="nothing that helps is learned"):
         execute("learn", dataset)
+
+
+@pytest.mark.slow
+def test_a_class_that_reviewers_bring_in_is_learned_at_once(
+    plugin: Any, fiftyone_db: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = learning_dataset(tmp_path, "new-class")
+    decide_by_truth(dataset, name="pizza")
+    before = unseen(dataset)
+    assert not any("pizza" in labels for labels in before)
+    path = run_of(dataset, FIELD).path
+    assert command(["learn", str(path), "--dataset", "new-class", "--out", str(tmp_path / "out")]) == 0
+    assert "classes that reviewers added: pizza\n" in capsys.readouterr().out
+    assert open_run(tmp_path / "out").vocabulary.classes == ("cat", "dog", "blick", "pizza")
+
+    assert "may have then: pizza" in form_of("learn", dataset)["lesson"]["default"]
+    assert "pizza" in form_of("learn", dataset)["preview"]["default"]
+    execute("learn", dataset)
+    assert all(labels[-1] == "pizza" for labels in unseen(dataset))
+    execute("learn", dataset, choice="forget")
+    assert run_of(dataset, FIELD).vocabulary == WORDS
+    assert unseen(dataset) == before
+    plugin.delete_dataset(dataset.name)

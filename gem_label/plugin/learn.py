@@ -26,6 +26,7 @@ from gem_label.review.storage.fields import less_likely_field, main_field, run_o
 from gem_label.review.tasks.learning import apply_lesson, learn_from_decisions
 from gem_label.review.tasks.relabeling import preview_labels
 from gem_label.runs.learn import LearnReport
+from gem_label.tables import markdown_cell
 
 LEARN, FORGET = "learn", "forget"
 
@@ -79,9 +80,9 @@ class Learn(SteppedOperator):
             ctx.dataset,
             field,
             photos[:PREVIEW_PHOTOS].values("filepath"),
-            replace(run.vocabulary, negatives=()),
+            replace(report.vocabulary, negatives=()),
             text_encoder(run),
-            list(run.vocabulary.negatives),
+            list(report.vocabulary.negatives),
             learned=report.learned,
         )
         form.md(preview_text(changes), name="preview")
@@ -95,8 +96,7 @@ class Learn(SteppedOperator):
         if report is not None:
             _check(report)
         encoder = text_encoder(run_of(ctx.dataset, field))
-        learned = None if report is None else report.learned
-        pushed = yield from apply_lesson(ctx.dataset, field, encoder, learned or "none")
+        pushed = yield from apply_lesson(ctx.dataset, field, encoder, report)
         what = "by the words alone" if report is None else f"by {len(report.photos)} reviewed photos"
         stay = f"; {pushed.decided} decided masks stay as they are" if pushed.decided else ""
         return {
@@ -150,9 +150,12 @@ def lesson_text(report: LearnReport) -> str:
         "",
         "| labels of reviewed photos | right | wrong | missed | precision | recall |",
         "|---|---:|---:|---:|---:|---:|",
-        _row("now", report.before),
+        _row("by the words alone", report.before),
         _row("by what the other photos teach", report.after),
     ]
+    if report.added.classes:
+        names = ", ".join(map(markdown_cell, report.added.classes))
+        lines += ["", f"Classes that reviewers added and that all masks may have then: {names}."]
     if report.mistakes:
         lines += [
             "",
