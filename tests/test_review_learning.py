@@ -72,7 +72,7 @@ def test_a_reviewer_decides_learns_and_forgets_in_the_app(
     page.get_by_role("tab", name="How it goes").click()
     quality = label_quality(dataset, FIELD)
     assert quality.precision is not None
-    panel.sees(re.compile(f"of all {quality.labels} labels are right now, by {quality.sample} decisions"))
+    panel.sees(re.compile(f"of the {quality.labels} labels are right, estimated from {quality.sample}"))
     page.get_by_label("Wanted precision").select_option("0.95")
     page.get_by_role("button", name="Learn from decisions").click()
     form = page.get_by_role("dialog")

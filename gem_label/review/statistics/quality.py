@@ -49,7 +49,8 @@ def label_quality(dataset: Any, field: str, seed: int = 0) -> LabelQuality:
     Accepted and renamed masks are right, and rejected ones are not among the labels. How many of the undecided masks
     are right is estimated from the masks that stand first in the random order of `queue_masks` and are all decided,
     in whatever order that happened. Decisions from before the last push or relabel do not count, because they were
-    about other labels. Masks that were decided with other tools have no time and do not count either.
+    about other labels. Masks that were decided with other tools have no time and do not count either, nor do deleted
+    masks: reject masks of the sample that are wrong.
 
     Args:
         dataset: the FiftyOne dataset.

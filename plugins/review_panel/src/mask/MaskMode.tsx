@@ -11,7 +11,7 @@ import { Side } from "./Side";
 import { Toolbar } from "./Toolbar";
 
 const FILLED = 0.45;
-const COMPARING = "Comparing every decision with what the others teach. This takes some seconds …";
+const COMPARING = "Comparing every decision with what the others teach. This takes a few seconds …";
 
 /** One mask at a time, large, with the whole photo beside it. */
 export function MaskMode({ session, keys, handler, focus, showHelp }: ModeProperties) {

@@ -24,14 +24,14 @@ function Known({ quality: { labels, sample, missing, precision, more } }: { qual
   if (!precision) {
     return (
       <>
-        Too few masks of the random sample are decided to tell how good all labels are: decide on <b>{missing}</b> more
-        of them.
+        Not enough of the random sample is reviewed to estimate the precision of all labels: <b>{missing}</b> more{" "}
+        {missing === 1 ? "decision is" : "decisions are"} needed.
       </>
     );
   }
   return (
     <>
-      About <b>{range(precision)}</b> of all <b>{labels}</b> labels are right now, by {sample} decisions about a random
+      <b>{range(precision)}</b> of the <b>{labels}</b> labels are right, estimated from {sample} decisions on a random
       sample. <More more={more} />
     </>
   );
@@ -57,10 +57,11 @@ function More({ more }: { more: Quality["more"] }) {
       </select>{" "}
       {decisions ? (
         <>
-          takes about <b>{decisions}</b> more {decisions === 1 ? "decision" : "decisions"}, the least sure labels first.
+          takes about <b>{decisions}</b> more {decisions === 1 ? "decision" : "decisions"} if the least certain labels
+          come first.
         </>
       ) : (
-        "is reached."
+        "is already reached."
       )}
     </>
   );

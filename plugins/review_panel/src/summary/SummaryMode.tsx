@@ -92,8 +92,8 @@ function Total({ progress }: { progress: Progress }) {
 function Note() {
   return (
     <p>
-      The shares of reviewed labels below are of the masks that were reviewed, with the 95 % interval. Masks that were
-      chosen because they are least certain are wrong more often than others.
+      The table counts reviewed masks, with the 95 % interval. Masks that were chosen because they are least certain are
+      wrong more often than others, so these shares do not hold for all labels.
     </p>
   );
 }
