@@ -67,17 +67,17 @@ def write_run(
     return open_run(path)
 
 
-def learning_dataset(folder: Path, name: str) -> Any:
-    """A dataset of twenty photos of such a run, with all labels in its field."""
+def learning_dataset(folder: Path, name: str, count: int = PHOTOS) -> Any:
+    """A dataset of so many photos of such a run, with all labels in its field."""
     import fiftyone as fo
 
     from gem_label.review.pushing.push_run import push_run
 
     encoder, photos = TextEncoder(load_clip("demo", "cpu")), folder / "photos"
     photos.mkdir(parents=True)
-    for i in range(1, PHOTOS + 1):
+    for i in range(1, count + 1):
         Image.new("RGB", (SIZE, SIZE), (i, 90, 90)).save(photos / f"{i:03d}.jpg")
-    run = write_run(folder / "run", encoder, range(1, PHOTOS + 1), folder=photos)
+    run = write_run(folder / "run", encoder, range(1, count + 1), folder=photos)
     push_run(run, name, min_score=0.0, hidden_from=None)
     return fo.load_dataset(name)
 
