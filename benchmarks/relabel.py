@@ -31,7 +31,7 @@ from gem_label.overlaps import find_overlaps
 from gem_label.photos.listing import Photo
 from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter, open_run, relabel_run
-from gem_label.runs.schema import ShardWriter
+from gem_label.runs.shards import ShardWriter
 
 HEIGHT, WIDTH, MASKS_PER_PHOTO, LOGIT_SCALE = 480, 640, 100, 100.0
 

@@ -161,7 +161,8 @@ def make_run(folder: Path, photos: int) -> Any:
     from gem_label.runs import PhotoRecord, RunPhoto, RunWriter, open_run
     from gem_label.runs.files import MASKS
     from gem_label.runs.jsonl import write_jsonl
-    from gem_label.runs.schema import ShardWriter, photo_table
+    from gem_label.runs.schema import photo_table
+    from gem_label.runs.shards import ShardWriter
     from gem_label.vocabulary import Vocabulary
 
     if (folder / "manifest.json").exists() and open_run(folder).manifest["finished"]:
@@ -183,6 +184,7 @@ def make_run(folder: Path, photos: int) -> Any:
         label_settings=settings,
     )  # fmt: skip
     writer.close(finished=False)
+    run_id = writer.manifest["id"]
     listing = [RunPhoto(i, f"/photos/{i:06}.jpg", f"{i:06}") for i in range(1, photos + 1)]
     write_jsonl(
         folder / "images.jsonl",
@@ -193,7 +195,7 @@ def make_run(folder: Path, photos: int) -> Any:
     for start in range(0, photos, 1000):
         with (
             (folder / MASKS / f"shard-{start // 1000:06}.parquet").open("wb") as file,
-            ShardWriter(file, DIMENSION) as shard,
+            ShardWriter(file, DIMENSION, run_id=run_id) as shard,
         ):
             for photo in listing[start : start + 1000]:
                 near = text[rng.integers(0, CLASSES, n)] * rng.uniform(0.05, 0.3, (n, 1))

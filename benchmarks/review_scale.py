@@ -72,7 +72,8 @@ def make_run(folder: Path, photos: int) -> Any:
     from gem_label.runs import PhotoRecord, RunPhoto, RunWriter, open_run
     from gem_label.runs.files import MASKS
     from gem_label.runs.jsonl import write_jsonl
-    from gem_label.runs.schema import ShardWriter, photo_table
+    from gem_label.runs.schema import photo_table
+    from gem_label.runs.shards import ShardWriter
     from gem_label.vocabulary import Vocabulary
 
     if (folder / "manifest.json").exists() and open_run(folder).manifest["finished"]:
@@ -87,6 +88,7 @@ def make_run(folder: Path, photos: int) -> Any:
         )  # fmt: skip
 
     writer().close(finished=False)
+    run_id = open_run(folder).manifest["id"]
     listing = [RunPhoto(i, f"/photos/{i:06}.jpg", f"{i:06}") for i in range(1, photos + 1)]
     rows = ({"number": p.number, "image": p.path, "image_id": p.image_id} for p in listing)
     write_jsonl(folder / "images.jsonl", rows)
@@ -113,7 +115,7 @@ def make_run(folder: Path, photos: int) -> Any:
     embedding = np.zeros(DIMENSION, np.float16)
     for start in range(0, photos, PHOTOS_PER_SHARD):
         path = folder / MASKS / f"shard-{start // PHOTOS_PER_SHARD:06}.parquet"
-        with path.open("wb") as file, ShardWriter(file, DIMENSION) as shard:
+        with path.open("wb") as file, ShardWriter(file, DIMENSION, run_id=run_id) as shard:
             for photo, table in zip(listing[start : start + PHOTOS_PER_SHARD], tables, strict=False):
                 record = PhotoRecord(photo.number, photo.path, photo.image_id, SIZE[1], SIZE[0], n, embedding)
                 columns = {

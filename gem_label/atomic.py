@@ -2,11 +2,15 @@
 
 A new file is written under a temporary name beside the old one, `.NAME.RANDOM.tmp`, and renamed when it is complete.
 Every writer has a temporary name of its own, so two writers of one file never mix; the last one to finish wins.
+
+A writer holds a lock (flock) on its temporary file or folder, which the system gives back when the process dies. So a
+temporary file without a lock is a leftover. Where the file system has no locks, its age decides.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -19,7 +23,8 @@ from typing import IO, Any, BinaryIO, Literal
 
 TEMPORARY = ".tmp"
 DAY = 86_400.0
-"""Seconds after which a temporary file in a folder that processes share is taken for a leftover."""
+"""Seconds after which a temporary file is taken for a leftover where locks do not tell."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _LONGEST_NAME = (
     50  # characters of a file's name in its temporary name, as the system limits names to 255 bytes
 )
@@ -48,7 +53,7 @@ def replacing(
         The open file; `name` is its temporary path.
 
     Raises:
-        OSError: the file cannot be written; the old one is as it was.
+        OSError: the file cannot be written; the old one is as it was. `filename` is set where the disk is full.
 
     Example:
         >>> with replacing("/tmp/counts.json", "w") as file:
@@ -70,9 +75,10 @@ def replacing(
                 os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode) & 0o777)
             if sync:
                 os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
+            os.replace(temporary, target)  # while the lock is held
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        name_full_disk(error, target)
         raise
     if sync:
         sync_directory(target.parent)
@@ -94,6 +100,12 @@ def new_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
             yield temporary, file
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def name_full_disk(error: BaseException, path: str | os.PathLike[str]) -> None:
+    """Put the path that could not be written into an error that says that a disk is full and not where."""
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        error.filename = os.fspath(path)
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
@@ -126,8 +138,8 @@ def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         OSError: `path` is a folder that is not empty, or cannot be written.
     """
-    temporary, old = _temporary_name(path), _temporary_name(path)
-    temporary.mkdir()
+    old = _temporary_name(path)
+    temporary, descriptor = _create_folder_beside(path)
     try:
         yield temporary
         if replace and path.is_dir():
@@ -138,9 +150,12 @@ def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             if old.exists():
                 os.rename(old, path)
             raise
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        name_full_disk(error, path)
         raise
+    finally:
+        os.close(descriptor)
     sync_directory(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -158,12 +173,12 @@ def is_leftover(name: str, of: Collection[str] | None = None) -> bool:
 
 
 def delete_leftovers(folder: Path, of: Collection[str] | None = None, age: float = 0.0) -> None:
-    """Delete the temporary files and folders that killed processes left in a folder.
+    """Delete the temporary files and folders that killed processes left in a folder; those in use stay.
 
     Args:
         folder: where; need not exist.
         of: only those for files of these names; None: all.
-        age: only those that were last written so many seconds ago. 0 is for files that the caller alone may write.
+        age: only those that were last written so many seconds ago.
     """
     with suppress(FileNotFoundError):
         for entry in list(os.scandir(folder)):
@@ -172,10 +187,36 @@ def delete_leftovers(folder: Path, of: Collection[str] | None = None, age: float
                     continue
                 if age and time.time() - entry.stat(follow_symlinks=False).st_mtime <= age:
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
-                else:
-                    os.unlink(entry.path)
+                with _unused(Path(entry.path)) as unused:
+                    if unused and entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)
+                    elif unused:
+                        os.unlink(entry.path)
+
+
+@contextmanager
+def _unused(path: Path) -> Iterator[bool]:
+    """Whether no process writes a temporary file or folder; as long as the `with` block lasts, none begins to."""
+    if not (path.is_file() or path.is_dir()) or path.is_symlink():
+        yield True
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        locked = _lock(descriptor)
+        yield time.time() - path.stat().st_mtime > DAY if locked is None else locked
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file or folder until it is closed; False: another process has, None: there are no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _follow(path: Path) -> tuple[Path, os.stat_result | None]:
@@ -198,13 +239,30 @@ def _temporary_name(path: Path) -> Path:
 
 
 def _create_beside(path: Path) -> tuple[Path, int]:
-    """A new file beside `path` under a temporary name, open for reading and writing: its path and descriptor.
+    """A new file beside `path` under a temporary name, open for reading and writing, locked: its path and descriptor.
 
     `os.open` and not `tempfile`, which gives no one else a right to read the file whatever the umask says.
     """
     while True:
         temporary = _temporary_name(path)
         try:
-            return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
             continue
+        # between these two lines, another process may take the file for a leftover
+        if _lock(descriptor) is False or not temporary.exists():
+            os.close(descriptor)
+            continue
+        return temporary, descriptor
+
+
+def _create_folder_beside(path: Path) -> tuple[Path, int]:
+    """A new folder beside `path` under a temporary name, open and locked: its path and descriptor."""
+    while True:
+        temporary = _temporary_name(path)
+        temporary.mkdir()
+        with suppress(FileNotFoundError):  # taken for a leftover before it is locked
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+            if _lock(descriptor) is not False and temporary.exists():
+                return temporary, descriptor
+            os.close(descriptor)

@@ -83,7 +83,7 @@ def read_segmentations(segmentations: Sequence[Any], height: int, width: int) ->
         else b""
         for each in segmentations
     ]
-    sound = height * width <= MAX_PIXELS and _cover([text for text in texts if text], height * width)
+    sound = height * width <= MAX_PIXELS and covers([text for text in texts if text], height * width)
     return [
         Shape({"size": size, "counts": text}) if sound and text else read_segmentation(each, height, width)
         for each, text in zip(segmentations, texts, strict=True)
@@ -302,8 +302,16 @@ def _well_formed(counts: Sequence[bytes]) -> bool:
     return bool(np.diff(np.flatnonzero(letters < 80), prepend=-1).max() <= _DIGITS)
 
 
-def _cover(counts: Sequence[bytes], pixels: int) -> bool:
-    """Whether each of N texts covers so many pixels, without runs of no length behind the first."""
+def covers(counts: Sequence[bytes], pixels: int | NDArray[np.int64]) -> bool:
+    """Whether N texts are compressed run lengths that pycocotools can take.
+
+    Args:
+        counts: N texts.
+        pixels: how many pixels each must cover, one number for all or (N,).
+
+    Returns:
+        True when all of them cover their pixels, without runs of no length behind the first.
+    """
     if not _well_formed(counts):
         return False
     lengths, terms = run_lengths(counts)

@@ -29,9 +29,12 @@ from gem_label.photos.reading import read_image, to_rgb
 from gem_label.precision import Precision
 from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter
+from gem_label.runs.manifest import new_manifest
+from gem_label.runs.shared import PHOTOS_PER_SHARD, SharedRun
 from gem_label.sam.fast import FastSettings
 from gem_label.sam.models import Sam, load_sam
 from gem_label.sam.proposals import AnySettings, propose_masks
+from gem_label.stores import open_store
 from gem_label.surround import surround_weights
 from gem_label.words import WordsPerImage
 
@@ -276,17 +279,31 @@ class Labeler:
         """Make a run directory for this labeler and job, or go on with it: see
         `RunWriter.create_or_resume`.
         """
-        return RunWriter.create_or_resume(
-            path,
-            settings=self.settings | {"keep_patches": job.keep_patches},
-            vocabulary=job.vocabulary,
-            embedding_dim=self.clip.embedding_dim,
-            logit_scale=job.logit_scale,
-            label_settings=job.settings,
-            weights=self.weights,
-            words_per_image=None if job.words is None else job.words.digest,
-            learned=job.learned,
+        return RunWriter.create_or_resume(path, **self._run_settings(job), learned=job.learned)
+
+    def join_run(self, place: str | Path, job: LabelJob, photos_per_shard: int | None = None) -> SharedRun:
+        """Make or join a run that several processes write: see `SharedRun.create_or_join`.
+
+        Args:
+            place: a folder, or an address such as "s3://bucket/run".
+            job: what is done with every photo.
+            photos_per_shard: how many photos a chunk has; None: the default.
+        """
+        manifest = new_manifest(**self._run_settings(job), learned=job.learned)
+        return SharedRun.create_or_join(
+            open_store(place), manifest, photos_per_shard or PHOTOS_PER_SHARD, job.learned
         )
+
+    def _run_settings(self, job: LabelJob) -> dict[str, Any]:
+        return {
+            "settings": self.settings | {"keep_patches": job.keep_patches},
+            "vocabulary": job.vocabulary,
+            "embedding_dim": self.clip.embedding_dim,
+            "logit_scale": job.logit_scale,
+            "label_settings": job.settings,
+            "weights": self.weights,
+            "words_per_image": None if job.words is None else job.words.digest,
+        }
 
 
 def load_labeler(

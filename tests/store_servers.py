@@ -12,6 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
+
+import pytest
 
 KEY, SECRET = "key", "secret"
 
@@ -78,3 +81,12 @@ def _make_bucket(environment: dict[str, str], bucket: str, folder: Path) -> None
         except (BotoCoreError, ClientError, urllib.error.URLError):
             assert time.monotonic() < deadline, (folder / "weed.log").read_text()[-2000:]
             time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A prefix of a bucket of a real S3 server."""
+    with pytest.MonkeyPatch.context() as patch, s3_server(tmp_path_factory.mktemp("s3")) as environment:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield f"s3://photos/{uuid4().hex}"

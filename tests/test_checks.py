@@ -13,8 +13,8 @@ from random_run import ANIMALS, open_writer, text_of, write_run
 from gem_label.clip.methods import DenseMethod
 from gem_label.clip.windows import Window
 from gem_label.engines import LabelJob
-from gem_label.engines.cluster import RayEngine
 from gem_label.engines.local import LocalEngine
+from gem_label.engines.ray_data import RayEngine
 from gem_label.errors import UsageError
 from gem_label.labeling import LabelSettings, Thresholds
 from gem_label.labeling.selection import SelectionRule
@@ -50,7 +50,7 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: FastSettings(stability_score_thresh=-1), "stability_score_thresh must be"),
     (lambda: LocalEngine(workers=0), "workers must be"),
     (lambda: LocalEngine(threads=-1), "threads must be"),
-    (lambda: RayEngine(lambda device: None, processes=0), "processes must be"),  # type: ignore[arg-type,return-value]
+    (lambda: RayEngine(lambda device: None, actors=(0, 1)), "actors must be"),  # type: ignore[arg-type,return-value]
     (lambda: Precision("float16"), "precision must be float32 or bfloat16, not 'float16'"),
     (lambda: DenseMethod(temperature=math.nan), "temperature must be"),
     (lambda: DenseMethod(temperature_multiple=math.inf), "temperature_multiple must be"),

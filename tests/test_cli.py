@@ -115,7 +115,7 @@ def test_without_a_command_it_shows_the_commands(capsys: pytest.CaptureFixture[s
         (["label", ".", "--out", "run", "--classes-file", "not-there"], "not-there"),
         (["label", ".", "--out", "run", "--classes", "cat", "--words-per-image", "not-there"], "not-there"),
         (["label", "./not-there", "--out", "run", "--classes", "cat"], "no such file or folder: ./not-there"),
-        (["label", ".", "--out", "run", "--classes", "cat", "--processes", "2"], "--engine ray"),
+        (["label", ".", "--out", "run", "--classes", "cat", "--actors", "2"], "--engine ray"),
         (["label", ".", "--out", "run", "--classes", "cat", "--points-per-side", "many"], "points-per-side"),
         (["export", "run", "--out", "f", "--format", "voc"], "coco"),
         (["models", "pull", "resnet"], "mobile_sam"),
@@ -321,9 +321,7 @@ def test_an_interrupted_label_says_how_to_go_on(tmp_path: Path, small_photos: Pa
     finally:
         process.kill()  # nothing to a process that has ended
     assert process.returncode == options.INTERRUPTED
-    assert (
-        errors.splitlines()[-1] == "gem-label: interrupted; the same command goes on where this one stopped"
-    )
+    assert errors.splitlines()[-1] == "gem-label: interrupted; the same command resumes the run"
     assert open_run(folder).manifest["finished"] is False
 
 

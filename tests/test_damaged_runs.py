@@ -15,13 +15,12 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.photos.listing import Photo
 from gem_label.runs import open_run, relabel_run
 from gem_label.runs.files import FAILURES, IMAGES, MANIFEST, MASKS, PENDING
-from gem_label.runs.jsonl import append_jsonl, json_line, read_jsonl, repair_jsonl
+from gem_label.runs.jsonl import append_jsonl, json_line, last_row, read_jsonl, repair_jsonl
 
 WHOLE = [{"number": 1, "name": "ä"}, {"number": 2, "name": "b"}]
 LINES = b"".join(map(json_line, WHOLE))
 CUT = [
     b'{"number": 3, "na',
-    b'{"number": 3, "na\n',
     "{'ü".encode()[:-1],
     bytes(4096),
     bytes(512) + b"\n",
@@ -61,6 +60,35 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> N
     assert path.read_bytes() == LINES + LINES
 
 
+def test_a_damaged_last_line_with_its_end_is_named(tmp_path: Path) -> None:
+    """A kill leaves no line end, so this line is no cut one."""
+    path = tmp_path / "rows.jsonl"
+    for line in (b'{"number": 3, "na', json_line(WHOLE[0]).replace(b'"number": 1', b'"number": 5').rstrip()):
+        path.write_bytes(LINES + line + b"\n")
+        with pytest.raises(GemLabelError, match=r"rows\.jsonl, line 3 is damaged"):
+            list(read_jsonl(path))
+        assert repair_jsonl(path) == [3]
+        assert list(read_jsonl(path)) == WHOLE
+
+
+def test_lines_without_checksums_are_read(tmp_path: Path) -> None:
+    """As earlier versions wrote them."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"number": 1, "name": "ä"}\n{"number": 2, "name": "b"}\n', encoding="utf-8")
+    assert list(read_jsonl(path)) == WHOLE
+    assert last_row(path, {"number": int}) == WHOLE[1]
+    assert repair_jsonl(path) == []
+    assert path.read_bytes() == LINES
+
+
+def test_an_append_begins_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(LINES + b'{"number": 3, "na')
+    append_jsonl(path, {"number": 4})
+    assert repair_jsonl(path) == [3]
+    assert list(read_jsonl(path)) == [*WHOLE, {"number": 4}]
+
+
 def test_zeros_before_a_line_are_no_damage(tmp_path: Path) -> None:
     """A power cut left zeros, and an earlier version appended to them."""
     path = tmp_path / "rows.jsonl"
@@ -91,7 +119,7 @@ def failing_run(path: Path) -> Path:
     return path / FAILURES
 
 
-@pytest.mark.parametrize("rest", [b'{"image": "/photos/00', bytes(100), b'{"image": "/photos/00\n'])
+@pytest.mark.parametrize("rest", [b'{"image": "/photos/00', bytes(100)])
 def test_failures_cut_by_a_kill_do_not_stop_the_next_session(tmp_path: Path, rest: bytes) -> None:
     failures = failing_run(tmp_path / "run")
     failures.write_bytes(failures.read_bytes() + rest)
@@ -121,14 +149,14 @@ def test_damage_inside_failures_is_named_and_mended_by_label(
 def test_damage_inside_the_listing_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 3)
     lines = (run.path / IMAGES).read_bytes().splitlines(keepends=True)
+    other = json_line({"number": 1, "image": "/photos/9999.jpg", "image_id": "9999"})
     for damaged, complaint in {
         b"".join(
             [lines[0], b"nonsense\n", lines[2]]
         ): r"images\.jsonl, line 2 is damaged: restore the file, or del",
         b"".join([lines[1], lines[0]]): r"images\.jsonl: photo 1 follows photo 2",
-        b"".join(
-            [lines[0].replace(b"0001", b"9999"), *lines[1:]]
-        ): r"has /photos/9999.jpg as photo 1, whose masks",
+        b"".join([lines[0].replace(b"0001", b"9999"), *lines[1:]]): r"images\.jsonl, line 1 is damaged",
+        b"".join([other, *lines[1:]]): r"has /photos/9999.jpg as photo 1, whose masks",
     }.items():
         (run.path / IMAGES).write_bytes(damaged)
         with pytest.raises(GemLabelError, match=complaint):
@@ -192,6 +220,10 @@ def test_a_manifest_changed_by_hand_is_one_line(
         part = part[name]
     part[where[-1]] = value
     (run.path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(GemLabelError, match=r"crc32 does not match|that can be read"):
+        open_run(run.path)
+    del manifest["crc32"]  # as the message says
+    (run.path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(GemLabelError, match=complaint):
         list(open_run(run.path).photo_masks())
     with pytest.raises(UsageError if len(where) > 2 or value == {} else GemLabelError):
@@ -238,11 +270,13 @@ def test_a_cut_shard_is_named(tmp_path: Path, kept: float) -> None:
         lambda run: open_writer(run.path),
         lambda run: relabel_run(run, ANIMALS, text_of(ANIMALS)),
     ):
-        with pytest.raises(GemLabelError, match=r"shard-000000.parquet is damaged .* delete it") as caught:
+        with pytest.raises(
+            GemLabelError, match=r"shard-000000.parquet is damaged .* `gem-label repair "
+        ) as caught:
             use(run)
         assert "\n" not in str(caught.value)
     shard.write_bytes(data[:8] + bytes(len(data) // 2) + data[len(data) // 2 + 8 :])  # the end is whole
-    with pytest.raises(GemLabelError, match=r"shard-000000.parquet is damaged .* delete it"):
+    with pytest.raises(GemLabelError, match=r"shard-000000.parquet is damaged .* `gem-label repair "):
         rows_of(run)
 
 

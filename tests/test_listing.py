@@ -286,7 +286,7 @@ def test_a_scrambled_zip_is_an_error_or_photos(tmp_path: Path) -> None:
     ("name", "says"),
     [("a.mp4", "is a video, and videos are not supported: get frames out"), ("a.MOV", "videos are not supported"),
      ("a.mkv", "videos are not supported"), ("a.pdf", "PDFs are not supported: get pages out"),
-     ("a.json", "is no photo: expected photos, folders of photos, a .txt list"), ("a.csv", "is no photo"),
+     ("a.json", "is no photo: expected photos, folders, a .txt list"), ("a.csv", "is no photo"),
      ("a.parquet", "is no photo"), ("a.pth", "is no photo"), ("a.tar.gz", "only .zip is"), ("a.mp3", "is no photo")],
 )  # fmt: skip
 def test_what_is_no_photo_says_what_may_stand_there(tmp_path: Path, name: str, says: str) -> None:

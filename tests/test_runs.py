@@ -245,7 +245,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 3)
     shard = run.path / MASKS / "shard-000000.parquet"
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(GemLabelError, match=r"shard-000000.parquet is damaged .* delete it"):
+    with pytest.raises(GemLabelError, match=r"shard-000000.parquet is damaged .* `gem-label repair "):
         list(run.photos())
     shard.unlink()
     with open_writer(run.path) as writer:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from store_servers import s3_server
+from store_servers import bucket
 
 from gem_label.errors import GemLabelError
 from gem_label.stores import Store, is_address, open_store
 from gem_label.stores.local import LocalStore
 
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A prefix of a bucket of a real S3 server."""
-    with pytest.MonkeyPatch.context() as patch, s3_server(tmp_path_factory.mktemp("s3")) as environment:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        yield f"s3://photos/{uuid4().hex}"
+__all__ = ["bucket"]
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -8,13 +8,14 @@ Results go to stdout, progress and errors to stderr. An error is one line that s
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import cast
 
 import typer
 
-from gem_label.cli import bench, demo, eval, exchange, label, learn, models, plugin, review, runs
+from gem_label.cli import bench, demo, eval, exchange, label, learn, models, plugin, repair, review, runs
 from gem_label.cli.options import INTERRUPTED
 from gem_label.errors import GemLabelError
 
@@ -37,9 +38,11 @@ def make_app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(root)
     app.command("label")(label.label)
+    app.command("finish")(runs.finish)
     app.command("relabel")(runs.relabel)
     app.command("learn")(learn.learn)
     app.command("search")(runs.search)
+    app.command("repair")(repair.repair)
     app.command("export")(exchange.export)
     app.command("import")(exchange.import_annotations)
     app.command("push")(review.push)
@@ -105,5 +108,12 @@ def _fail(message: str, code: int) -> int:
 
 
 def main() -> None:
-    """The entry point `gem-label`."""
+    """The entry point `gem-label`; SIGTERM and SIGHUP end it as errors do, so that temporary files are deleted."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     sys.exit(run())
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)

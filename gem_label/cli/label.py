@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from functools import partial
@@ -12,9 +13,11 @@ import typer
 
 from gem_label.cli import options
 from gem_label.cli import photos as photo_arguments
+from gem_label.cli.labeling import is_shared, label_alone, label_shared, read_actors, read_part
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import UsageError
 from gem_label.precision import Precision
+from gem_label.stores import is_address
 
 
 class Engine(StrEnum):
@@ -26,7 +29,13 @@ class Engine(StrEnum):
 
 def label(
     paths: photo_arguments.Photos,
-    out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory; an interrupted one goes on.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN",
+            help="The run: a folder, or s3://BUCKET/RUN, gs://BUCKET/RUN. An interrupted run resumes.",
+        ),
+    ],
     classes: options.Classes = None,
     classes_file: options.ClassesFile = None,
     background: options.Background = "",
@@ -69,26 +78,61 @@ def label(
     ] = None,
     engine: Annotated[
         Engine,
-        typer.Option(help="local: this process; ray: a process on every GPU of a machine or Ray cluster."),
+        typer.Option(help="local: this process; ray: actors on every GPU of a machine or Ray cluster."),
     ] = Engine.local,
-    processes: Annotated[
-        int | None,
-        typer.Option(min=1, help="ray: how many; by default one for each GPU, or for 8 processors."),
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="i/n",
+            help="Label every n-th chunk of photos, from the i-th on (0 to n - 1), beside other processes; slurm: by "
+            "the task's place in its SLURM array.",
+        ),
     ] = None,
+    photos_per_shard: Annotated[
+        int | None,
+        typer.Option(min=1, help="Photos of a chunk, with --shard, ray or a bucket; default: 64."),
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Label photos that failed once more, in a run of several processes."
+        ),
+    ] = False,
+    actors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MIN[:MAX]", help="ray: how many actors; default: as many as there is room for."
+        ),
+    ] = None,
+    gpus_per_actor: Annotated[
+        float, typer.Option(min=0.01, help="ray: GPUs of each actor; 0.5: two share one.")
+    ] = 1.0,
+    ray_address: Annotated[
+        str | None, typer.Option(help="ray: the cluster; default: RAY_ADDRESS, else this machine.")
+    ] = None,
+    ray_wait: Annotated[
+        float, typer.Option(min=0, help="ray: seconds to wait for free resources of the cluster.")
+    ] = 600.0,
 ) -> None:
     """Propose masks in photos and name them: makes a run.
 
-    The same command goes on where an interrupted one stopped. Exit code 1 when a photo failed; the reasons are in
-    RUN/failures.jsonl.
+    The same command resumes an interrupted run. Exit code 1 when a photo failed; the reasons are in
+    RUN/failures.jsonl. With --shard, several processes or machines label one run, in a folder that they share or in a
+    bucket.
 
     \b
     Example: gem-label label photos/ --classes "cat, dog" --background "sofa" --out RUN
+    Example: gem-label label photos/ --classes "cat, dog" --out s3://bucket/run --shard 0/4
     """
     from gem_label.examples import read_examples, with_example_classes, with_examples
     from gem_label.words import WordsPerImage
 
-    if engine is Engine.local and processes is not None:
-        raise UsageError("--processes needs --engine ray: the local engine is one process")
+    if engine is Engine.local and (actors is not None or ray_address is not None):
+        raise UsageError("--actors and --ray-address need --engine ray")
+    if engine is Engine.ray and shard is not None:
+        raise UsageError("--shard is for processes without Ray: leave out one of --shard and --engine ray")
+    part = None if shard is None else read_part(shard, os.environ)
+    number_of_actors = read_actors(actors)
     shown = None if examples is None else read_examples(examples)
     if shown is None:
         vocabulary = options.read_vocabulary(classes, classes_file, background)
@@ -106,12 +150,10 @@ def label(
         words.check_photos(photos)
 
     # torch only now: a mistake in the words or paths is told at once
-    from gem_label.engines.cluster import RayEngine
-    from gem_label.engines.local import LocalEngine
-    from gem_label.engines.photos import workers_for
+    from gem_label.engines.ray_data import RayEngine
+    from gem_label.engines.shared import Part
     from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
-    from gem_label.runs import open_run
     from gem_label.runs.learned_file import read_learned
 
     label_settings = LabelSettings(min_scores, top_k, overlaps, image_top_k or None)
@@ -138,21 +180,20 @@ def label(
     options.note_unknown_words(labeler.text, vocabulary.phrases)
     options.note_negatives(job.vocabulary, wanted)
     try:
-        with labeler.start_run(out, job) as writer:
-            todo = writer.register(photos)
-            if engine is Engine.ray:
-                on = None if device is Device.auto else device.value
-                report = RayEngine(build, on, processes, workers).run(todo, labeler, job, writer)
-            else:
-                report = LocalEngine(workers or workers_for(where)).run(todo, labeler, job, writer)
+        if engine is Engine.ray or part or is_address(out) or is_shared(out):
+            on = None if device is Device.auto else device.value
+            cluster = RayEngine(build, on, number_of_actors, gpus_per_actor, workers, ray_address, ray_wait)
+            with_ray = cluster if engine is Engine.ray else None
+            whole = Part(0, 1)
+            failures = label_shared(
+                photos, labeler, job, out, part or whole, photos_per_shard, retry_failed, workers, with_ray
+            )
+        else:
+            failures = label_alone(photos, labeler, job, Path(out), workers)
     except KeyboardInterrupt:
-        print("gem-label: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print("gem-label: interrupted; the same command resumes the run", file=sys.stderr)
         raise typer.Exit(options.INTERRUPTED) from None
-    run = open_run(out)
-    options.print_counts(run)
-    if report.failed:
-        tried = {photo.path for photo in todo}
-        failures = [(each.image, each.error) for each in run.failures() if each.image in tried]
-        said = photo_arguments.describe_failures(failures, len(todo), out / "failures.jsonl")
+    if failures.reasons:
+        said = photo_arguments.describe_failures(failures.reasons, failures.tried, f"{out}/failures.jsonl")
         print(f"gem-label: {said}", file=sys.stderr)
         raise typer.Exit(1)

@@ -83,7 +83,8 @@ def learn(
         print("nothing is changed")
         return
     text = encoder.encode(report.vocabulary.phrases)
-    options.print_counts(learn_run(opened, report, text, words, out, thresholds))
+    new = learn_run(opened, report, text, words, out, thresholds)
+    options.print_counts(new.path, new.manifest["counts"])
 
 
 def _from_dataset(

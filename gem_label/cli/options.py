@@ -13,12 +13,11 @@ from gem_label.errors import UsageError
 from gem_label.precision import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gem_label.clip.text import TextEncoder
     from gem_label.labeling.negatives import Wanted
     from gem_label.labeling.settings import Thresholds
-    from gem_label.runs import Run
     from gem_label.sam.proposals import AnySettings
     from gem_label.vocabulary import Vocabulary
 
@@ -288,12 +287,16 @@ def resolve_device(device: Device) -> str:
     return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
 
 
-def print_counts(run: Run) -> None:
-    """The result of `label` and `relabel`: totals, then the kept masks per class."""
+def print_counts(run: object, counts: Mapping[str, Any]) -> None:
+    """The result of `label` and `relabel`: totals, then the kept masks per class.
+
+    Args:
+        run: the run's path or address.
+        counts: as in its manifest.
+    """
     from gem_label.tables import columns, shorten
 
-    counts = run.manifest["counts"]
-    print(f"{run.path}")
+    print(f"{run}")
     rows = {
         "photos": counts["photos"],
         "failed": counts["failed"],

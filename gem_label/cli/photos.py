@@ -22,7 +22,8 @@ Photos = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH",
-        help="Photos, folders of them, a .txt list of paths, a .zip, or the name of a FiftyOne dataset.",
+        help="Photos, folders of them, a .txt list of paths, a .zip, s3://BUCKET/FOLDER (or gs://, az://), or the "
+        "name of a FiftyOne dataset.",
     ),
 ]
 
@@ -42,7 +43,7 @@ def find_photos(paths: Sequence[str]) -> list[Photo]:
     return found.photos
 
 
-def describe_failures(failures: Sequence[tuple[str, str]], tried: int, file: Path) -> str:
+def describe_failures(failures: Sequence[tuple[str, str]], tried: int, file: str | Path) -> str:
     """One line about photos that could not be labeled: the reason of a single one, else the most frequent reasons.
 
     Args:

@@ -27,6 +27,25 @@ class HitFormat(StrEnum):
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
+def finish(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run that several processes label: a folder, or an address."),
+    ],
+) -> None:
+    """Count what processes with --shard have labeled.
+
+    The last of them does it by itself. Exit code 1 when photos are still to be labeled: the line says which.
+
+    \b
+    Example: gem-label finish RUN
+    """
+    from gem_label.runs.shared import SharedRun
+    from gem_label.stores import open_store
+
+    options.print_counts(run, SharedRun.open(open_store(run)).finish())
+
+
 def relabel(
     run: RunFolder,
     classes: options.Classes = None,
@@ -96,7 +115,7 @@ def relabel(
     if learned is not None:
         using = "none" if learned == "none" else read_learned(learned)
     new = relabel_run(old, vocabulary, text, label_settings=settings, words=words, out=out, learned=using)
-    options.print_counts(new)
+    options.print_counts(new.path, new.manifest["counts"])
 
 
 def search(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import ImageError
+from gem_label.photos.buckets import Buckets
 from gem_label.photos.reading import read_image
 from gem_label.runs import RunPhoto
 
@@ -89,12 +90,12 @@ def decode_ahead(
     Yields:
         Each photo with its (H, W, 3) uint8 pixels, or the reason why it cannot be read.
     """
-    budget = PixelBudget(pixels_ahead)
+    budget, buckets = PixelBudget(pixels_ahead), Buckets()
 
     def read(index: int) -> NDArray[np.uint8] | ImageError:
         try:
             photos[index].path.encode()
-            return read_image(photos[index].path, admit=lambda pixels: budget.admit(index, pixels))
+            return read_image(photos[index].path, lambda pixels: budget.admit(index, pixels), buckets)
         except ImageError as error:
             return error
         except UnicodeEncodeError:

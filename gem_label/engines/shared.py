@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 from tqdm import tqdm
@@ -18,7 +17,9 @@ from gem_label.engines.writing import FAILURES_IN_A_ROW
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.runs import RunPhoto
 from gem_label.runs.attempts import Attempt, attempt_chunk
-from gem_label.runs.schema import make_record, photo_table
+from gem_label.runs.checking import RowError, checked_table
+from gem_label.runs.checksums import array_bytes
+from gem_label.runs.schema import make_record
 from gem_label.runs.shared import Chunk, ChunkPlace, SharedRun
 
 
@@ -139,10 +140,14 @@ class ChunkLabeler:
         self._in_a_row = 0
         record = make_record(photo.number, photo.path, photo.image_id, result.masks, result.image_embedding)
         if result.patches is not None:
-            content = BytesIO()
-            np.save(content, result.patches.astype(np.float16))
-            self._run.store.create(f"patches/{photo.number}.npy", content.getvalue())
-        attempt.finish(record, photo_table(record, result.masks, result.labels, self._run.embedding_dim))
+            content = array_bytes(result.patches.astype(np.float16))
+            self._run.store.create(f"patches/{photo.number}.npy", content)
+        try:
+            table = checked_table(record, result.masks, result.labels, self._run.embedding_dim)
+        except RowError as error:
+            attempt.fail(photo, "label", f"the models gave {error}")
+            return
+        attempt.finish(record, table)
 
 
 def label_chunks(
@@ -169,7 +174,9 @@ def label_chunks(
     todo = list(chunks)
     started = time.monotonic()
     total = sum(place.photos for place in todo)
-    with tqdm(total=total, unit="photo", file=sys.stderr, disable=not progress, smoothing=0.05) as bar:
+    with tqdm(
+        total=total, unit="photo", file=sys.stderr, disable=not (progress and total), smoothing=0.05
+    ) as bar:
         labeler = ChunkLabeler(run, models, job, workers, bar.update)
         reports = [labeler.label(run.read_chunk(place)) for place in todo]
     return sum_reports(reports, time.monotonic() - started)

@@ -7,12 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from gem_label.atomic import delete_leftovers
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import Annotations, WriteReport
 from gem_label.formats.coco import write_coco, write_lvis
 from gem_label.formats.cvat.writing import write_cvat
 from gem_label.formats.drawing import WriteSettings
-from gem_label.formats.label_studio.writing import write_label_studio
+from gem_label.formats.label_studio.writing import CONFIG_SUFFIX, write_label_studio
 from gem_label.formats.table.writing import write_csv, write_parquet
 from gem_label.formats.yolo.writing import write_yolo
 from gem_label.progress import Progress
@@ -78,6 +79,7 @@ def write_annotations(
     out = check_target(out, format)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        delete_leftovers(out.parent, of=[out.name, out.with_suffix(CONFIG_SUFFIX).name])
         work, done = FORMATS[format].write(annotations, out, settings), 0
         with closing(work):
             while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +20,8 @@ F1 is flat around it on scenes and on simulated photos; lower thresholds find mo
 
 MIN_SCORE_FOR = {"training": 0.2, "review": 0.6}
 """Thresholds by purpose. A detector trained on automatic labels gains from recall; reviewers want precision."""
+
+_EARLIER = frozenset({"containment"})  # a setting that manifests of format 1 have
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,12 @@ class LabelSettings:
         """The inverse of `to_dict`; reads manifests of older formats too.
 
         Raises:
-            UsageError: a setting is missing or out of range.
+            UsageError: a setting is missing, unknown or out of range.
         """
         if "min_score" not in data:
             raise UsageError("no min_score")
+        unknown = data.keys() - {each.name for each in fields(cls)} - _EARLIER
+        if unknown:
+            raise UsageError(f"{min(unknown)}, a setting of a later version")
         values = {name: data[name] for name in ("top_k", "overlaps", "image_top_k") if name in data}
         return cls(Thresholds.from_json(data["min_score"]), **values)

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import takewhile
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
 from gem_label.photos.archives import unpack_photos
+from gem_label.photos.buckets import Buckets
 from gem_label.photos.reading import check_header, image_suffixes
 from gem_label.photos.sources import (
     ARCHIVE_SUFFIX,
@@ -20,6 +22,7 @@ from gem_label.photos.sources import (
     read_photo_list,
     refusal,
 )
+from gem_label.stores import is_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def find_photos(paths: Iterable[str | os.PathLike[str]]) -> Listing:
     - a `.txt` file is a list of paths, see `read_photo_list`;
     - a `.zip` is unpacked into a folder beside it, see `unpack_photos`;
     - any other file is taken for a photo;
+    - an address of an object store, `s3://bucket/photos`, is searched as a folder is, or is a photo by its suffix;
     - a name without a "/" under which there is no file is that of a FiftyOne dataset.
 
     Raises:
@@ -144,6 +148,9 @@ class _Finder:
         """Add what one argument stands for; raises as `find_photos` does."""
         if not root:
             raise UsageError("a path is empty: give a file, a folder or the name of a dataset")
+        if is_address(root):
+            self._add_bucket(root)
+            return
         absolute = os.path.abspath(root)
         suffix = os.path.splitext(root)[1].lower()
         if os.path.isdir(absolute):
@@ -165,6 +172,25 @@ class _Finder:
                 self._add_below(os.path.dirname(absolute), [absolute])
         else:
             self._add_dataset(root, suffix)
+
+    def _add_bucket(self, address: str) -> None:
+        """Add the photos below an address, or the one at it."""
+        if os.path.splitext(address)[1].lower() in self._suffixes:
+            self._add_below(address.rpartition("/")[0], [address])
+            return
+        root = address.rstrip("/")
+        below = Buckets().names_below(root)
+        photos = []
+        for each in below:
+            *folders, name = each[len(root) + 1 :].split("/")
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or any(map(is_passed_over, folders)):
+                continue
+            if suffix in self._suffixes:
+                photos.append(each)
+            else:
+                self.listing.left_out[suffix] += 1
+        self._add_below(root, photos)
 
     def _add_dataset(self, name: str, suffix: str) -> None:
         if os.sep in name or suffix in self._suffixes:
@@ -243,7 +269,7 @@ def _is_run(folder: str) -> bool:
 
 
 def photo_folder(paths: Iterable[str]) -> str:
-    """The innermost folder that holds all photos, "" where there is no photo.
+    """The innermost folder or address that holds all photos, "" where there is none.
 
     Args:
         paths: absolute paths of the photos; gone through once.
@@ -252,6 +278,10 @@ def photo_folder(paths: Iterable[str]) -> str:
     first = last = ""
     for path in paths:
         first, last = min(first or path, path), max(last, path)
+    if is_address(first) or is_address(last):
+        folders = zip(*(path.split("/")[:-1] for path in (first, last)), strict=False)
+        common = "/".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], folders))
+        return common if common.partition("://")[2] else ""
     return os.path.commonpath([os.path.dirname(path) for path in (first, last)]) if last else ""
 
 

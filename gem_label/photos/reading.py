@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from gem_label.errors import ImageError
 from gem_label.photos import png
 from gem_label.photos.bit_depth import has_deep_colors, read_deep_colors, scale_to_bytes, stated_maximum
+from gem_label.photos.buckets import Buckets
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
@@ -87,16 +88,21 @@ def check_header(path: str | os.PathLike[str]) -> None:
                 raise
 
 
-def read_image(path: str | os.PathLike[str], admit: Callable[[int], None] | None = None) -> NDArray[np.uint8]:
+def read_image(
+    path: str | os.PathLike[str],
+    admit: Callable[[int], None] | None = None,
+    buckets: Buckets | None = None,
+) -> NDArray[np.uint8]:
     """Read a photo as people see it: upright, its first frame, 8-bit RGB.
 
     EXIF rotation is applied, transparency goes over white, 16-bit and float pixels are scaled by their range
     (`gem_label.photos.bit_depth`).
 
     Args:
-        path: the file.
+        path: the file, or its address in an object store.
         admit: called once with the number of pixels when the header has been read, before anything is decoded;
             may wait (this is how decoding ahead keeps its memory bounded).
+        buckets: the object stores that are open already.
 
     Returns:
         (H, W, 3) uint8.
@@ -105,6 +111,11 @@ def read_image(path: str | os.PathLike[str], admit: Callable[[int], None] | None
         ImageError: vanished, empty, broken or enormous (more than twice `PIL.Image.MAX_IMAGE_PIXELS`, 179
             million pixels, PIL's guard against decompression bombs); the message is the reason.
     """
+    with _reasons(), (buckets or Buckets()).as_file(path) as file:
+        return _read_file(file, admit)
+
+
+def _read_file(path: str | os.PathLike[str], admit: Callable[[int], None] | None) -> NDArray[np.uint8]:
     admitted = False
 
     def admit_once(image: Image.Image) -> None:
@@ -113,22 +124,21 @@ def read_image(path: str | os.PathLike[str], admit: Callable[[int], None] | None
             admitted = True
             admit(image.width * image.height)
 
-    with _reasons():
-        _check_file(path)
-        try:
-            with open_image(path) as image:
-                admit_once(image)
-                deep, maximum = has_deep_colors(image), stated_maximum(image, path)
-                if deep and (maximum is not None or "transparency" in image.info):
-                    return _deep_colors_to_rgb(image, path, maximum)
-                return to_rgb(image, maximum)
-        except (ValueError, UnidentifiedImageError):
-            smaller = _without_text(path)  # PIL refuses a PNG with much text, or with damaged text
-            if smaller is None:
-                raise
-        with Image.open(io.BytesIO(smaller)) as image:
+    _check_file(path)
+    try:
+        with open_image(path) as image:
             admit_once(image)
-            return to_rgb(image, stated_maximum(image, path))
+            deep, maximum = has_deep_colors(image), stated_maximum(image, path)
+            if deep and (maximum is not None or "transparency" in image.info):
+                return _deep_colors_to_rgb(image, path, maximum)
+            return to_rgb(image, maximum)
+    except (ValueError, UnidentifiedImageError):
+        smaller = _without_text(path)  # PIL refuses a PNG with much text, or with damaged text
+        if smaller is None:
+            raise
+    with Image.open(io.BytesIO(smaller)) as image:
+        admit_once(image)
+        return to_rgb(image, stated_maximum(image, path))
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:

@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Collection
 
 from gem_label.errors import UsageError
+from gem_label.stores import is_address
 
 LIST_SUFFIX, ARCHIVE_SUFFIX = ".txt", ".zip"
-EXPECTED = "photos, folders of photos, a .txt list of paths, a .zip, or the name of a FiftyOne dataset"
+EXPECTED = (
+    "photos, folders, a .txt list of paths, a .zip, s3://BUCKET/FOLDER, or the name of a FiftyOne dataset"
+)
 # Folders that file servers, cameras' cards and operating systems make for themselves.
 _PASSED_OVER = frozenset(
     {
@@ -34,9 +37,10 @@ _ARCHIVE_SUFFIXES = frozenset({".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7
 def read_photo_list(path: str) -> list[str]:
     """The absolute paths that a text file lists, one a line.
 
-    Blank lines and lines that begin with "#" are skipped; relative paths are relative to the file's folder. UTF-8,
-    with or without a byte order mark, and UTF-16 are read; names that are not UTF-8 stay as they are on disk. Paths
-    that do not exist are kept, so that `label` records them as photos that failed.
+    Blank lines and lines that begin with "#" are skipped; relative paths are relative to the file's folder, addresses
+    of object stores stay as they are. UTF-8, with or without a byte order mark, and UTF-16 are read; names that are
+    not UTF-8 stay as they are on disk. Paths that do not exist are kept, so that `label` records them as photos that
+    failed.
 
     Raises:
         UsageError: the file cannot be read, lists nothing, or nothing that it lists exists; the message has the first
@@ -57,8 +61,11 @@ def read_photo_list(path: str) -> list[str]:
             f"{path}, line {bad}: not a path; a list of photos is a text file with a path on each line"
         )
     folder = os.path.dirname(os.path.abspath(path))
-    paths = [os.path.abspath(os.path.join(folder, os.path.expanduser(line))) for _, line in entries]
-    if not any(map(os.path.exists, paths)):
+    paths = [
+        line if is_address(line) else os.path.abspath(os.path.join(folder, os.path.expanduser(line)))
+        for _, line in entries
+    ]
+    if not any(is_address(each) or os.path.exists(each) for each in paths):
         raise UsageError(
             f"{path}: none of its {len(paths)} paths exists, the first is in line {number}: {first[:200]}"
         )

@@ -142,7 +142,7 @@ def _toggle(panel: types.Object, desk: Any, state: DeskState) -> None:
     """The button that shows the less likely labels, or the labels again."""
     row = _row(panel, "less_likely")
     if state.less_likely:
-        hide = {"params": {"less_likely": False}}
+        hide: dict[str, Any] = {"params": {"less_likely": False}}
         _button(row, "toggle", "Hide the less likely labels", "visibility_off", desk.show_less_likely, **hide)
         text = "Labels below the threshold. Those that are accepted or renamed come to the others."
         row.md(text, name="less_likely_text", componentsProps=OF_ITS_WIDTH)
@@ -150,7 +150,7 @@ def _toggle(panel: types.Object, desk: Any, state: DeskState) -> None:
     field = less_likely_field(str(state.field))
     masks = review_statistics(state.dataset, field).by_state["undecided"]
     label = f"Show {masks} less likely label{'' if masks == 1 else 's'}"
-    show = {"params": {"less_likely": True}, "disabled": not masks}
+    show: dict[str, Any] = {"params": {"less_likely": True}, "disabled": not masks}
     _button(row, "toggle", label, "visibility", desk.show_less_likely, **show)
 
 

@@ -24,8 +24,9 @@ import pyarrow as pa
 
 from gem_label.errors import GemLabelError
 from gem_label.runs.listing import RunPhoto
-from gem_label.runs.schema import PhotoRecord, ShardFile
-from gem_label.runs.shared import Chunk, SharedRun, encode_shard
+from gem_label.runs.schema import PhotoRecord
+from gem_label.runs.shards import ShardError, ShardFile
+from gem_label.runs.shared import Chunk, SharedRun
 
 MAX_DEATHS = 2
 MAX_ATTEMPTS = 20
@@ -111,7 +112,7 @@ class Attempt:
     def _save(self, number: int) -> None:
         rows = [self.rows[number]] if number in self.rows else []
         failures = [self.failures[number]] if number in self.failures else []
-        data = encode_shard(rows, failures, self._run.embedding_dim)
+        data = self._run.encode_shard(rows, failures)
         self._store.create(f"{self._folder}/photo-{number}.parquet", data)
         self._saved.add(number)
 
@@ -120,7 +121,12 @@ class Attempt:
             content = self._store.read(name)
         except FileNotFoundError:  # the chunk is finished in this moment
             return
-        file = ShardFile(Path(name), io.BytesIO(content))
+        try:
+            self._take(number, ShardFile(Path(name), self._run.expected, io.BytesIO(content)))
+        except ShardError:
+            return  # damaged: the photo is labeled again
+
+    def _take(self, number: int, file: ShardFile) -> None:
         for photos, table in file.groups():
             self.rows.update({photo.number: (photo, table) for photo in photos})
         if file.failures:

@@ -8,29 +8,34 @@ RUN/failures.jsonl            image, image_id, stage, error
 RUN/learned.json              what the labels rest on besides the words (the manifest has its sha256)
 RUN/patches/7.npy             float16 (h, w, d) patch features, when they were asked for
 RUN/relabel.ready/            a finished relabel that is being put in the place of masks/
+RUN/damaged/                  files that `gem-label repair` has set aside
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from gem_label.atomic import sync_directory, write_atomic
 from gem_label.errors import GemLabelError
+from gem_label.runs.checksums import CRC, ChecksumError, sealed_json, unsealed_json
 
 MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES, LEARNED = (
     "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches", "learned.json",
 )  # fmt: skip
 FORMAT = 2
 """Of runs that are written; format 1 has float16 embeddings, no surrounds and no overlaps, and is still read."""
-RELABEL_READY, REPLACED = "relabel.ready", "masks.replaced"
+RELABEL_READY, REPLACED, DAMAGED = "relabel.ready", "masks.replaced", "damaged"
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _SHARD = re.compile(r"shard-[0-9]{6,}\.parquet")
 
 
@@ -41,33 +46,64 @@ def write_json(path: Path, data: Any) -> None:
     )
 
 
+def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
+    """The content of manifest.json, with its checksum."""
+    return (json.dumps(sealed_json(manifest), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write manifest.json atomically."""
+    write_atomic(folder / MANIFEST, lambda file: file.write(encode_manifest(manifest)))
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
-    """RUN/manifest.json.
+    """RUN/manifest.json, without its checksum.
 
     Raises:
         GemLabelError: there is none, or it cannot be read.
     """
-    file = path / MANIFEST
+    file = current(path, MANIFEST)
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = file.read_bytes()
     except FileNotFoundError:
         raise GemLabelError(
             f"{path} is not a run: no {MANIFEST} there; make one with `gem-label label`"
         ) from None
     except OSError as error:
         raise GemLabelError(f"cannot read {file}: {error.strerror}") from error
+    return parse_manifest(content, str(file))
+
+
+def parse_manifest(content: bytes, place: str) -> dict[str, Any]:
+    """The content of manifest.json, without its checksum.
+
+    Args:
+        content: of the file.
+        place: where it was read, for messages.
+
+    Raises:
+        GemLabelError: it cannot be used.
+    """
+    try:
+        manifest = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        content = "is empty" if not file.stat().st_size else f"is damaged ({error})"
-        raise damaged_manifest(path, content) from error
+        raise damaged_manifest(place, f"is damaged ({error})" if content else "is empty") from error
     if not isinstance(manifest, dict) or manifest.get("format") not in (1, FORMAT):
-        raise GemLabelError(f"{file} is of another version of gem-label: use that version")
+        versions = manifest.get("versions") if isinstance(manifest, dict) else None
+        version = versions.get("gem-label") if isinstance(versions, dict) else None
+        of = f"gem-label {version[:40]}" if isinstance(version, str) else "another version of gem-label"
+        raise GemLabelError(f"{place} is of {of}, whose format this version cannot read: use that one")
     for names, kind in _MANIFEST_FIELDS.items():
         value: Any = manifest
         for name in names:
             value = value.get(name) if isinstance(value, dict) else None
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise damaged_manifest(path, f"has no {'.'.join(names)} that can be read")
-    return manifest
+            raise damaged_manifest(place, f"has no {'.'.join(names)} that can be read")
+    try:
+        return unsealed_json(manifest)
+    except (ChecksumError, RecursionError) as error:
+        by_hand = f"delete its field {CRC} if you changed it yourself"
+        raise damaged_manifest(place, f"is damaged ({error}; {by_hand})") from error
 
 
 _MANIFEST_FIELDS: Mapping[tuple[str, ...], type | tuple[type, ...]] = MappingProxyType(
@@ -86,16 +122,41 @@ _MANIFEST_FIELDS: Mapping[tuple[str, ...], type | tuple[type, ...]] = MappingPro
 )
 
 
-def damaged_manifest(run: Path, content: str) -> GemLabelError:
+def damaged_manifest(place: object, content: str) -> GemLabelError:
     """The error for a manifest that cannot be used.
 
     Args:
-        run: the run directory.
+        place: the path of the manifest.
         content: what is wrong with it, such as "is empty".
     """
-    return GemLabelError(
-        f"{run / MANIFEST} {content}: restore it from a copy, or label the photos into another --out"
-    )
+    return GemLabelError(f"{place} {content}: restore it from a copy, or label the photos into another --out")
+
+
+def current(run: Path, name: str) -> Path:
+    """Where a file or folder of a run is; that of a relabel counts as soon as the relabel is finished.
+
+    Args:
+        run: the run directory.
+        name: MANIFEST, LEARNED or MASKS.
+    """
+    ready = run / RELABEL_READY / name
+    return ready if ready.exists() else run / name
+
+
+def run_of_shard(path: Path) -> Path:
+    """The run directory of a shard or a pending photo."""
+    masks = path.parent.parent if path.parent.name == PENDING else path.parent
+    return masks.parent.parent if masks.parent.name == RELABEL_READY else masks.parent
+
+
+def stray_files(masks: Path) -> list[Path]:
+    """What lies among the shards and pending photos and is neither, such as "shard-000001 copy.parquet".
+
+    Hidden files are left out: systems make them.
+    """
+    known = {*shard_paths(masks), *pending_paths(masks), masks / PENDING}
+    found = [*masks.glob("*"), *(masks / PENDING).glob("*")]
+    return sorted(path for path in found if path not in known and not path.name.startswith("."))
 
 
 def pending_number(path: Path) -> int:
@@ -118,6 +179,21 @@ def shard_paths(masks: Path) -> list[Path]:
 def shard_number(path: Path) -> int:
     """The number in a shard's name."""
     return int(path.stem.removeprefix("shard-"))
+
+
+@contextmanager
+def telling_removal(run: Path) -> Iterator[None]:
+    """Say that a run was removed while it was written, where that is why a file is not found.
+
+    Raises:
+        GemLabelError: in place of FileNotFoundError, when there is no run directory any more.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        if (run / MANIFEST).exists():
+            raise
+        raise GemLabelError(f"{run} was removed while it was written: start again") from error
 
 
 class RunLock:
@@ -185,7 +261,14 @@ def commit_relabel(run: Path) -> None:
 
 
 def recover(run: Path) -> None:
-    """What a reader does before it reads: finish a relabel that was killed half-way through its swap."""
+    """Finish a relabel that was killed half-way through its swap, which readers do first.
+
+    Where the run cannot be written, nothing happens: `current` says where its files are.
+    """
     if (run / RELABEL_READY).exists():
-        with RunLock(run):
-            commit_relabel(run)
+        try:
+            with RunLock(run):
+                commit_relabel(run)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise

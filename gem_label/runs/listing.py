@@ -1,14 +1,14 @@
-"""The photos of a run: what a listing says of each, and the listing of a shared run, which is in parts."""
+"""The photos of a run: what a listing and failures.jsonl say of each, and the listing of a shared run, in parts."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from types import MappingProxyType
 
 from gem_label.errors import GemLabelError
-from gem_label.runs.jsonl import json_line
+from gem_label.runs.jsonl import json_line, parse_line
 from gem_label.stores import Store
 
 
@@ -19,6 +19,21 @@ class RunPhoto:
     number: int
     path: str
     image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A photo that could not be labelled: in which stage (read, propose, embed, label) and why."""
+
+    image: str
+    image_id: str
+    stage: str
+    error: str
+
+
+FAILURE_FIELDS = MappingProxyType({"image": str, "image_id": str, "stage": str, "error": str})
+LISTING_FIELDS = MappingProxyType({"number": int, "image": str, "image_id": str})
+LISTING_REMEDY = "restore the file, or delete it: the same `gem-label label` writes it again"
 
 
 def read_parts(store: Store, first: int = 0) -> Iterator[list[RunPhoto]]:
@@ -37,13 +52,11 @@ def read_parts(store: Store, first: int = 0) -> Iterator[list[RunPhoto]]:
             lines = store.read(name).splitlines()
         except FileNotFoundError:
             return
-        try:
-            rows = [json.loads(line) for line in lines]
-            yield [RunPhoto(int(row["number"]), str(row["image"]), str(row["image_id"])) for row in rows]
-        except (ValueError, KeyError, TypeError) as error:
-            raise GemLabelError(
-                f"{store.address}/{name} is damaged ({error}): restore it from a copy"
-            ) from error
+        rows = [parse_line(line, LISTING_FIELDS) for line in lines]
+        if None in rows:
+            place = f"{store.address}/{name}, line {rows.index(None) + 1}"
+            raise GemLabelError(f"{place} is damaged: restore the file from a copy")
+        yield [RunPhoto(row["number"], row["image"], row["image_id"]) for row in rows if row is not None]
 
 
 def create_part(store: Store, number: int, photos: Sequence[RunPhoto]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import reprlib
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -48,6 +49,7 @@ def new_manifest(
     check_number("embedding_dim", embedding_dim, COUNT)
     manifest = {
         "format": FORMAT,
+        "id": new_run_id(),
         "settings": dict(settings),
         "weights": dict(weights or {}),
         "vocabulary": vocabulary.to_dict(),
@@ -104,6 +106,11 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return versions
+
+
+def new_run_id() -> str:
+    """A random id, which a run and its shards have in common."""
+    return secrets.token_hex(8)
 
 
 def now() -> str:

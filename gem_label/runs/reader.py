@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,41 +17,40 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet
+from gem_label.runs.checking import Expected
+from gem_label.runs.checksums import read_array
 from gem_label.runs.files import (
     FAILURES,
     IMAGES,
     LEARNED,
+    MANIFEST,
     MASKS,
     PATCHES,
+    current,
     damaged_manifest,
     pending_number,
     pending_paths,
     read_manifest,
     recover,
     shard_paths,
+    stray_files,
 )
 from gem_label.runs.jsonl import read_jsonl
 from gem_label.runs.learned_file import read_learned
-from gem_label.runs.listing import RunPhoto, read_parts
-from gem_label.runs.schema import PhotoRecord, ShardFile, table_labels, table_masks
+from gem_label.runs.listing import (
+    FAILURE_FIELDS,
+    LISTING_FIELDS,
+    LISTING_REMEDY,
+    Failure,
+    RunPhoto,
+    read_parts,
+)
+from gem_label.runs.schema import PhotoRecord, table_labels, table_masks
+from gem_label.runs.seen_photos import SeenPhotos
+from gem_label.runs.shards import OtherRunError, ShardFile
 from gem_label.stores.local import LocalStore
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A photo that could not be labelled: in which stage (read, propose, embed, label) and why."""
-
-    image: str
-    image_id: str
-    stage: str
-    error: str
-
-
-FAILURE_FIELDS = MappingProxyType({"image": str, "image_id": str, "stage": str, "error": str})
-LISTING_REMEDY = "restore the file, or delete it: the same `gem-label label` writes it again"
-_LISTING_FIELDS = MappingProxyType({"number": int, "image": str, "image_id": str})
 
 
 class Run:
@@ -84,7 +82,9 @@ class Run:
             return read()
         except (GemLabelError, KeyError, TypeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise damaged_manifest(self.path, f"has {part} that cannot be used ({reason})") from error
+            raise damaged_manifest(
+                self.path / MANIFEST, f"has {part} that cannot be used ({reason})"
+            ) from error
 
     @cached_property
     def learned(self) -> Learned | None:
@@ -96,7 +96,7 @@ class Run:
         digest = self.manifest["labeling"].get("learned")
         if digest is None:
             return None
-        path = self.path / LEARNED
+        path = current(self.path, LEARNED)
         try:
             learned = read_learned(path)
         except UsageError as error:
@@ -140,7 +140,7 @@ class Run:
                 yield from part
             return
         path, last = self.path / IMAGES, 0
-        for row in read_jsonl(path, _LISTING_FIELDS, LISTING_REMEDY):
+        for row in read_jsonl(path, LISTING_FIELDS, LISTING_REMEDY):
             if row["number"] <= last:
                 raise GemLabelError(f"{path}: photo {row['number']} follows photo {last}: {LISTING_REMEDY}")
             last = row["number"]
@@ -163,44 +163,78 @@ class Run:
                 last.pop(photo.image, None)
         return list(last.values())
 
+    @property
+    def expected(self) -> Expected:
+        """What the shards of this run have in common."""
+        return Expected.of(self.manifest)
+
     @contextmanager
-    def shards(self) -> Iterator[Iterator[ShardFile]]:
+    def shards(self, listed: bool = True) -> Iterator[Iterator[ShardFile]]:
         """The files that hold finished photos: shards, then photos that are in no shard yet.
 
         Pending photos are opened before the shards are listed: when a writer gathers them into a shard
         meanwhile, they are in the listing, or still readable through the open file; photos found in both
         count once.
+
+        Args:
+            listed: refuse photos that are behind the end of the listing.
+
+        Raises:
+            GemLabelError: a file is damaged or of another run, two shards hold the same photo, or the run was
+                relabeled or removed meanwhile.
         """
         pending: dict[int, ShardFile] = {}
+        masks = current(self.path, MASKS)
         try:
-            for path in pending_paths(self.path / MASKS):
+            for path in pending_paths(masks):
                 try:
-                    pending[pending_number(path)] = ShardFile(path)
+                    pending[pending_number(path)] = self._open(path)
                 except FileNotFoundError:
                     continue  # in a shard by now
-            yield self._each_shard(pending)
+            yield self._each_shard(masks, pending, listed)
         finally:
             for file in pending.values():
                 file.close()
 
-    def _each_shard(self, pending: dict[int, ShardFile]) -> Iterator[ShardFile]:
-        for path in shard_paths(self.path / MASKS):
+    def _open(self, path: Path) -> ShardFile:
+        try:
+            return ShardFile(path, self.expected)
+        except OtherRunError as error:
+            if read_manifest(self.path).get("id") != self.manifest.get("id"):
+                raise GemLabelError(f"{self.path} was relabeled while it was read: try again") from error
+            raise
+
+    def _each_shard(self, masks: Path, pending: dict[int, ShardFile], listed: bool) -> Iterator[ShardFile]:
+        seen = SeenPhotos(self.path / IMAGES if listed else None)
+        for path in shard_paths(masks):
             try:
-                file = ShardFile(path)
+                file = self._open(path)
             except FileNotFoundError:
-                raise GemLabelError(f"{self.path} was labelled anew while it was read: try again") from None
+                done = "relabeled" if self.path.is_dir() else "removed"
+                again = ": try again" if self.path.is_dir() else ""
+                raise GemLabelError(f"{self.path} was {done} while it was read{again}") from None
             try:
+                seen.add(file)
                 for photo in file.photos:
                     if photo.number in pending:
                         pending.pop(photo.number).close()
                 yield file
             finally:
                 file.close()
-        yield from (pending[number] for number in sorted(pending))
+        for number in sorted(pending):
+            seen.add(pending[number])
+            yield pending[number]
 
-    def groups(self, columns: Sequence[str] | None = None) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
-        """Yield (photos, their rows) a few thousand rows at a time: what everything else here is made of."""
-        with self.shards() as shards:
+    def groups(
+        self, columns: Sequence[str] | None = None, listed: bool = True
+    ) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
+        """Yield (photos, their rows) a few thousand rows at a time: what everything else here is made of.
+
+        Args:
+            columns: only these columns (see `mask_schema`); None: all.
+            listed: see `shards`.
+        """
+        with self.shards(listed) as shards:
             for shard in shards:
                 yield from shard.groups(columns)
 
@@ -245,19 +279,25 @@ class Run:
         """
         path = self.path / PATCHES / f"{number}.npy"
         try:
-            return np.load(path, allow_pickle=False)
+            return read_array(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError) as error:
-            raise GemLabelError(f"{path} is damaged: label the photos into another --out") from error
+            raise GemLabelError(
+                f"{path} is damaged ({' '.join(str(error).split())[:200]}): `gem-label repair {self.path}` sets it "
+                "aside; to have it again, label the photos into another --out"
+            ) from error
 
 
 def open_run(path: str | Path) -> Run:
     """Open a run directory for reading.
 
     Raises:
-        GemLabelError: there is no run, or it is of another version.
+        GemLabelError: there is no run, it is damaged, or it is of another version.
     """
     path = Path(path)
     recover(path)
-    return Run(path)
+    run = Run(path)
+    for stray in stray_files(current(path, MASKS)):
+        print(f"note: {stray} is no file of the run and is left out: move it away", file=sys.stderr)
+    return run

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gem_label.atomic import DAY, delete_leftovers, replacing_folder, write_atomic
+from gem_label.atomic import delete_leftovers, replacing_folder, write_atomic
 from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import UsageError
 from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Rescore, Vocabulary, label_evidence
@@ -26,27 +26,21 @@ from gem_label.runs.files import (
     FAILURES,
     IMAGES,
     LEARNED,
-    MANIFEST,
     MASKS,
     PATCHES,
     RELABEL_READY,
     RunLock,
     commit_relabel,
+    current,
     shard_number,
     shard_paths,
-    write_json,
+    write_manifest,
 )
 from gem_label.runs.learned_file import write_learned
-from gem_label.runs.manifest import now
+from gem_label.runs.manifest import new_run_id, now
 from gem_label.runs.reader import Run, RunPhoto, open_run
-from gem_label.runs.schema import (
-    PhotoRecord,
-    ShardFile,
-    ShardWriter,
-    relabelled,
-    table_evidence,
-    table_vectors,
-)
+from gem_label.runs.schema import PhotoRecord, relabelled, table_evidence, table_vectors
+from gem_label.runs.shards import ShardFile, ShardWriter
 from gem_label.words import WordsPerImage
 
 
@@ -133,7 +127,7 @@ def relabel_run(
     if out is None:
         with RunLock(run.path):
             commit_relabel(run.path)
-            delete_leftovers(run.path, of=[RELABEL_READY])
+            delete_leftovers(run.path, of=[RELABEL_READY, "relabel"])
             with replacing_folder(run.path / RELABEL_READY) as building:
                 _write_relabelled(Run(run.path), building, job)
             commit_relabel(run.path)
@@ -141,7 +135,7 @@ def relabel_run(
     out = Path(os.path.abspath(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already: give a new folder with --out")
-    delete_leftovers(out.parent, of=[out.name], age=DAY)
+    delete_leftovers(out.parent, of=[out.name])
     with replacing_folder(out) as building:
         _write_relabelled(run, building, job)
         for name in (IMAGES, FAILURES):
@@ -165,7 +159,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     (folder / MASKS).mkdir()
     kept: Counter[str] = Counter()
     totals: Counter[str] = Counter()
-    shards = shard_paths(run.path / MASKS)
+    shards, run_id = shard_paths(current(run.path, MASKS)), new_run_id()
     following = f"shard-{shard_number(shards[-1]) + 1 if shards else 0:06d}.parquet"
 
     def rows(files: Iterator[ShardFile], writer: ShardWriter) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
@@ -183,7 +177,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
                 yield photos, relabelled(table, labels, evidence.overlaps, evidence.masks.tolist())
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
-        with ShardWriter(file, run.embedding_dim, run.has_surrounds) as writer:
+        with ShardWriter(file, run.embedding_dim, run.has_surrounds, run_id) as writer:
             for photos, table in rows(files, writer):
                 writer.add(photos, table)
 
@@ -196,6 +190,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     if job.learned is not None:
         write_learned(folder / LEARNED, job.learned)
     manifest = run.manifest | {
+        "id": run_id,  # shards with other labels are of another run
         "vocabulary": job.vocabulary.to_dict(),
         "labeling": {
             "settings": job.settings.to_dict(),
@@ -211,7 +206,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
         "kept": kept.total(),
         "kept_by_class": {name: kept[name] for name in job.vocabulary.classes},
     }
-    write_json(folder / MANIFEST, manifest)
+    write_manifest(folder, manifest)
 
 
 SURROUND = 0.7

@@ -1,29 +1,21 @@
-"""The parquet form of labelled masks: arrays to tables and back."""
+"""The columns of labeled masks: arrays to tables and back."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gem_label.errors import GemLabelError
 from gem_label.labeling import Evidence, MaskLabels
 from gem_label.labeling.evidence import stack_photos
 from gem_label.masks import MaskSet, Overlaps
 from gem_label.overlaps import find_overlaps, join_overlaps
 from gem_label.quantization import dequantize, quantize
-
-# Whole photos are gathered into row groups of at least this many rows: what a reader holds at a time.
-ROWS_PER_GROUP = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,179 +313,3 @@ def table_labels(table: pa.Table, classes: tuple[str, ...], k: int) -> MaskLabel
         kept=table["kept"].to_numpy(),
         selected=table["selected" if "selected" in table.column_names else "kept"].to_numpy(),
     )
-
-
-def photos_metadata(photos: Sequence[PhotoRecord]) -> dict[str, str]:
-    """Footer entries: the photos (those without a mask too), and their embeddings as one block of float16."""
-    keys = ("number", "image", "image_id", "width", "height", "masks", "grid")
-    rows = [{key: getattr(photo, key) for key in keys} for photo in photos]
-    metadata = {"photos": json.dumps(rows)}
-    if photos and all(photo.embedding is not None for photo in photos):
-        block = np.stack([np.asarray(photo.embedding, np.float16) for photo in photos])
-        metadata["photo_embeddings"] = base64.b64encode(block.tobytes()).decode("ascii")
-    return metadata
-
-
-# pyarrow raises OSError for what it cannot decode
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError)
-
-
-def _damaged(path: Path, error: Exception) -> GemLabelError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return GemLabelError(
-        f"{path} is damaged ({reason}): delete it, the same `gem-label label` labels its photos again"
-    )
-
-
-class ShardFile:
-    """A shard (or a pending photo) open for reading; stays readable when the file is deleted meanwhile.
-
-    Args:
-        path: of the file.
-        file: what to read in its place, open; `path` only names it.
-
-    Raises:
-        GemLabelError: the file is not whole.
-    """
-
-    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
-        self.path = path
-        self._handle: BinaryIO = open(path, "rb") if file is None else file  # noqa: SIM115 - closed by close()
-        try:
-            self.parquet = pq.ParquetFile(self._handle)
-            self.photos = self._read_photos()
-            self.failures = self._read_failures()
-        except _DAMAGE as error:
-            self._handle.close()
-            raise _damaged(self.path, error) from error
-
-    def _read_photos(self) -> list[PhotoRecord]:
-        metadata = self.parquet.metadata.metadata or {}
-        rows = json.loads(metadata[b"photos"])
-        photos = [PhotoRecord(**row | {"grid": tuple(row.get("grid", (0, 0)))}) for row in rows]
-        if sum(photo.masks for photo in photos) != self.parquet.metadata.num_rows:
-            raise ValueError("its rows do not fit its list of photos")
-        if photos and b"photo_embeddings" in metadata:
-            block = np.frombuffer(base64.b64decode(metadata[b"photo_embeddings"]), np.float16)
-            embeddings = block.reshape(len(photos), -1)
-            photos = [replace(p, embedding=e) for p, e in zip(photos, embeddings, strict=True)]
-        return photos
-
-    def _read_failures(self) -> list[dict[str, str]]:
-        """Photos of a shared run that could not be labeled."""
-        metadata = self.parquet.metadata.metadata or {}
-        return list(json.loads(metadata.get(b"failures", b"[]")))
-
-    def groups(self, columns: Sequence[str] | None = None) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
-        """Yield (photos, table) row group by row group; a photo's rows are never in two groups.
-
-        Raises:
-            GemLabelError: a row group is damaged.
-        """
-        for group, photos in enumerate(self.photos_by_group()):
-            yield photos, self.read_group(group, columns)
-
-    def photos_by_group(self) -> Iterator[list[PhotoRecord]]:
-        """Yield the photos of each row group, without reading its rows."""
-        for photos in _photos_of_groups([photo.masks for photo in self.photos], self.parquet.metadata):
-            yield self.photos[photos]
-
-    def read_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of a row group.
-
-        Raises:
-            GemLabelError: it is damaged.
-        """
-        try:
-            return self.parquet.read_row_group(group, columns=None if columns is None else list(columns))
-        except _DAMAGE as error:
-            raise _damaged(self.path, error) from error
-
-    def close(self) -> None:
-        """Close the file."""
-        self._handle.close()
-
-
-def _photos_of_groups(masks: Sequence[int], metadata: pq.FileMetaData) -> Iterator[slice]:
-    """Yield which photos are in each row group, from the number of masks that each photo has."""
-    position, last = 0, metadata.num_row_groups - 1
-    for group in range(metadata.num_row_groups):
-        rows, start = metadata.row_group(group).num_rows, position
-        while position < len(masks) and (rows > 0 or group == last or masks[position] == 0):
-            rows -= masks[position]
-            position += 1
-        yield slice(start, position)
-
-
-def image_ids_by_group(path: Path) -> list[list[str]]:
-    """The image ids of the photos in each row group of a shard, a sixth of the work of opening a `ShardFile`.
-
-    Raises:
-        GemLabelError: the file is not whole.
-    """
-    try:
-        metadata = pq.read_metadata(path)
-        photos = json.loads(metadata.metadata[b"photos"])
-        groups = _photos_of_groups([photo["masks"] for photo in photos], metadata)
-        return [[photo["image_id"] for photo in photos[group]] for group in groups]
-    except FileNotFoundError:
-        raise
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
-
-
-class ShardWriter:
-    """Writes a shard, gathering whole photos into row groups; a context manager, for use inside `write_atomic`."""
-
-    def __init__(self, file: BinaryIO, embedding_dim: int, surround: bool = True) -> None:
-        schema = mask_schema(embedding_dim, surround)
-        self._writer = pq.ParquetWriter(
-            file,
-            schema,
-            # half-precision embeddings are noise to a compressor, integers are not
-            compression="zstd" if surround else dict.fromkeys(schema.names, "zstd") | {"embedding": "none"},
-            # a dictionary of vectors would only cost time
-            use_dictionary=["image", "image_id", "label", "top_labels.list.element"],
-            write_statistics=["image_number", "score", "kept", "label"],
-        )
-        self._empty = schema.empty_table()
-        self._photos: list[PhotoRecord] = []
-        self._failures: list[Mapping[str, str]] = []
-        self._tables: list[pa.Table] = []
-        self._rows = self._groups = 0
-
-    def add(self, photos: Sequence[PhotoRecord], table: pa.Table) -> None:
-        """Add the rows of whole photos, in their order."""
-        self._photos.extend(photos)
-        self._tables.append(table)
-        self._rows += len(table)
-        if self._rows >= ROWS_PER_GROUP:
-            self._flush()
-
-    def add_failures(self, failures: Iterable[Mapping[str, str]]) -> None:
-        """Add photos that could not be labeled: image, image_id, stage, error."""
-        self._failures.extend(failures)
-
-    def _flush(self) -> None:
-        if self._rows or not self._groups:
-            whole = pa.concat_tables(self._tables) if self._tables else self._empty
-            self._writer.write_table(whole.combine_chunks(), row_group_size=max(1, len(whole)))
-            self._groups += 1
-        self._tables, self._rows = [], 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Write what is left and the footer; after an error, nothing."""
-        try:
-            if error is None:
-                self._flush()
-                self._writer.add_key_value_metadata(photos_metadata(self._photos))
-                if self._failures:
-                    self._writer.add_key_value_metadata({"failures": json.dumps(self._failures)})
-                self._writer.close()
-        finally:
-            self._writer.is_open = (
-                False  # else pyarrow would try once more when it is collected, and complain
-            )

@@ -18,7 +18,8 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -31,11 +32,14 @@ from gem_label.checks import COUNT, check_number
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.learning.learned import Learned
 from gem_label.photos.listing import Photo, unique_image_id
-from gem_label.runs.files import FAILURES, LEARNED, MANIFEST, MASKS
+from gem_label.runs.checking import Expected
+from gem_label.runs.files import FAILURES, LEARNED, MANIFEST, MASKS, encode_manifest, parse_manifest
 from gem_label.runs.jsonl import json_line
 from gem_label.runs.listing import RunPhoto, create_part, read_parts
 from gem_label.runs.manifest import check_same_settings, now
-from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter
+from gem_label.runs.schema import PhotoRecord
+from gem_label.runs.seen_photos import SeenPhotos
+from gem_label.runs.shards import ShardFile, ShardWriter
 from gem_label.stores import Store
 
 PHOTOS_PER_SHARD = 64
@@ -139,13 +143,29 @@ class SharedRun:
             }
             if learned is not None:  # before the manifest, which names it by its sum
                 store.create(LEARNED, _json(learned.to_dict()))
-            if not store.create(MANIFEST, _json(manifest)):
+            if not store.create(MANIFEST, encode_manifest(manifest)):
                 manifest = _read_manifest(store) or manifest
         if "shared" not in manifest:
             raise UsageError(
                 f"{store.address} is written by one process: leave out --shard, or give another --out"
             )
         check_same_settings(store.address, manifest, wanted)
+        return cls(store, manifest)
+
+    @classmethod
+    def open(cls, store: Store) -> SharedRun:
+        """A shared run that is there.
+
+        Raises:
+            GemLabelError: there is none, or the run is written by one process.
+        """
+        manifest = _read_manifest(store)
+        if manifest is None:
+            raise GemLabelError(
+                f"{store.address} is not a run: no {MANIFEST} there; make one with `gem-label label`"
+            )
+        if "shared" not in manifest:
+            raise GemLabelError(f"{store.address} is written by one process, which finishes it by itself")
         return cls(store, manifest)
 
     def check_reachable(self) -> None:
@@ -160,6 +180,11 @@ class SharedRun:
                 f"{self.store.address} is not the run on every machine: give --out a folder that all share, "
                 "or a bucket"
             )
+
+    @property
+    def expected(self) -> Expected:
+        """What the shards of this run have in common."""
+        return Expected.of(self.manifest)
 
     @property
     def embedding_dim(self) -> int:
@@ -258,13 +283,24 @@ class SharedRun:
 
         Args:
             chunk: which.
-            rows: its finished photos with the rows of their masks, from `photo_table`.
+            rows: its finished photos with the rows of their masks, from `checked_table`.
             failures: image, image_id, stage and error of the others.
 
         Returns:
             False: another process has written it; that one stays.
         """
-        return self.store.create(_shard_name(chunk.number), encode_shard(rows, failures, self.embedding_dim))
+        return self.store.create(_shard_name(chunk.number), self.encode_shard(rows, failures))
+
+    def encode_shard(
+        self, rows: Iterable[tuple[PhotoRecord, pa.Table]], failures: Iterable[Mapping[str, str]]
+    ) -> bytes:
+        """The content of a shard; see `commit`."""
+        content = io.BytesIO()
+        with ShardWriter(content, self.embedding_dim, run_id=self.expected.run_id) as writer:
+            for record, table in rows:
+                writer.add([record], table)
+            writer.add_failures(failures)
+        return content.getvalue()
 
     def progress(self) -> Progress:
         """How far the run is."""
@@ -273,14 +309,27 @@ class SharedRun:
         return Progress(len(numbers), tuple(number for number in numbers if number not in done))
 
     def shards(self) -> Iterator[ShardFile]:
-        """Yield the shards, open, in order."""
+        """Yield the shards, open, in order.
+
+        Raises:
+            ShardError: one is damaged or of another run, or two hold the same photo.
+        """
+        seen = SeenPhotos(None)
         for number in sorted(self.committed()):
-            name = _shard_name(number)
-            file = ShardFile(Path(name), self.store.open(name))
-            try:
-                yield file
-            finally:
-                file.close()
+            with closing(self._open_shard(_shard_name(number))) as shard:
+                seen.add(shard)
+                yield shard
+
+    def _open_shard(self, name: str) -> ShardFile:
+        return ShardFile(Path(self.store.address) / name, self.expected, self.store.open(name))
+
+    def failures_of(self, chunks: Collection[int]) -> list[dict[str, str]]:
+        """The photos of some chunks that failed: image, image_id, stage, error."""
+        failures = []
+        for number in sorted(chunks):
+            with suppress(FileNotFoundError), closing(self._open_shard(_shard_name(number))) as shard:
+                failures += shard.failures
+        return failures
 
     def failures(self) -> list[dict[str, str]]:
         """The photos that failed and were not labeled since, each with its last reason."""
@@ -325,20 +374,8 @@ class SharedRun:
         }
         _put(self.store, FAILURES, b"".join(map(json_line, failures)))
         self.manifest |= {"counts": counts, "updated": now(), "finished": True}
-        _put(self.store, MANIFEST, _json(self.manifest))
+        _put(self.store, MANIFEST, encode_manifest(self.manifest))
         return counts
-
-
-def encode_shard(
-    rows: Iterable[tuple[PhotoRecord, pa.Table]], failures: Iterable[Mapping[str, str]], embedding_dim: int
-) -> bytes:
-    """The content of a shard; see `SharedRun.commit`."""
-    content = io.BytesIO()
-    with ShardWriter(content, embedding_dim) as writer:
-        for record, table in rows:
-            writer.add([record], table)
-        writer.add_failures(failures)
-    return content.getvalue()
 
 
 def _number_photos(photos: Iterable[Photo], last: int, taken: set[str]) -> list[RunPhoto]:
@@ -354,16 +391,10 @@ def _number_photos(photos: Iterable[Photo], last: int, taken: set[str]) -> list[
 
 def _read_manifest(store: Store) -> dict[str, Any] | None:
     try:
-        manifest = json.loads(store.read(MANIFEST))
+        content = store.read(MANIFEST)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise GemLabelError(
-            f"{store.address}/{MANIFEST} is damaged ({error}): restore it from a copy"
-        ) from error
-    if not isinstance(manifest, dict):
-        raise GemLabelError(f"{store.address}/{MANIFEST} is damaged: restore it from a copy")
-    return manifest
+    return parse_manifest(content, f"{store.address}/{MANIFEST}")
 
 
 def _put(store: Store, name: str, data: bytes) -> None:

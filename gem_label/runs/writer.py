@@ -26,6 +26,8 @@ from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet
 from gem_label.photos.listing import Photo, unique_image_id
+from gem_label.runs.checking import RowError, checked_table
+from gem_label.runs.checksums import array_bytes
 from gem_label.runs.files import (
     FAILURES,
     IMAGES,
@@ -42,13 +44,16 @@ from gem_label.runs.files import (
     read_manifest,
     shard_number,
     shard_paths,
-    write_json,
+    telling_removal,
+    write_manifest,
 )
 from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
 from gem_label.runs.learned_file import write_learned
+from gem_label.runs.listing import FAILURE_FIELDS, LISTING_REMEDY, RunPhoto
 from gem_label.runs.manifest import check_same_settings, new_manifest, now
-from gem_label.runs.reader import FAILURE_FIELDS, LISTING_REMEDY, Run, RunPhoto
-from gem_label.runs.schema import PhotoRecord, ShardFile, ShardWriter, make_record, photo_table
+from gem_label.runs.reader import Run
+from gem_label.runs.schema import PhotoRecord, make_record
+from gem_label.runs.shards import ShardFile, ShardWriter
 
 PHOTOS_PER_SHARD = 256
 
@@ -169,7 +174,7 @@ class RunWriter:
             self._write_manifest(finished=False)
         self._pending_folder.mkdir(parents=True, exist_ok=True)
         # of the run's own folder only what the run writes: an export may be writing its file there
-        delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, LEARNED, RELABEL_READY])
+        delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, LEARNED, RELABEL_READY, "relabel"])
         for folder in (self._masks, self._pending_folder, self.path / PATCHES):
             delete_leftovers(folder)
         for path in pending_paths(self._masks):
@@ -181,7 +186,7 @@ class RunWriter:
         run = Run(self.path)
         self._numbers = {photo.path: photo for photo in run.listing()}
         listed = {photo.number: photo for photo in self._numbers.values()}
-        for photos, table in run.groups(["label", "kept"]):
+        for photos, table in run.groups(["label", "kept"], listed=False):
             self._count(photos, pc.filter(table["label"], table["kept"]).to_pylist())
             for photo in photos:
                 listed.setdefault(photo.number, RunPhoto(photo.number, photo.image, photo.image_id))
@@ -221,7 +226,8 @@ class RunWriter:
             "kept_by_class": {name: self.kept_by_class[name] for name in self._classes},
         }
         self.manifest = self.manifest | {"counts": counts, "updated": now(), "finished": finished}
-        write_json(self.path / MANIFEST, self.manifest)
+        with telling_removal(self.path):
+            write_manifest(self.path, self.manifest)
 
     def register(self, photos: Iterable[Photo]) -> list[RunPhoto]:
         """Add photos to the run's listing and say which are to do, in order.
@@ -272,11 +278,16 @@ class RunWriter:
             patches: (h, w, d) patch features, stored as float16 in RUN/patches.
         """
         record = make_record(photo.number, photo.path, photo.image_id, masks, image_embedding)
-        table = photo_table(record, masks, labels, self.embedding_dim)
+        try:
+            table = checked_table(record, masks, labels, self.embedding_dim)
+        except RowError as error:
+            self.fail(photo, "label", f"the models gave {error}")
+            return
         if patches is not None:
-            (self.path / PATCHES).mkdir(exist_ok=True)
-            half = np.asarray(patches, np.float16)
-            write_atomic(self.path / PATCHES / f"{photo.number}.npy", lambda file: np.save(file, half))
+            with telling_removal(self.path):
+                (self.path / PATCHES).mkdir(exist_ok=True)
+            content = array_bytes(np.asarray(patches, np.float16))
+            write_atomic(self.path / PATCHES / f"{photo.number}.npy", lambda file: file.write(content))
         self._write_shard(self._pending_folder / f"{photo.number}.parquet", [(record, table)])
         self._pending.add(photo.number)
         self._count(
@@ -288,11 +299,12 @@ class RunWriter:
 
     def _write_shard(self, path: Path, rows: Iterable[tuple[PhotoRecord, Any]]) -> None:
         def write(file: Any) -> None:
-            with ShardWriter(file, self.embedding_dim) as writer:
+            with ShardWriter(file, self.embedding_dim, run_id=self.manifest.get("id")) as writer:
                 for record, table in rows:
                     writer.add([record], table)
 
-        write_atomic(path, write)
+        with telling_removal(self.path):
+            write_atomic(path, write)
 
     def _compact(self) -> None:
         """Gather the pending photos into one shard, a photo at a time."""
@@ -322,7 +334,8 @@ class RunWriter:
             "stage": stage,
             "error": " ".join(error.split()),
         }
-        append_jsonl(self.path / FAILURES, row)
+        with telling_removal(self.path):
+            append_jsonl(self.path / FAILURES, row)
         self._failed.add(photo.path)
 
     def close(self, finished: bool = True) -> None:
@@ -351,7 +364,7 @@ class RunWriter:
     ) -> None:
         try:
             self.close(finished=kind is None)
-        except OSError:
+        except (OSError, GemLabelError):
             # after an error that one is to be told; the next session gathers what is pending
             if error is None:
                 raise

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import obstore
 from obstore.exceptions import (
@@ -20,7 +21,11 @@ from obstore.store import from_url
 
 from gem_label.errors import GemLabelError
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 _LONGEST_REASON = 200
+_BUFFER = 1 << 20
 
 
 class ObjectStore:
@@ -96,7 +101,7 @@ class ObjectStore:
     def open(self, name: str) -> BinaryIO:
         """A file open for reading; see `Store`."""
         with self._errors("cannot read", name):
-            return cast(BinaryIO, obstore.open_reader(self._store, name))
+            return cast(BinaryIO, io.BufferedReader(_Reader(obstore.open_reader(self._store, name)), _BUFFER))
 
     @contextmanager
     def _errors(self, what: str, name: str = "") -> Iterator[None]:
@@ -112,3 +117,28 @@ class ObjectStore:
         except (BaseError, ValueError) as error:
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
             raise GemLabelError(f"{what} {place}: {reason}") from error
+
+
+class _Reader(io.RawIOBase):
+    """A file of obstore, as Python's own files are: pyarrow asks whether it is closed."""
+
+    def __init__(self, file: obstore.ReadableFile) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        data = bytes(self._file.read(len(view)))
+        view[: len(data)] = data
+        return len(data)

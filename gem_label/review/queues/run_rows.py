@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from gem_label.runs import Run
 from gem_label.runs.files import MASKS, pending_paths, shard_paths
-from gem_label.runs.schema import image_ids_by_group
+from gem_label.runs.shards import ShardFile
 
 
 def read_rows(run: Run, mask_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -27,6 +28,7 @@ def read_rows(run: Run, mask_ids: Sequence[str], columns: Sequence[str]) -> Iter
 
     Raises:
         OSError: a file of the run cannot be read.
+        GemLabelError: it is damaged.
     """
     places = _places(run.path.resolve(), str(run.manifest.get("updated")))
     groups: dict[tuple[Path, int], None] = {}
@@ -36,8 +38,8 @@ def read_rows(run: Run, mask_ids: Sequence[str], columns: Sequence[str]) -> Iter
             groups[place] = None
     wanted = pa.array(list(mask_ids), pa.string())
     for path, group in groups:
-        with pa.OSFile(str(path)) as file:
-            table = pa.parquet.ParquetFile(file).read_row_group(group, ["mask_id", *columns])
+        with closing(ShardFile(path, run.expected)) as file:
+            table = file.read_group(group, ["mask_id", *columns])
         yield table.filter(pc.is_in(table["mask_id"], value_set=wanted))
 
 
@@ -45,9 +47,9 @@ def read_rows(run: Run, mask_ids: Sequence[str], columns: Sequence[str]) -> Iter
 @lru_cache(maxsize=2)
 def _places(path: Path, updated: str) -> dict[str, tuple[Path, int]]:
     """image_id -> the shard and the row group with the masks of that photo."""
-    return {
-        image_id: (shard, group)
-        for shard in (*pending_paths(path / MASKS), *shard_paths(path / MASKS))
-        for group, ids in enumerate(image_ids_by_group(shard))
-        for image_id in ids
-    }
+    places: dict[str, tuple[Path, int]] = {}
+    for shard in (*pending_paths(path / MASKS), *shard_paths(path / MASKS)):
+        with closing(ShardFile(shard)) as file:
+            for group, ids in enumerate(file.image_ids_by_group()):
+                places |= dict.fromkeys(ids, (shard, group))
+    return places

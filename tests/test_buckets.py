@@ -1,0 +1,77 @@
+"""Photos from a bucket, and a run in one: the same as from a folder and in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from shared_worker import join, work
+from store_servers import bucket
+from test_engines import run_photos, save
+from test_shared_runs import COLORS, content
+
+from gem_label.errors import GemLabelError, ImageError, UsageError
+from gem_label.photos.listing import find_photos, photo_folder
+from gem_label.photos.reading import read_image
+from gem_label.runs import open_run
+from gem_label.stores import open_store
+
+__all__ = ["bucket"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten photos, four of which fail, one that is none, and files that are passed over."""
+    folder = save(tmp_path / "photos", **{f"{i:02d}": color for i, color in enumerate(COLORS * 2)})
+    (folder / "broken.jpg").write_text("no photo")
+    (folder / "notes.csv").write_text("1")
+    (folder / ".hidden.png").touch()
+    return folder
+
+
+@pytest.fixture
+def photos(bucket: str, folder: Path) -> str:
+    """The same in the bucket, two of them in a folder."""
+    store = open_store(f"{bucket}/photos")
+    for path in folder.iterdir():
+        store.create(f"more/{path.name}" if path.stem in ("08", "09") else path.name, path.read_bytes())
+    return store.address
+
+
+def test_photos_of_a_bucket(photos: str, folder: Path) -> None:
+    found = find_photos([f"{photos}/"])
+    assert [photo.image_id for photo in found.photos][:3] == ["00", "01", "02"]
+    assert found.photos[-1].image_id == "more/09"
+    assert found.left_out == {".csv": 1}
+    assert photo_folder(photo.path for photo in found.photos) == photos
+    assert photo_folder([f"{photos}/a.jpg", "/photos/a.jpg"]) == ""
+    assert photo_folder(["s3://one/a.jpg", "s3://two/a.jpg"]) == ""
+    assert (read_image(f"{photos}/more/08.png") == read_image(folder / "08.png")).all()
+    assert len(find_photos([f"{photos}/00.png"]).photos) == 1
+    listed = folder / "list.txt"
+    listed.write_text(f"{photos}/01.png\n{folder / '00.png'}\n")
+    assert [photo.path for photo in find_photos([str(listed)]).photos] == [
+        f"{photos}/01.png",
+        str(folder / "00.png"),
+    ]
+    with pytest.raises(ImageError, match="vanished"):
+        read_image(f"{photos}/missing.png")
+    with pytest.raises(UsageError, match="no photos in"):
+        find_photos([f"{photos}/nothing"])
+    with pytest.raises(GemLabelError, match="write scheme://bucket/name"):
+        find_photos(["s3:///photos"])
+
+
+def test_a_run_in_a_bucket_is_the_run_in_a_folder(
+    bucket: str, photos: str, folder: Path, tmp_path: Path
+) -> None:
+    run_photos(folder, tmp_path / "one")
+    out = f"{bucket}/run"
+    work(photos, out, 1, 2)
+    with pytest.raises(GemLabelError, match="2 of 3 chunks are missing"):
+        join(out).finish()
+    work(photos, out, 0, 2)
+    assert join(out).finish() == open_run(tmp_path / "one").manifest["counts"]
+    names = sorted(open_store(out).names("masks/"))
+    assert names == [f"masks/shard-{i:06d}.parquet" for i in range(3)]
+    _ = content
