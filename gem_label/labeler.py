@@ -404,12 +404,12 @@ def text_encoder_of(run: Run, device: torch.device | str = "cpu") -> TextEncoder
         precision = settings.get("precision", {}).get("clip", Precision.float32)
     except (KeyError, TypeError, AttributeError) as error:
         raise GemLabelError(
-            f"the manifest of {run.path} does not say which CLIP model made the run"
+            f"the manifest of {run.place} does not say which CLIP model made the run"
         ) from error
     clip = load_clip(name, device, precision)
     if clip.weights_sha256 != stored:
         raise UsageError(
-            f"{run.path} was made with other weights of {clip.name} (sha256 {str(stored)[:12]}, not "
+            f"{run.place} was made with other weights of {clip.name} (sha256 {str(stored)[:12]}, not "
             f"{str(clip.weights_sha256)[:12]}): bring those weights, or label the photos again"
         )
     return TextEncoder(clip, templates)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from shared_worker import join, work
 from store_servers import bucket
-from test_engines import run_photos, save
+from test_engines import JOB, run_photos, save
 from test_shared_runs import COLORS, content
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
 from gem_label.photos.listing import find_photos, photo_folder
 from gem_label.photos.reading import read_image
-from gem_label.runs import open_run
+from gem_label.runs import open_run, relabel_run, search_run
+from gem_label.runs.export import export_run
 from gem_label.stores import open_store
+from gem_label.vocabulary import Vocabulary
 
 __all__ = ["bucket"]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten photos, four of which fail, one that is none, and files that are passed over."""
-    folder = save(tmp_path / "photos", **{f"{i:02d}": color for i, color in enumerate(COLORS * 2)})
+    """Ten photos, two of them in a folder; four fail. A file that is no photo, and some that are passed over."""
+    colors = {f"{i:02d}": color for i, color in enumerate(COLORS * 2)}
+    folder = save(tmp_path / "photos", **{name: colors[name] for name in list(colors)[:8]})
+    save(folder / "more", **{name: colors[name] for name in list(colors)[8:]})
     (folder / "broken.jpg").write_text("no photo")
     (folder / "notes.csv").write_text("1")
     (folder / ".hidden.png").touch()
@@ -31,10 +36,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photos(bucket: str, folder: Path) -> str:
-    """The same in the bucket, two of them in a folder."""
+    """The same in the bucket."""
     store = open_store(f"{bucket}/photos")
-    for path in folder.iterdir():
-        store.create(f"more/{path.name}" if path.stem in ("08", "09") else path.name, path.read_bytes())
+    for path in folder.rglob("*.*"):
+        store.create(str(path.relative_to(folder)), path.read_bytes())
     return store.address
 
 
@@ -46,7 +51,7 @@ def test_photos_of_a_bucket(photos: str, folder: Path) -> None:
     assert photo_folder(photo.path for photo in found.photos) == photos
     assert photo_folder([f"{photos}/a.jpg", "/photos/a.jpg"]) == ""
     assert photo_folder(["s3://one/a.jpg", "s3://two/a.jpg"]) == ""
-    assert (read_image(f"{photos}/more/08.png") == read_image(folder / "08.png")).all()
+    assert (read_image(f"{photos}/more/08.png") == read_image(folder / "more" / "08.png")).all()
     assert len(find_photos([f"{photos}/00.png"]).photos) == 1
     listed = folder / "list.txt"
     listed.write_text(f"{photos}/01.png\n{folder / '00.png'}\n")
@@ -74,4 +79,28 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(
     assert join(out).finish() == open_run(tmp_path / "one").manifest["counts"]
     names = sorted(open_store(out).names("masks/"))
     assert names == [f"masks/shard-{i:06d}.parquet" for i in range(3)]
-    _ = content
+
+    # it is read where it is
+    run, expected = open_run(out), open_run(tmp_path / "one")
+    assert content(run) == content(expected)
+    assert [photo.path for photo in run.listing()] == [f"{photos}/{i:02d}.png" for i in range(8)] + [
+        f"{photos}/{name}" for name in ("broken.jpg", "more/08.png", "more/09.png")
+    ]
+    assert (run.patches(1) == expected.patches(1)).all()
+    assert [hit.mask_id for hit in search_run(run, JOB.text[0], 3)] == ["00#0", "00#1", "05#0"]
+    export_run(run, tmp_path / "labels.json")
+    coco = json.loads((tmp_path / "labels.json").read_text())
+    assert [image["file_name"] for image in coco["images"]][:2] == ["00.png", "01.png"]
+    assert len(coco["annotations"]) == 8
+
+    # and gets new words in a folder; in its place it cannot
+    words, text = Vocabulary.parse("blue", background="red, green"), JOB.text[[2, 0, 1]]
+    blue = relabel_run(run, words, text, out=tmp_path / "blue")
+    assert blue.manifest["counts"]["kept"] == 4
+    assert len(blue.failures()) == 5
+    assert [each.image_id for each in blue.listing()] == [each.image_id for each in run.listing()]
+    assert (blue.patches(1) == run.patches(1)).all()
+    with pytest.raises(UsageError, match="in an object store"):
+        relabel_run(run, words, text)
+    with pytest.raises(GemLabelError, match="is not a run"):
+        open_run(f"{bucket}/nothing")

@@ -13,6 +13,7 @@ import typer
 from gem_label.cli import options
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import UsageError
+from gem_label.stores import is_address
 
 if TYPE_CHECKING:
     from gem_label.formats.annotations import Annotations
@@ -127,10 +128,10 @@ def export(
 
     segmentation = segmentation or (Segmentation.rle if tolerance is None else Segmentation.polygon)
     settings = WriteSettings(segmentation.value, tolerance, photos.value, image_prefix)
-    if Path(run_or_name).is_dir():
+    if is_address(run_or_name) or Path(run_or_name).is_dir():
         if which is not None:
             raise UsageError("--which is about a reviewed dataset, and this is a run")
-        annotations = _of_run(Path(run_or_name), options.asked_thresholds(min_score, purpose))
+        annotations = _of_run(run_or_name, options.asked_thresholds(min_score, purpose))
     else:
         if min_score is not None or purpose is not None:
             raise UsageError("--min-score and --for are about a run: of a dataset choose with --which")
@@ -140,7 +141,7 @@ def export(
     print(f"{out}: {report}")
 
 
-def _of_run(path: Path, thresholds: Thresholds | None) -> Annotations:
+def _of_run(path: str, thresholds: Thresholds | None) -> Annotations:
     from gem_label.runs import open_run
     from gem_label.runs.export import run_annotations
 

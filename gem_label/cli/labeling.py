@@ -107,7 +107,7 @@ def label_alone(
         todo = writer.register(photos)
         report = LocalEngine(workers or workers_for(labeler.device)).run(todo, labeler, job, writer)
     run = open_run(out)
-    options.print_counts(run.path, run.manifest["counts"])
+    options.print_counts(run.place, run.manifest["counts"])
     tried = {photo.path for photo in todo}
     failed = run.failures() if report.failed else []
     return Failures(len(todo), [(each.image, each.error) for each in failed if each.image in tried])

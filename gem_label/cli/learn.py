@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gem_label.cli import options
-from gem_label.cli.options import RunFolder
+from gem_label.cli.options import RunPlace
 from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SHOWN_CLASSES = 20
 
 
 def learn(
-    run: RunFolder,
+    run: RunPlace,
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Learn from decisions in this FiftyOne dataset.")
     ] = None,
@@ -84,7 +84,7 @@ def learn(
         return
     text = encoder.encode(report.vocabulary.phrases)
     new = learn_run(opened, report, text, words, out, thresholds)
-    options.print_counts(new.path, new.manifest["counts"])
+    options.print_counts(new.place, new.manifest["counts"])
 
 
 def _from_dataset(

@@ -86,8 +86,11 @@ ExamplesFile = Annotated[
         "a word among --classes.",
     ),
 ]
-RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run directory, as `gem-label label` makes it.")
+RunPlace = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run, as `gem-label label` makes it: its folder, or its address in a bucket."
+    ),
 ]
 
 

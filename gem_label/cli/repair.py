@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from gem_label.cli.options import RunFolder
+from gem_label.cli.options import RunPlace
 
 
 def repair(
-    run: RunFolder,
+    run: RunPlace,
     check: Annotated[bool, typer.Option("--check", help="Only check; change nothing.")] = False,
 ) -> None:
     """Check every file of a run and repair what is damaged.

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gem_label.cli import options
-from gem_label.cli.options import RunFolder
+from gem_label.cli.options import RunPlace
 
 
 class MaskStorage(StrEnum):
@@ -21,7 +21,7 @@ class MaskStorage(StrEnum):
 
 
 def push(
-    run: RunFolder,
+    run: RunPlace,
     dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset to make or update.")],
     field: Annotated[str, typer.Option(help="The field that takes the labels.")] = "gem_label",
     min_score: options.MinScore = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gem_label.cli import options
-from gem_label.cli.options import RunFolder
+from gem_label.cli.options import RunPlace
 
 if TYPE_CHECKING:
     from gem_label.learning.learned import Learned
@@ -47,7 +47,7 @@ def finish(
 
 
 def relabel(
-    run: RunFolder,
+    run: RunPlace,
     classes: options.Classes = None,
     classes_file: options.ClassesFile = None,
     background: options.Background = "",
@@ -115,11 +115,11 @@ def relabel(
     if learned is not None:
         using = "none" if learned == "none" else read_learned(learned)
     new = relabel_run(old, vocabulary, text, label_settings=settings, words=words, out=out, learned=using)
-    options.print_counts(new.path, new.manifest["counts"])
+    options.print_counts(new.place, new.manifest["counts"])
 
 
 def search(
-    run: RunFolder,
+    run: RunPlace,
     text: Annotated[str, typer.Argument(help="A word or phrase.")],
     top: Annotated[int, typer.Option(min=1, help="How many masks.")] = 50,
     format: Annotated[

@@ -120,8 +120,8 @@ class _Truth:
 
 def _run_source(run: Run, truth: _Truth) -> LabelSource:
     classes = run.vocabulary.classes
-    index = class_index(classes, f"the run {run.path}")
-    pairs, notes = truth.pair({photo.number: photo.image for photo in run.photos()}, f"the run {run.path}")
+    index = class_index(classes, f"the run {run.place}")
+    pairs, notes = truth.pair({photo.number: photo.image for photo in run.photos()}, f"the run {run.place}")
 
     def photos() -> Iterator[PhotoLabels]:
         for photo, masks, labels in run.photo_masks(embeddings=False):

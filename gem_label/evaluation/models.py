@@ -68,7 +68,7 @@ def encoder_of_run(run: Run, device: torch.device | str = "cpu") -> EncoderModel
         method = DenseMethod(name=chosen.pop("method"), **chosen)
     except (KeyError, TypeError, ValueError) as error:
         raise GemLabelError(
-            f"the manifest of {run.path} does not say how its patch features were made"
+            f"the manifest of {run.place} does not say how its patch features were made"
         ) from error
     dense = DenseEncoder(text.clip, method, text=text, window=window and Window(**window), scales=scales)
     return EncoderModel(dense, short_side)

@@ -8,7 +8,8 @@ find masks by text with `search_run`.
 from __future__ import annotations
 
 from gem_label.runs.listing import Failure, RunPhoto
-from gem_label.runs.reader import Run, open_run
+from gem_label.runs.opening import open_run
+from gem_label.runs.reader import Run
 from gem_label.runs.relabel import SearchHit, relabel_run, search_run
 from gem_label.runs.schema import PhotoRecord, mask_schema
 from gem_label.runs.writer import RunWriter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def run_annotations(run: Run, min_score: float | str | Thresholds | None = None)
             yield _photo(photo, masks, labels, folder, least, knows_absence)
 
     info = {
-        "description": f"Masks and labels of the gem-label run {run.path.resolve().name}",
+        "description": f"Masks and labels of the gem-label run {PurePosixPath(run.place).name}",
         "version": run.manifest.get("versions", {}).get("gem-label", ""),
         "date_created": run.manifest.get("created", ""),
     }

@@ -176,6 +176,11 @@ def shard_paths(masks: Path) -> list[Path]:
     return sorted((p for p in masks.glob("shard-*.parquet") if _SHARD.fullmatch(p.name)), key=shard_number)
 
 
+def shard_name(number: int) -> str:
+    """The name of a shard."""
+    return f"shard-{number:06d}.parquet"
+
+
 def shard_number(path: Path) -> int:
     """The number in a shard's name."""
     return int(path.stem.removeprefix("shard-"))

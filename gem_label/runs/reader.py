@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -31,9 +32,7 @@ from gem_label.runs.files import (
     pending_number,
     pending_paths,
     read_manifest,
-    recover,
     shard_paths,
-    stray_files,
 )
 from gem_label.runs.jsonl import read_jsonl
 from gem_label.runs.learned_file import read_learned
@@ -57,13 +56,24 @@ class Run:
     """A run directory open for reading; made by `open_run`. May be read while another process writes it.
 
     Attributes:
-        path: the run directory.
         manifest: settings, weights, vocabulary, labeling, versions, counts, created, updated, finished.
     """
 
+    manifest: dict[str, Any]
+
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.manifest: dict[str, Any] = read_manifest(path)
+        self._path = path
+        self.manifest = read_manifest(path)
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self._path
+
+    @property
+    def place(self) -> str:
+        """The absolute path of the run directory; of a run in an object store its address."""
+        return str(self.path.resolve())
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -83,7 +93,7 @@ class Run:
         except (GemLabelError, KeyError, TypeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise damaged_manifest(
-                self.path / MANIFEST, f"has {part} that cannot be used ({reason})"
+                f"{self.place}/{MANIFEST}", f"has {part} that cannot be used ({reason})"
             ) from error
 
     @cached_property
@@ -136,7 +146,7 @@ class Run:
             GemLabelError: the listing is damaged; the message names the line.
         """
         if "shared" in self.manifest:
-            for part in read_parts(LocalStore(self.path)):
+            for part in self.listing_parts():
                 yield from part
             return
         path, last = self.path / IMAGES, 0
@@ -145,6 +155,10 @@ class Run:
                 raise GemLabelError(f"{path}: photo {row['number']} follows photo {last}: {LISTING_REMEDY}")
             last = row["number"]
             yield RunPhoto(last, row["image"], row["image_id"])
+
+    def listing_parts(self) -> Iterator[list[RunPhoto]]:
+        """Yield the parts of the listing of a shared run."""
+        return read_parts(LocalStore(self.path))
 
     def failures(self) -> list[Failure]:
         """The photos that failed and were not labeled since, each with its last reason.
@@ -288,16 +302,15 @@ class Run:
                 "aside; to have it again, label the photos into another --out"
             ) from error
 
+    def copy_patches(self, folder: Path) -> None:
+        """Copy the patch features, where the run keeps any, into the folder of another run."""
+        if (self.path / PATCHES).is_dir():
+            shutil.copytree(self.path / PATCHES, folder / PATCHES, copy_function=_link_or_copy)
 
-def open_run(path: str | Path) -> Run:
-    """Open a run directory for reading.
 
-    Raises:
-        GemLabelError: there is no run, it is damaged, or it is of another version.
-    """
-    path = Path(path)
-    recover(path)
-    run = Run(path)
-    for stray in stray_files(current(path, MASKS)):
-        print(f"note: {stray} is no file of the run and is left out: move it away", file=sys.stderr)
-    return run
+def _link_or_copy(source: str, target: str) -> None:
+    """Patch features never change, so two runs can share the files."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -27,20 +27,22 @@ from gem_label.runs.files import (
     IMAGES,
     LEARNED,
     MASKS,
-    PATCHES,
     RELABEL_READY,
     RunLock,
     commit_relabel,
-    current,
+    shard_name,
     shard_number,
-    shard_paths,
     write_manifest,
 )
+from gem_label.runs.jsonl import write_jsonl
 from gem_label.runs.learned_file import write_learned
+from gem_label.runs.listing import RunPhoto, create_part
 from gem_label.runs.manifest import new_run_id, now
-from gem_label.runs.reader import Run, RunPhoto, open_run
+from gem_label.runs.opening import open_run
+from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord, relabelled, table_evidence, table_vectors
 from gem_label.runs.shards import ShardFile, ShardWriter
+from gem_label.stores.local import LocalStore
 from gem_label.words import WordsPerImage
 
 
@@ -125,6 +127,8 @@ def relabel_run(
         words.check(vocabulary)
         words.check_names(RunPhoto(photo.number, photo.image, photo.image_id) for photo in run.photos())
     if out is None:
+        if "shared" in run.manifest and not run.manifest["finished"]:
+            raise UsageError(f"{run.place} is still being labeled: wait for all shards, or give --out")
         with RunLock(run.path):
             commit_relabel(run.path)
             delete_leftovers(run.path, of=[RELABEL_READY, "relabel"])
@@ -138,20 +142,21 @@ def relabel_run(
     delete_leftovers(out.parent, of=[out.name])
     with replacing_folder(out) as building:
         _write_relabelled(run, building, job)
-        for name in (IMAGES, FAILURES):
-            if (run.path / name).exists():
-                shutil.copyfile(run.path / name, building / name)
-        if (run.path / PATCHES).is_dir():
-            shutil.copytree(run.path / PATCHES, building / PATCHES, copy_function=_link_or_copy)
+        _copy_rest(run, building)
     return open_run(out)
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    """Patch features never change, so two runs can share the files."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _copy_rest(run: Run, folder: Path) -> None:
+    """Copy what no word changes: listing, failures, patch features."""
+    if "shared" in run.manifest:
+        for number, part in enumerate(run.listing_parts()):
+            create_part(LocalStore(folder), number, part)
+        write_jsonl(folder / FAILURES, map(asdict, run.failures()))
+    else:
+        for name in (IMAGES, FAILURES):
+            if (run.path / name).exists():
+                shutil.copyfile(run.path / name, folder / name)
+    run.copy_patches(folder)
 
 
 def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
@@ -159,8 +164,15 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     (folder / MASKS).mkdir()
     kept: Counter[str] = Counter()
     totals: Counter[str] = Counter()
-    shards, run_id = shard_paths(current(run.path, MASKS)), new_run_id()
-    following = f"shard-{shard_number(shards[-1]) + 1 if shards else 0:06d}.parquet"
+    run_id, following = new_run_id(), shard_name(0)
+
+    def new_name(file: ShardFile) -> str:
+        """The name of its shard; photos that are in no shard yet come last, one file each, and go into one."""
+        nonlocal following
+        if file.path.parent.name == MASKS:
+            following = shard_name(shard_number(file.path) + 1)
+            return file.path.name
+        return following
 
     def rows(files: Iterator[ShardFile], writer: ShardWriter) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
         for file in files:
@@ -182,10 +194,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
                 writer.add(photos, table)
 
     with run.shards() as files:
-        # photos that are in no shard yet come last, one file each: they go into one shard
-        for name, group in groupby(
-            files, lambda f: f.path.name if f.path.parent.name == MASKS else following
-        ):
+        for name, group in groupby(files, new_name):
             write_atomic(folder / MASKS / name, partial(write, files=group))
     if job.learned is not None:
         write_learned(folder / LEARNED, job.learned)

@@ -37,7 +37,8 @@ from gem_label.runs.files import (
 from gem_label.runs.jsonl import damaged_lines, repair_jsonl, write_jsonl
 from gem_label.runs.listing import FAILURE_FIELDS, LISTING_FIELDS, RunPhoto
 from gem_label.runs.manifest import now
-from gem_label.runs.reader import Run, open_run
+from gem_label.runs.opening import open_run
+from gem_label.runs.reader import Run
 from gem_label.runs.seen_photos import SeenPhotos
 from gem_label.runs.shards import ShardError, ShardFile, damaged_shard, repair_advice
 

@@ -59,10 +59,10 @@ def reviews_of(
     names = {place: photo.path or photo.name for place, photo in enumerate(photos)}
     pairs = pair_photos(paths, names)
     if not pairs:
-        raise UsageError(f"none of the {len(photos)} annotated photos is one of {run.path}")
+        raise UsageError(f"none of the {len(photos)} annotated photos is one of {run.place}")
     left_out = []
     if len(pairs) < len(photos):
-        left_out.append(f"{len(photos) - len(pairs)} annotated photos that are not in {run.path}")
+        left_out.append(f"{len(photos) - len(pairs)} annotated photos that are not in {run.place}")
     words = (vocabulary or run.vocabulary).classes
     own = {folded(name): name for name in words}
     names_of = {name: own.get(folded(name), name) for name in annotations.classes}

@@ -33,7 +33,15 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.learning.learned import Learned
 from gem_label.photos.listing import Photo, unique_image_id
 from gem_label.runs.checking import Expected
-from gem_label.runs.files import FAILURES, LEARNED, MANIFEST, MASKS, encode_manifest, parse_manifest
+from gem_label.runs.files import (
+    FAILURES,
+    LEARNED,
+    MANIFEST,
+    MASKS,
+    encode_manifest,
+    parse_manifest,
+    shard_name,
+)
 from gem_label.runs.jsonl import json_line
 from gem_label.runs.listing import RunPhoto, create_part, read_parts
 from gem_label.runs.manifest import check_same_settings, now
@@ -268,7 +276,7 @@ class SharedRun:
     def is_committed(self, chunk: Chunk) -> bool:
         """Whether a chunk has its shard."""
         try:
-            self.store.open(_shard_name(chunk.number)).close()
+            self.store.open(_shard_path(chunk.number)).close()
         except FileNotFoundError:
             return False
         return True
@@ -289,7 +297,7 @@ class SharedRun:
         Returns:
             False: another process has written it; that one stays.
         """
-        return self.store.create(_shard_name(chunk.number), self.encode_shard(rows, failures))
+        return self.store.create(_shard_path(chunk.number), self.encode_shard(rows, failures))
 
     def encode_shard(
         self, rows: Iterable[tuple[PhotoRecord, pa.Table]], failures: Iterable[Mapping[str, str]]
@@ -316,7 +324,7 @@ class SharedRun:
         """
         seen = SeenPhotos(None)
         for number in sorted(self.committed()):
-            with closing(self._open_shard(_shard_name(number))) as shard:
+            with closing(self._open_shard(_shard_path(number))) as shard:
                 seen.add(shard)
                 yield shard
 
@@ -327,7 +335,7 @@ class SharedRun:
         """The photos of some chunks that failed: image, image_id, stage, error."""
         failures = []
         for number in sorted(chunks):
-            with suppress(FileNotFoundError), closing(self._open_shard(_shard_name(number))) as shard:
+            with suppress(FileNotFoundError), closing(self._open_shard(_shard_path(number))) as shard:
                 failures += shard.failures
         return failures
 
@@ -414,5 +422,5 @@ def _json(data: Any) -> bytes:
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _shard_name(number: int) -> str:
-    return f"{MASKS}/shard-{number:06d}.parquet"
+def _shard_path(number: int) -> str:
+    return f"{MASKS}/{shard_name(number)}"

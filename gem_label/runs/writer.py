@@ -42,6 +42,7 @@ from gem_label.runs.files import (
     pending_number,
     pending_paths,
     read_manifest,
+    shard_name,
     shard_number,
     shard_paths,
     telling_removal,
@@ -320,7 +321,7 @@ class RunWriter:
 
         shards = shard_paths(self._masks)
         number = shard_number(shards[-1]) + 1 if shards else 0
-        self._write_shard(self._masks / f"shard-{number:06d}.parquet", rows())
+        self._write_shard(self._masks / shard_name(number), rows())
         for path in paths:
             path.unlink()
         self._pending.clear()

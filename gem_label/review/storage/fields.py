@@ -83,7 +83,7 @@ def push_record(
 ) -> dict[str, Any]:
     """What `pushed_fields` tells about a push at the time `pushed`."""
     return {
-        "run": str(run.path.resolve()),
+        "run": run.place,
         "run_updated": run.manifest.get("updated"),
         "pushed": pushed,
         "min_score": None if min_score is None else json.dumps(min_score.to_json()),

@@ -8,7 +8,7 @@ export function QualityLine({ quality, session }: { quality: Quality; session: S
   if (!quality.labels) return null;
   return (
     <>
-      <p className="glr-quality">
+      <p>
         <Known quality={quality} />
       </p>
       <div className="glr-tools">
