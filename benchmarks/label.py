@@ -1,4 +1,4 @@
-"""Labelling a folder of photos: `gem-label label` and `export` against the peers' chain, one step after the other.
+"""Labeling a folder of photos: `gem-label label` and `export` against the peers' chain, one step after the other.
 
     pip install --no-deps --target /tmp/gem_torch gem_torch==1.0.1 'open_clip_torch<=2.23' einops
     python benchmarks/label.py --peer /tmp/gem_torch --data shared/data/coco16/data --photos 2
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--also-encode", choices=("vit_b", "vit_l", "vit_h"), help="a larger SAM's encoder")
     parser.add_argument("--proposals", choices=("fast", "exact"), default="fast", help="ours")
     parser.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.float32)
-    parser.add_argument("--workers", type=int, help="ours; by default what the device is good for")
+    parser.add_argument("--workers", type=int, help="ours; default: as many as the device and memory allow")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--malloc", choices=("tuned", "installed"), default="tuned")
     parser.add_argument("--repeats", type=int, default=1)

@@ -54,7 +54,7 @@ def ellipses(rng: np.random.Generator, count: int) -> list[bytes]:
 
 
 def make_run(path: Path, masks: int, dimension: int) -> Run:
-    """A finished run of that many masks, labelled with three words."""
+    """A finished run of that many masks, labeled with three words."""
     rng = np.random.default_rng(0)
     pool = [counts for counts in ellipses(rng, 2000) if counts]
     vocabulary = Vocabulary.from_words(("cat", "dog", "cup"))

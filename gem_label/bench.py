@@ -34,19 +34,19 @@ from gem_label.photos.listing import Photo
 from gem_label.photos.reading import read_image
 from gem_label.runs import RunPhoto
 
-STAGES = ("decode", "SAM encoder", "prompts", "GEM", "pooling", "labelling", "writing")
+STAGES = ("decode", "SAM encoder", "prompts", "GEM", "pooling", "labeling", "writing")
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What labelling some photos took, after one that does not count.
+    """What labeling some photos took, after one that does not count.
 
     Attributes:
         proposals: settings of the proposals.
         photos: how many photos.
         masks: proposals per photo.
         stages: seconds per photo of each of `STAGES`, one after the other.
-        label_seconds: seconds per photo as `label` does it, with several photos under way.
+        label_seconds: seconds per photo as `label` does it, with several photos at a time.
         workers: how many.
         memory_mib: peak resident memory of the process.
         gpu_memory_mib: peak memory that torch allocated on the GPU; None without one.
@@ -177,13 +177,13 @@ def bench(
     Args:
         labeler: models and settings.
         job: the words.
-        photos: at least one; the runs they are labelled into are thrown away.
+        photos: at least one; the runs they are labeled into are thrown away.
         annotations: to measure recall; None measures none.
 
     Raises:
         ImageError: a photo that cannot be read.
         UsageError: a photo without annotations.
-        GemLabelError: photos fail where several are under way at a time.
+        GemLabelError: photos fail where several are labeled at a time.
     """
     if annotations is not None:
         for photo in photos:
@@ -230,9 +230,7 @@ def _seconds_of_label(labeler: Labeler, job: LabelJob, photos: Sequence[Photo], 
             report = LocalEngine(workers).run(writer.register(photos), labeler, job, writer)
         seconds = time.perf_counter() - started
     if report.failed:
-        raise GemLabelError(
-            f"{report.failed} of {len(photos)} photos failed with {workers} under way at a time"
-        )
+        raise GemLabelError(f"{report.failed} of {len(photos)} photos failed with {workers} at a time")
     return seconds / len(photos)
 
 
@@ -247,7 +245,7 @@ def _label(labeler: Labeler, job: LabelJob, photo: RunPhoto, watch: Stopwatch) -
         patches, class_token = labeler.patch_features(image)
     with watch.stage("pooling"):
         embedded = pool_photo(masks, patches, class_token)
-    with watch.stage("labelling"):
+    with watch.stage("labeling"):
         labels = label_maskset(embedded.masks, job.text, job.vocabulary, job.logit_scale, job.settings)
     return PhotoResult(embedded.masks, labels, embedded.image_embedding, None)
 

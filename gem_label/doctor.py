@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-# module -> distribution, of what labelling cannot do without
+# module -> distribution, of what labeling cannot do without
 _LIBRARIES = {
     "torch": "torch",
     "torchvision": "torchvision",
@@ -95,7 +95,7 @@ def check_device() -> Check:
 
 
 def check_sam() -> Iterator[Check]:
-    """The SAM weights on this machine; mobile_sam is what `label` takes unless told otherwise."""
+    """The SAM weights on this machine; mobile_sam is the default of `label`."""
     from gem_label.weights import list_weights
 
     for weights in list_weights():
@@ -153,7 +153,7 @@ def check_disk(folder: Path, name: str) -> Check:
 
 
 def check_libraries() -> Iterator[Check]:
-    """Every library that labelling needs."""
+    """Every library that labeling needs."""
     for module, distribution in _LIBRARIES.items():
         yield check_library(module, distribution)
 

@@ -176,7 +176,8 @@ class PackageIndex:
         try:
             plain = _without_login(url)[0]
             answer = self._opener(plain).open(
-                Request(plain, headers={"Accept": accept}), timeout=self.timeout
+                Request(plain, headers={"Accept": accept}),  # noqa: S310 - what pip is configured for
+                timeout=self.timeout,
             )
         except HTTPError as error:
             error.close()

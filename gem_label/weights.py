@@ -26,7 +26,7 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.package_index import open_sdist_member
 
 _CHUNK = 1 << 20
-# Short, so that a machine without that network goes on to the next source at once. It bounds the connection
+# Short, so that a machine without that network tries the next source at once. It bounds the connection
 # and each single read, not the whole download.
 _TIMEOUT_SECONDS = 10.0
 _DOWNLOAD_ERRORS = (GemLabelError, OSError, HTTPException)
@@ -143,11 +143,11 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
 
     Returns:
         Path of an existing file. For a name, its sha256 is the published one; a file that is wrong or cut is
-        deleted and fetched anew first.
+        deleted and fetched again first.
 
     Raises:
         UsageError: neither a known name nor a file.
-        GemLabelError: the weights are not on this machine, or were wrong and could not be fetched anew.
+        GemLabelError: the weights are not on this machine, or were wrong and could not be fetched again.
     """
     name = os.fspath(name_or_path)
     source = WEIGHTS.get(name)
@@ -283,7 +283,7 @@ def _origins(source: WeightSource, progress: bool) -> Iterator[tuple[str, Writer
 
 
 def _from_url(url: str, source: WeightSource, progress: bool, file: IO[bytes]) -> None:
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - from the table above
         _copy(answer, source, progress, file)
 
 

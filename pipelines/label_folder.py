@@ -2,7 +2,7 @@
 
     python pipelines/label_folder.py pipelines/label_folder.yaml
 
-What `gem-label label`, `export` and `push` do, laid open: copy it and change a step. An interrupted recipe goes on
+What `gem-label label`, `export` and `push` do, laid open: copy it and change a step. An interrupted recipe resumes
 where it stopped. Settings are YAML, read by PyYAML, which timm brings along.
 """
 

@@ -2,7 +2,7 @@
 
     python pipelines/openimages_v7.py pipelines/openimages_v7.yaml
 
-Every row keeps its finished photos on disk: an interrupted recipe goes on where it stopped.
+Every row keeps its finished photos on disk: an interrupted recipe resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def evaluate_method(
 
 
 def evaluate_gem_sam(data: Data, settings: dict[str, Any], device: str) -> dict[str, Any]:
-    """p-mIoU of GEM-SAM by both rules. Seconds per photo are those of proposing and labelling."""
+    """p-mIoU of GEM-SAM by both rules. Seconds per photo are those of proposing and labeling."""
     # SAM's masks once, each photo with its own words
     present = {}
     for photo in data.photos:
@@ -115,7 +115,7 @@ def evaluate_gem_sam(data: Data, settings: dict[str, Any], device: str) -> dict[
     job = labeler.job(vocabulary, words=WordsPerImage(present), keep_patches=True)
     out = Path(settings["out"])
     with labeler.start_run(out / "run", job) as writer:
-        labelled = LocalEngine(workers_for(device)).run(writer.register(data.photos), labeler, job, writer)
+        labeled = LocalEngine(workers_for(device)).run(writer.register(data.photos), labeler, job, writer)
 
     # from the run on, no photo is opened
     run = open_run(out / "run")
@@ -127,7 +127,7 @@ def evaluate_gem_sam(data: Data, settings: dict[str, Any], device: str) -> dict[
     evaluation = PointEvaluation(data.table, asked, out / "gem-sam.partial.jsonl")
     model = encoder_of_run(run, device)
     evaluation.run(run_predictions(run, data.table, data.names, model, done=evaluation.done))
-    seconds = labelled.seconds / labelled.photos if labelled.photos else None  # nothing was left to label
+    seconds = labeled.seconds / labeled.photos if labeled.photos else None  # nothing was left to label
     return evaluation.report(data.names) | {"seconds_per_image": seconds}
 
 

@@ -136,7 +136,7 @@ def contrastive_loss(image: Tensor, text: Tensor, truth: Tensor, scale: Tensor) 
 def whiten_patch_embedding(visual: VisionTransformer, scenes: list[Scene]) -> None:
     """Start the patch embedding as a whitening of the patches of some scenes.
 
-    Neighbouring pixels are nearly equal, so that a random embedding sees little but a patch's mean colour, and
+    Neighbouring pixels are nearly equal, so that a random embedding sees little but a patch's mean color, and
     training spends its first hours on undoing that.
     """
     weight = visual.conv1.weight

@@ -1,9 +1,10 @@
-"""A process that labels its part of a shared run with `ColorModels`: `python shared_worker.py FOLDER RUN i n`."""
+"""A process that labels its part of a shared run: `python shared_worker.py FOLDER RUN i n SECONDS`."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,13 @@ CHUNK = 4
 
 
 class DeadlyColors(ColorModels):
-    """`ColorModels` that end their process at photos with a fuchsia corner."""
+    """`ColorModels` that end their process at photos with a fuchsia corner, and hang at those with an aqua one."""
 
     def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
         if image[0, 0].tolist() == [255, 0, 255]:
             os._exit(9)
+        if image[0, 0].tolist() == [0, 255, 255]:
+            time.sleep(3600)
         return super().propose_masks(image)
 
 
@@ -36,12 +39,20 @@ def join(place: str) -> SharedRun:
     return SharedRun.create_or_join(open_store(place), wanted, CHUNK)
 
 
-def work(folder: str, place: str, index: int, parts: int) -> None:
+def work(folder: str, place: str, index: int, parts: int, photo_timeout: float = 600.0) -> None:
     """Label every parts-th chunk."""
     run = join(place)
     run.add_photos(list_images([folder]))
-    label_chunks(run, Part(index, parts).of(run), DeadlyColors(), JOB, workers=2, progress=False)
+    label_chunks(
+        run,
+        Part(index, parts).of(run),
+        DeadlyColors(),
+        JOB,
+        workers=2,
+        progress=False,
+        photo_timeout=photo_timeout,
+    )
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    work(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))

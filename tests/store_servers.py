@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-KEY, SECRET = "key", "secret"
+KEY, SECRET = "access-key-of-tests", "secret-key-of-tests"
 
 
 def free_port() -> int:

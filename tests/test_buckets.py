@@ -6,20 +6,22 @@ import json
 from pathlib import Path
 
 import pytest
+from fiftyone_fixture import fiftyone_db
 from shared_worker import join, work
-from store_servers import bucket
+from store_servers import SECRET, bucket
 from test_engines import JOB, run_photos, save
 from test_shared_runs import COLORS, content
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
 from gem_label.photos.listing import find_photos, photo_folder
 from gem_label.photos.reading import read_image
+from gem_label.review import push_run
 from gem_label.runs import open_run, relabel_run, search_run
 from gem_label.runs.export import export_run
 from gem_label.stores import open_store
 from gem_label.vocabulary import Vocabulary
 
-__all__ = ["bucket"]
+__all__ = ["bucket", "fiftyone_db"]
 
 
 @pytest.fixture
@@ -32,6 +34,26 @@ def folder(tmp_path: Path) -> Path:
     (folder / "notes.csv").write_text("1")
     (folder / ".hidden.png").touch()
     return folder
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fiftyone_db")
+def test_a_run_in_a_bucket_goes_into_a_dataset(bucket: str, photos: str, folder: Path) -> None:
+    import fiftyone as fo
+
+    from gem_label.review.app import dataset_of_run
+
+    out = f"{bucket}/pushed"
+    work(str(folder), out, 0, 1)
+    run = open_run(out)
+    assert push_run(run, "bucket").photos == 6
+    assert fo.load_dataset("bucket").count("gem_label.detections") == 8
+    assert dataset_of_run(out) == "bucket"
+    with pytest.raises(UsageError, match="its masks go into the database"):
+        push_run(run, "bucket", mask_storage="disk")
+    work(photos, f"{bucket}/remote", 0, 1)
+    with pytest.raises(UsageError, match="FiftyOne shows files"):
+        push_run(open_run(f"{bucket}/remote"), "remote")
 
 
 @pytest.fixture
@@ -100,6 +122,8 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(
     assert len(blue.failures()) == 5
     assert [each.image_id for each in blue.listing()] == [each.image_id for each in run.listing()]
     assert (blue.patches(1) == run.patches(1)).all()
+    store = open_store(out)
+    assert not [name for name in store.names("") if SECRET.encode() in store.read(name)]
     with pytest.raises(UsageError, match="in an object store"):
         relabel_run(run, words, text)
     with pytest.raises(GemLabelError, match="is not a run"):

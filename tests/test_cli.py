@@ -64,7 +64,7 @@ def small_photos(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, NDA
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory, small_photos: Path, clip: str) -> Path:
+def labeled(tmp_path_factory: pytest.TempPathFactory, small_photos: Path, clip: str) -> Path:
     """A run over those photos."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     words = ["--classes", "cup; person, astronaut => person", "--background", "wall"]
@@ -158,16 +158,16 @@ def test_label_takes_the_documented_models_unless_told_otherwise(tmp_path: Path,
 
 @pytest.mark.slow
 def test_label_goes_on_where_it_stopped_and_says_what_failed(
-    labelled: Path, small_photos: Path, clip: str, capsys: pytest.CaptureFixture[str]
+    labeled: Path, small_photos: Path, clip: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = open_run(labelled).manifest["counts"]
+    before = open_run(labeled).manifest["counts"]
     assert (before["photos"], before["failed"]) == (2, 1)
     words = ["--classes", "cup; person, astronaut => person", "--background", "wall"]
     capsys.readouterr()
 
-    assert run(["label", str(small_photos), *words, "--clip", clip, "--out", str(labelled), *QUICK]) == 1
+    assert run(["label", str(small_photos), *words, "--clip", clip, "--out", str(labeled), *QUICK]) == 1
     captured = capsys.readouterr()
-    assert open_run(labelled).manifest["counts"] == before
+    assert open_run(labeled).manifest["counts"] == before
     broken = small_photos / "broken.jpg"
     assert (
         f"gem-label: {broken} could not be labeled: broken: not an image that PIL can read (see "
@@ -178,7 +178,7 @@ def test_label_goes_on_where_it_stopped_and_says_what_failed(
     assert rows["masks"] == str(before["masks"])
     assert rows["kept"] == str(before["kept"])
     assert {"  cup", "  person"} <= {name.rstrip() for name in rows}
-    failure = json.loads((labelled / "failures.jsonl").read_text())
+    failure = json.loads((labeled / "failures.jsonl").read_text())
     assert (failure["image_id"], failure["stage"]) == ("broken", "read")
 
 
@@ -226,19 +226,19 @@ def test_what_is_no_photo_is_told_before_models_load(
 
 @pytest.mark.slow
 def test_label_refuses_a_run_of_other_settings(
-    labelled: Path, small_photos: Path, clip: str, capsys: pytest.CaptureFixture[str]
+    labeled: Path, small_photos: Path, clip: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["label", str(small_photos), "--classes", "cup, horse", "--clip", clip]
-    assert run([*command, "--out", str(labelled), *QUICK]) == 2
+    assert run([*command, "--out", str(labeled), *QUICK]) == 2
     line = one_line(capsys)
     assert "horse" in line
     assert "gem-label relabel" in line
 
 
 def test_words_are_compared_as_the_text_encoder_sees_them(
-    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again = ["relabel", str(labelled), "--negatives", "none", "--out", str(tmp_path / "again"), "--classes"]
+    again = ["relabel", str(labeled), "--negatives", "none", "--out", str(tmp_path / "again"), "--classes"]
     assert run([*again, 'fish & chips, "fish &amp; chips"']) == 2
     assert "'fish & chips' and 'fish &amp; chips' have the same tokens" in one_line(capsys)
     assert run([*again, "cat, " + "very " * 80 + "old dog"]) == 2
@@ -254,11 +254,11 @@ def test_words_are_compared_as_the_text_encoder_sees_them(
 
 
 def test_a_long_name_does_not_break_the_counts(
-    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = " ".join(["very"] * 40)
     words = ["--classes", f"cat, 猫, {long}", "--negatives", "none"]
-    assert run(["relabel", str(labelled), *words, "--out", str(tmp_path / "again")]) == 0
+    assert run(["relabel", str(labeled), *words, "--out", str(tmp_path / "again")]) == 0
     lines = capsys.readouterr().out.splitlines()[1:]
     assert len({columns(line) for line in lines}) == 1
     assert columns(lines[0]) < 80
@@ -267,13 +267,13 @@ def test_a_long_name_does_not_break_the_counts(
 
 @pytest.mark.slow
 def test_relabel_search_and_export_follow(
-    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    labeled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the run remembers where its CLIP is
-    assert run(["relabel", str(labelled), "--classes", "helmet, spoon", "--out", "again"]) == 0
+    assert run(["relabel", str(labeled), "--classes", "helmet, spoon", "--out", "again"]) == 0
     again = open_run("again")
     assert again.vocabulary.classes == ("helmet", "spoon")
-    assert open_run(labelled).vocabulary.classes == ("cup", "person")
+    assert open_run(labeled).vocabulary.classes == ("cup", "person")
     masks = again.manifest["counts"]["masks"]
     capsys.readouterr()
 
@@ -327,18 +327,18 @@ def test_an_interrupted_label_says_how_to_go_on(tmp_path: Path, small_photos: Pa
 
 @pytest.mark.slow
 def test_push_puts_a_run_into_fiftyone(
-    labelled: Path,
+    labeled: Path,
     fiftyone_db: str,  # noqa: F811
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     import fiftyone as fo
 
     for _ in range(2):
-        assert run(["push", str(labelled), "--dataset", "cli-test", "--field", "masks"]) == 0
+        assert run(["push", str(labeled), "--dataset", "cli-test", "--field", "masks"]) == 0
         assert "cli-test" in capsys.readouterr().out
     dataset = fo.load_dataset("cli-test")
     assert len(dataset) == 2
-    assert dataset.count("masks.detections") == open_run(labelled).manifest["counts"]["kept"]
+    assert dataset.count("masks.detections") == open_run(labeled).manifest["counts"]["kept"]
 
 
 @pytest.mark.slow

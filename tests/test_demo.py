@@ -41,7 +41,7 @@ def test_two_hundred_nouns_in_five_styles(book: SpriteBook) -> None:
     for tiles in book.levels.values():
         solid = (tiles[..., 3] > 127).mean(axis=(2, 3))
         assert solid.min() > 0.02, "a drawing is empty"
-        assert (tiles[..., :3] <= tiles[..., 3:]).all(), "colours are premultiplied with alpha"
+        assert (tiles[..., :3] <= tiles[..., 3:]).all(), "colors are premultiplied with alpha"
 
 
 def test_training_sees_its_own_styles_alone(book: SpriteBook) -> None:

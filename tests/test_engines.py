@@ -30,7 +30,7 @@ JOB = LabelJob(WORDS, np.eye(3, dtype=np.float32), 10.0, LabelSettings(), keep_p
 
 
 class ColorModels:
-    """Stands for SAM and GEM: the left and right half of a photo, embedded as their mean colour.
+    """Stands for SAM and GEM: the left and right half of a photo, embedded as their mean color.
 
     Photos with a pure white corner are too much for its memory; those with a black one make it crash.
     """
@@ -132,7 +132,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_in_one_line_and_it_can_go_on(tmp
         photos = writer.register(list_images([folder]))
         pending.rmdir()
         pending.touch()  # nothing can be written into a file
-        with pytest.raises(GemLabelError, match=r"cannot write .*the same command goes on"):
+        with pytest.raises(GemLabelError, match=r"cannot write .*the same command resumes"):
             LocalEngine(progress=False).run(photos, ColorModels(), JOB, writer)
         pending.unlink()
         pending.mkdir()

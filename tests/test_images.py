@@ -21,7 +21,7 @@ from gem_label.photos.reading import check_header, open_image, read_image, uprig
 
 
 def ramp(height: int = 24, width: int = 40) -> NDArray[np.uint8]:
-    """Smooth colours, dark red at the top left, so that turns and inversions show."""
+    """Smooth colors, dark red at the top left, so that turns and inversions show."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([60 + 150 * x / width, 255 * y / height, 128 + 0 * x], axis=-1).astype(np.uint8)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,7 +12,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from fixtures.make_gem_torch import build_model
+from fixtures import make_naclip
+from fixtures.make_gem_torch import build_model, make_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -151,6 +153,16 @@ def query_query(_x: Tensor, q: Tensor, _k: Tensor, v: Tensor) -> Tensor:
     return softmax_attention(q, v)
 
 
+def near_keys(_x: Tensor, _q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """NACLIP: softmax(k k^T / sqrt(d) + omega) v, omega a Gaussian over the distance of patches in the 3 x 5 grid."""
+    scores = k @ k.mT * D_HEAD**-0.5
+    for i in range(15):
+        for j in range(15):
+            distance = (i // 5 - j // 5) ** 2 + (i % 5 - j % 5) ** 2
+            scores[1 + i, 1 + j] += math.exp(-distance / (2 * 5**2))
+    return torch.softmax(scores, dim=-1) @ v
+
+
 PAPERS = {
     "gem": (grounding(), {"depth": LAYERS}),
     "clip": (trained, {"depth": 1, "mlp": True}),
@@ -158,6 +170,7 @@ PAPERS = {
     "clip_surgery": (value_value, {"depth": LAYERS}),
     "sclip": (correlative, {"depth": 1, "mlp": True}),
     "clearclip": (query_query, {"depth": 1, "residual": False}),
+    "naclip": (near_keys, {"depth": 1, "residual": False}),
     "gem_clearclip": (grounding(), {"depth": 1, "residual": False}),
     "maskclip_clearclip": (only_itself, {"depth": 1, "residual": False}),
     "sclip_clearclip": (correlative, {"depth": 1, "residual": False}),
@@ -170,6 +183,15 @@ def test_a_method_is_its_papers_formula(model: open_clip.CLIP, clip: Clip, image
     with torch.no_grad():
         expected = naive(model, images, attend, **frame)
     torch.testing.assert_close(DenseEncoder(clip, name).encode(images), expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("deviation", make_naclip.DEVIATIONS)
+def test_naclip_is_its_authors_code(deviation: float) -> None:
+    case = make_naclip.CASE
+    model = as_clip(build_model(case.layers, case.quick_gelu))
+    ours = DenseEncoder(model, replace(METHODS["naclip"], neighborhood=deviation)).encode(make_images(case))
+    theirs = np.load(make_naclip.FIXTURE)[f"deviation_{deviation:g}"]
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-5)
 
 
 def test_methods_differ_from_one_another(clip: Clip, images: Tensor) -> None:

@@ -115,9 +115,9 @@ def test_a_second_merge_changes_nothing() -> None:
 
 
 def test_new_labels_arrive_and_tags_and_further_fields_stay() -> None:
-    merged = merged_twice(["cat", "dog"], {"tags": ["blurry"], "colour": "red"}, ["cup", "dog"])
+    merged = merged_twice(["cat", "dog"], {"tags": ["blurry"], "color": "red"}, ["cup", "dog"])
     first = merged.detections[0]
-    assert (first["label"], first["proposed_label"], first["tags"], first["colour"], first["mask"]) == (
+    assert (first["label"], first["proposed_label"], first["tags"], first["color"], first["mask"]) == (
         ("cup", "cup", ["blurry"], "red", b"x")
     )
 
@@ -272,7 +272,7 @@ def test_a_push_after_relabel_updates_labels_and_keeps_what_reviewers_did(
     held = dataset[next(photo.image for photo in run.photos() if photo.image_id == "a")]
     held.gem_label.detections[0].tags.append("accepted")
     held.gem_label.detections[1].tags.append("blurry")
-    held.gem_label.detections[1]["colour"] = "red"
+    held.gem_label.detections[1]["color"] = "red"
     held.save()
     other = fo.Sample(
         filepath=str(tmp_path / "other.jpg"), gem_label=fo.Detections(detections=[fo.Detection()])
@@ -290,7 +290,7 @@ def test_a_push_after_relabel_updates_labels_and_keeps_what_reviewers_did(
     assert by_id["a#0"].label == "cat"
     assert by_id["a#0"].tags == ["accepted"]
     assert by_id["a#1"].label == names[1] == "bird"
-    assert (by_id["a#1"].tags, by_id["a#1"]["colour"]) == (["blurry"], "red")
+    assert (by_id["a#1"].tags, by_id["a#1"]["color"]) == (["blurry"], "red")
     assert by_id["a#1"].mask is not None
     assert len(dataset[other.filepath].gem_label.detections) == 1
     # samples that this process holds are up to date

@@ -140,7 +140,7 @@ def test_undo_leaves_joined_and_corrected_masks_that_were_changed_since(parts: A
     replace_masks(parts, FIELD, "import", changes)
     new, rejected, fourth, drawn = detections(parts)
     # the outline of one is drawn again, one gets an attribute, the added one another label
-    now = [{**new, "mask": b"another"}, {**rejected, "colour": "red"}, fourth, {**drawn, "label": "owl"}]
+    now = [{**new, "mask": b"another"}, {**rejected, "color": "red"}, fourth, {**drawn, "label": "owl"}]
     set_detections(parts, now)
     decision, restored = undo(parts, FIELD)
     assert (restored, decision.masks, decision.missed) == (2, 2, 2)
@@ -148,7 +148,7 @@ def test_undo_leaves_joined_and_corrected_masks_that_were_changed_since(parts: A
     stays, back, untouched, owl, removed = detections(parts)
     assert (stays, untouched, owl) == (now[0], masks[3], now[3])
     undecided = {"decided_at": None, "decided_by": None, "decision": None}
-    assert back == {**masks[2], "colour": "red", **undecided, "mask_path": None}
+    assert back == {**masks[2], "color": "red", **undecided, "mask_path": None}
     assert removed == masks[1]
     with pytest.raises(UsageError, match="nothing to undo"):
         undo(parts, FIELD)

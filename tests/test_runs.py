@@ -1,4 +1,4 @@
-"""gem_label.runs: what is written is read, and a run goes on where it stopped."""
+"""gem_label.runs: what is written is read, and a run resumes where it stopped."""
 
 from __future__ import annotations
 

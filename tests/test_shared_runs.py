@@ -15,6 +15,7 @@ from shared_worker import CHUNK, DeadlyColors, join, work
 from test_engines import JOB, ColorModels, run_photos, save
 
 from gem_label.engines.shared import ChunkLabeler, Part, label_chunks
+from gem_label.engines.watchdog import EXIT_CODE
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.photos.listing import list_images
 from gem_label.runs import Run, open_run, relabel_run
@@ -36,10 +37,14 @@ def content(run: Run) -> dict[str, Any]:
     return photos | {each.image_id: (each.stage, each.error) for each in run.failures()}
 
 
-def start(folder: Path, out: Path, index: int, parts: int) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, out: Path, index: int, parts: int, photo_timeout: float = 600.0
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, str(Path(__file__).with_name("shared_worker.py"))]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, str(folder), str(out), str(index), str(parts)], env=environment)
+    return subprocess.Popen(
+        [*command, str(folder), str(out), str(index), str(parts), str(photo_timeout)], env=environment
+    )
 
 
 @pytest.fixture
@@ -99,6 +104,15 @@ def test_a_photo_that_ends_its_process_is_found_and_recorded(tmp_path: Path, fol
     assert (counts["listed"], counts["photos"], counts["failed"]) == (26, 14, 12)
     found = content(open_run(out))
     assert found["06"] == ("process died", "it ended its process 2 times")
+
+
+def test_a_photo_that_hangs_is_found_and_recorded(tmp_path: Path) -> None:
+    folder = save(tmp_path / "photos", a="red", b="aqua", c="lime")
+    out = tmp_path / "run"
+    codes = [start(folder, out, 0, 1, photo_timeout=5).wait() for _ in range(4)]
+    assert codes == [EXIT_CODE] * 3 + [0]
+    assert join(str(out)).finish()["photos"] == 2
+    assert content(open_run(out))["b"] == ("process died", "it ended its process 2 times")
 
 
 def test_an_attempt_that_ends_with_an_error_keeps_what_is_finished(tmp_path: Path, folder: Path) -> None:

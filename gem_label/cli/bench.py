@@ -1,4 +1,4 @@
-"""`gem-label bench`: how long labelling takes on the user's own photos."""
+"""`gem-label bench`: how long labeling takes on the user's own photos."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def bench(
 ) -> None:
     """Label a few photos and show the time of every stage, of `label`, the masks, and the memory.
 
-    `label` has several photos under way, and takes less than its stages one after the other. Nothing is kept. Each
-    kind of proposals runs in a process of its own, so that its peak memory is its own.
+    `label` works on several photos at a time, and takes less than its stages one after the other. Nothing is kept.
+    Each kind of proposals runs in a process of its own, so that its peak memory is its own.
 
     \b
     Example: gem-label bench photos/ --photos 8 --estimate 200000

@@ -23,8 +23,8 @@ def demo(
 ) -> None:
     """Label a dozen scenes that come with the package, each with the words that are known to be in it.
 
-    Writes a run, COCO annotations and overlay pictures, and loads a FiftyOne dataset. Needs no model hub; labelled
-    scenes are not labelled again.
+    Writes a run, COCO annotations and overlay pictures, and loads a FiftyOne dataset. Needs no model hub; labeled
+    scenes are not labeled again.
 
     \b
     Example: gem-label demo --out demo-out
@@ -53,7 +53,7 @@ def demo(
     export_run(run, coco)
     sheet = draw_pictures(run, out)
     counts = run.manifest["counts"]
-    print(f"labelled     {counts['photos']} scenes: {counts['masks']} masks, {counts['kept']} kept")
+    print(f"labeled      {counts['photos']} scenes: {counts['masks']} masks, {counts['kept']} kept")
     print(f"run          {folder}")
     print(f"COCO         {coco}")
     print(f"overlays     {sheet.parent / 'overlays'}")
@@ -67,7 +67,7 @@ def demo(
         print("FiftyOne     not installed: pip install 'gem-label[fiftyone]'")
     found = sorted(counts["kept_by_class"], key=counts["kept_by_class"].__getitem__, reverse=True)
     examples = ", ".join(found[:3])
-    print(f"Give other words:   gem-label relabel {folder} --classes '{examples}' --out {out / 'relabelled'}")
+    print(f"Give other words:   gem-label relabel {folder} --classes '{examples}' --out {out / 'relabeled'}")
     print(f"Search by text:     gem-label search {folder} '{found[0]}' --top 5")
     print("Label your photos:  gem-label label PHOTOS --classes 'cat, dog' --out RUN")
 

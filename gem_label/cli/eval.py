@@ -80,7 +80,7 @@ def points(
 
     Of a run: of its similarity maps and of its masks (GEM and GEM-SAM), with the run's own model; photos are opened
     only when the run kept no patches (`gem-label label --keep-patches`). Of a folder of photos: of --clip and
-    --method. Per photo only classes with a yes-point count. With --json, an interrupted evaluation goes on.
+    --method. Per photo only classes with a yes-point count. With --json, an interrupted evaluation resumes.
 
     \b
     Example: gem-label eval points RUN --points labels/points.csv --json points.json
@@ -234,7 +234,7 @@ def segmentation(
 ) -> None:
     """mIoU on a segmentation dataset.
 
-    Photos are seen with a short side of 448 pixels unless told otherwise; similarity is resized to the label map.
+    Photos are seen with a short side of 448 pixels by default; similarity is resized to the label map.
 
     \b
     Example: gem-label eval segmentation --dataset voc21 --root VOCdevkit/VOC2012 --clip ViT-B-16/openai

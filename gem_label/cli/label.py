@@ -73,7 +73,7 @@ def label(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Photos a process labels at a time; by default what its device is good for."
+            min=1, help="Photos a process labels at a time; default: as many as device and memory allow."
         ),
     ] = None,
     engine: Annotated[
@@ -98,6 +98,13 @@ def label(
             "--retry-failed", help="Label photos that failed once more, in a run of several processes."
         ),
     ] = False,
+    photo_timeout: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="Seconds after which a photo that hangs ends its process, in a run of several processes.",
+        ),
+    ] = 1800.0,
     actors: Annotated[
         str | None,
         typer.Option(
@@ -182,11 +189,21 @@ def label(
     try:
         if engine is Engine.ray or part or is_address(out) or is_shared(out):
             on = None if device is Device.auto else device.value
-            cluster = RayEngine(build, on, number_of_actors, gpus_per_actor, workers, ray_address, ray_wait)
+            cluster = RayEngine(
+                build, on, number_of_actors, gpus_per_actor, workers, ray_address, photo_timeout, ray_wait
+            )
             with_ray = cluster if engine is Engine.ray else None
-            whole = Part(0, 1)
             failures = label_shared(
-                photos, labeler, job, out, part or whole, photos_per_shard, retry_failed, workers, with_ray
+                photos,
+                labeler,
+                job,
+                out,
+                part or Part(0, 1),
+                photos_per_shard,
+                retry_failed,
+                workers,
+                photo_timeout,
+                with_ray,
             )
         else:
             failures = label_alone(photos, labeler, job, Path(out), workers)

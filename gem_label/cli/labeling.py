@@ -122,6 +122,7 @@ def label_shared(
     photos_per_shard: int | None,
     retry_failed: bool,
     workers: int | None,
+    photo_timeout: float,
     cluster: RayEngine | None,
 ) -> Failures:
     """Label chunks of a shared run, by Ray or in this process, and finish the run where no chunk is missing.
@@ -135,6 +136,7 @@ def label_shared(
         photos_per_shard: of a new run; None: the default.
         retry_failed: list photos that failed once more.
         workers: photos that are labeled at a time; None: as many as the device and memory allow.
+        photo_timeout: seconds after which a photo that hangs ends this process.
         cluster: the engine, or None.
     """
     from gem_label.engines.photos import workers_for
@@ -148,7 +150,9 @@ def label_shared(
         print(f"trying {again} photos once more", file=sys.stderr)
     todo = list(part.of(run))
     if cluster is None:
-        report = label_chunks(run, todo, labeler, job, workers or workers_for(labeler.device))
+        report = label_chunks(
+            run, todo, labeler, job, workers or workers_for(labeler.device), photo_timeout=photo_timeout
+        )
     else:
         report = cluster.run(run, todo, labeler, job)
     missing = run.progress().missing

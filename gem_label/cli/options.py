@@ -71,7 +71,8 @@ WordsPerImage = Annotated[
     typer.Option(help="CSV with the columns image and words (';' between): the classes of each photo."),
 ]
 ImageTopK = Annotated[
-    int | None, typer.Option(min=0, help="Per photo, only the K classes likest to the whole photo; 0: all.")
+    int | None,
+    typer.Option(min=0, help="Per photo, only the K classes most similar to the whole photo; 0: all."),
 ]
 LearnedFile = Annotated[
     Path | None,

@@ -27,8 +27,31 @@ def adaptive_inv_temp(x: Tensor, d_head: int) -> Tensor:
     return x.norm(dim=-1).mean(dim=-1).mul(d_head**-0.5)[:, None, None, None]
 
 
+def neighborhood_bias(grid: tuple[int, int], deviation: float, class_tokens: int) -> Tensor:
+    """How near patches are, to be added to attention scores (NACLIP, Hajimiri et al., WACV 2025, section 3.2).
+
+    Patch i gets exp(-|i - j|^2 / (2 deviation^2)) for patch j, 1 for itself; class tokens get and give 0.
+
+    Args:
+        grid: (h, w) patches.
+        deviation: standard deviation of the Gaussian, in patches, above 0.
+        class_tokens: tokens ahead of the patches.
+
+    Returns:
+        (n, n) float32, n = class_tokens + h * w.
+    """
+    rows, columns = (torch.arange(side, dtype=torch.float32) for side in grid)
+    along = [torch.exp(-((side[:, None] - side) ** 2) / (2 * deviation**2)) for side in (rows, columns)]
+    return F.pad(torch.kron(along[0], along[1]), (class_tokens, 0, class_tokens, 0))
+
+
 def self_self_attention(
-    p: Tensor, v: Tensor, inv_temp: Tensor | float, iterations: int = 1, normalize: bool = True
+    p: Tensor,
+    v: Tensor,
+    inv_temp: Tensor | float,
+    iterations: int = 1,
+    normalize: bool = True,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Attention of the tokens to themselves in one projection, read out of `v` (GEM, equations 5 and 6).
 
@@ -41,6 +64,7 @@ def self_self_attention(
         inv_temp: factor on the cosines before the softmax, above 0, a number or (B, 1, 1, 1).
         iterations: grouping steps before the read-out, 0 or more.
         normalize: False leaves p's length as it is, as CLIP Surgery, SCLIP and ClearCLIP do (equation 2).
+        bias: (n, n), added to the scores before each softmax; None: nothing is.
 
     Returns:
         (B, heads, n, d_head).
@@ -55,9 +79,9 @@ def self_self_attention(
     p = unit(p) if normalize else p * root
     for _ in range(iterations):
         # the fused kernel never holds the (n, n) attention; its scale is one number, inv_temp one per image
-        p = F.scaled_dot_product_attention(p, p, p, scale=1.0)
+        p = F.scaled_dot_product_attention(p, p, p, attn_mask=bias, scale=1.0)
         p = unit(p) if normalize else p
-    return F.scaled_dot_product_attention(p, p, v, scale=1.0)
+    return F.scaled_dot_product_attention(p, p, v, attn_mask=bias, scale=1.0)
 
 
 def gem_attention(
@@ -66,6 +90,7 @@ def gem_attention(
     inv_temp: Tensor | float,
     iterations: int = 1,
     normalize: bool = True,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Mean of the self-self attentions of several projections (GEM's qkv ensemble, equation 7).
 
@@ -75,6 +100,7 @@ def gem_attention(
         inv_temp: as in `self_self_attention`.
         iterations: as in `self_self_attention`.
         normalize: as in `self_self_attention`.
+        bias: as in `self_self_attention`.
 
     Returns:
         (B, heads, n, d_head).
@@ -84,5 +110,5 @@ def gem_attention(
         inv_temp = inv_temp.repeat(count, 1, 1, 1)
     # all projections along the batch axis: one kernel call a step in place of P
     values = v.repeat(count, 1, 1, 1)
-    out = self_self_attention(torch.cat(projections), values, inv_temp, iterations, normalize)
+    out = self_self_attention(torch.cat(projections), values, inv_temp, iterations, normalize, bias)
     return out.unflatten(0, (count, -1)).mean(dim=0)

@@ -93,6 +93,8 @@ class DenseEncoder:
     def settings(self) -> dict[str, Any]:
         """What decides over the features of a model, as JSON: the method's settings, windows and scales."""
         settings = asdict(self.method)
+        if not settings["neighborhood"]:  # so that runs of versions that had none are resumed
+            del settings["neighborhood"]
         return {
             "method": settings.pop("name"),
             **settings,
@@ -205,18 +207,20 @@ class DenseEncoder:
     def _streams(self, images: Tensor, finish: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
         """The dense and the ordinary stream after every block, both (B, n, D).
 
-        The ordinary stream goes on as trained and feeds every block (GEM, figure 2). Unless `finish` is set it
+        The ordinary stream stays as trained and feeds every block (GEM, figure 2). Unless `finish` is set it
         stops short of its last block wherever the dense stream does not need it.
         """
         first = self.tower.num_blocks - (0 if self.method.is_ordinary else self.depth)
         dense = x = self.tower.tokens(images.to(self.clip.device))
+        bias = self.method.bias(self.tower.grid(images), self.tower.class_tokens)
+        bias = None if bias is None else bias.to(x)
         for index, block in enumerate(self.tower.blocks):
             if index < first:
                 dense = x = block(x)
             else:
                 normed = block.ln_1(x)
                 q, k, v = block.qkv(normed)
-                branch = block.out_proj(self.method.attend(normed, q, k, v))
+                branch = block.out_proj(self.method.attend(normed, q, k, v, bias))
                 dense = dense + branch if self.method.residual else branch
                 if self.method.mlp:
                     dense = block.feed_forward(dense)

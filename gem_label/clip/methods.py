@@ -7,7 +7,8 @@ blocks, with q, k and v of the ordinary stream,
     dense = [dense + mlp(ln_2(dense))]                  with the MLP or without
 
 and after the last block the dense stream is projected like the ordinary one. GEM is "Grounding Everything"
-(Bousselham et al., CVPR 2024), ClearCLIP is Lan et al., ECCV 2024. docs/methods.md has the table.
+(Bousselham et al., CVPR 2024), ClearCLIP is Lan et al., ECCV 2024, NACLIP is Hajimiri et al., WACV 2025.
+docs/methods.md has the table.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gem_label.checks import COUNT, Numbers
-from gem_label.clip.attention import adaptive_inv_temp, gem_attention
+from gem_label.clip.attention import adaptive_inv_temp, gem_attention, neighborhood_bias
 from gem_label.clip.kmeans import cluster_mean, kmeans
 from gem_label.errors import UsageError
 
@@ -50,6 +51,8 @@ class DenseMethod:
             factor 1 / sqrt(d_head), or a number as the factor itself inside the softmax (an inverse temperature).
         temperature_multiple: factor on the adaptive temperature (GEM, figure 4); larger gives larger groups.
         clusters: K of the two k-means.
+        neighborhood: of "self": standard deviation in patches of a Gaussian that is added to the scores, so that
+            patches attend to what is near (NACLIP); 0: nothing is added.
 
     Raises:
         UsageError: for a setting that does not exist.
@@ -67,6 +70,7 @@ class DenseMethod:
     temperature: float | Literal["adaptive", "trained"] = "adaptive"
     temperature_multiple: float = 1.0
     clusters: int = 7
+    neighborhood: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no method can do."""
@@ -84,6 +88,8 @@ class DenseMethod:
             raise UsageError(f"iterations must be 0 or more, not {self.iterations}")
         if not COUNT.allow(self.clusters):
             raise UsageError(f"clusters must be 1 or more, not {self.clusters}")
+        if not Numbers(0).allow(self.neighborhood) or (self.neighborhood and self.attention != "self"):
+            raise UsageError("neighborhood must be 0 or more, and is of the attention 'self' alone")
         if not _ABOVE_0.allow(self.temperature_multiple) or (
             self.temperature_multiple != 1 and self.temperature != "adaptive"
         ):
@@ -94,7 +100,13 @@ class DenseMethod:
         """Whether the dense stream is the ordinary one, whatever the depth."""
         return self.attention == "qk" and self.residual and self.mlp
 
-    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def bias(self, grid: tuple[int, int], class_tokens: int) -> Tensor | None:
+        """What is added to the scores of every block, (n, n); None: nothing is. See `neighborhood_bias`."""
+        if not self.neighborhood:
+            return None
+        return neighborhood_bias(grid, self.neighborhood, class_tokens)
+
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """The attention of the dense stream in one block.
 
         Args:
@@ -102,6 +114,7 @@ class DenseMethod:
             q: (B, heads, n, d_head) queries.
             k: keys likewise.
             v: values likewise.
+            bias: from the method of this name.
 
         Returns:
             (B, heads, n, d_head), ahead of the output projection.
@@ -114,7 +127,7 @@ class DenseMethod:
         chosen = [projected[name] for name in self.projections]
         if self.attention == "self":
             inv_temp = self._inv_temp(x, v.shape[-1])
-            out = gem_attention(chosen, v, inv_temp, self.iterations, self.normalize)
+            out = gem_attention(chosen, v, inv_temp, self.iterations, self.normalize, bias)
         else:
             out = torch.stack([self._cluster(p, v) for p in chosen]).mean(dim=0)
         return out * len(chosen) if self.ensemble == "sum" else out
@@ -157,6 +170,7 @@ METHODS: dict[str, DenseMethod] = {
         DenseMethod("clip_surgery", projections="v", **_PLAIN_SELF),  # type: ignore[arg-type]
         _last_block("sclip", bare=False, **_SCLIP),
         _last_block("clearclip", bare=True, projections="q", **_PLAIN_SELF),
+        _last_block("naclip", bare=True, projections="k", neighborhood=5.0, **_PLAIN_SELF),
         _last_block("gem_clearclip", bare=True),
         _last_block("maskclip_clearclip", bare=True, attention="identity"),
         _last_block("sclip_clearclip", bare=True, **_SCLIP),

@@ -52,7 +52,7 @@ class Clip:
         mean: of the RGB channels in [0, 1], for normalising images.
         std: of the RGB channels.
         short_side: pixels of the shorter side of the images for dense features.
-        dense_depth: how many of the last blocks GEM runs on unless told otherwise.
+        dense_depth: how many of the last blocks GEM runs on by default.
         logit_scale: factor on cosines before a softmax over texts, as trained. The bias that SigLIP adds for
             its sigmoid is the same for every text, so that a softmax does not see it.
         weights_sha256: of the weight file, None where there was no file.

@@ -48,7 +48,7 @@ class Scene:
 
 
 def render_background(rng: Generator, height: int, width: int) -> NDArray[np.uint8]:
-    """(height, width, 3) uint8: smooth colour fields, stripes, or clutter of plain shapes, with grain."""
+    """(height, width, 3) uint8: smooth color fields, stripes, or clutter of plain shapes, with grain."""
     cells = int(rng.integers(2, 7))
     field = rng.uniform(0, 255, (cells, cells, 3)).astype(np.float32)
     mean = field.mean(axis=(0, 1), keepdims=True)
@@ -64,12 +64,12 @@ def render_background(rng: Generator, height: int, width: int) -> NDArray[np.uin
         for _ in range(int(rng.integers(2, 8))):
             centre = (int(rng.integers(width)), int(rng.integers(height)))
             axes = (int(rng.integers(4, max(5, width // 4))), int(rng.integers(4, max(5, height // 4))))
-            colour = rng.uniform(0, 255, 3).tolist()
+            color = rng.uniform(0, 255, 3).tolist()
             if rng.random() < 0.5:
-                cv2.ellipse(image, centre, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
+                cv2.ellipse(image, centre, axes, float(rng.uniform(0, 180)), 0, 360, color, -1)
             else:
                 corner = (centre[0] + axes[0], centre[1] + axes[1])
-                cv2.rectangle(image, centre, corner, colour, -1)
+                cv2.rectangle(image, centre, corner, color, -1)
     elif kind == 3:  # coarse grain
         cell = int(rng.integers(2, 9))
         grain = rng.normal(0, rng.uniform(5, 30), (height // cell + 1, width // cell + 1, 1)).astype(
@@ -80,7 +80,7 @@ def render_background(rng: Generator, height: int, width: int) -> NDArray[np.uin
 
 
 def _turned(rng: Generator, tile: NDArray[np.uint8], size: float) -> NDArray[np.float32]:
-    """The drawing scaled to `size`, turned, perhaps mirrored, with jittered colours.
+    """The drawing scaled to `size`, turned, perhaps mirrored, with jittered colors.
 
     Returns:
         (r, r, 4) float32 RGBA in [0, 255], premultiplied, with room for any turn.

@@ -127,7 +127,7 @@ class Engine(Protocol):
 
 
 class PhotoError(GemLabelError):
-    """A photo that could not be labelled: in which stage (read, propose, embed, label), and the reason."""
+    """A photo that could not be labeled: in which stage (read, propose, embed, label), and the reason."""
 
     def __init__(self, stage: str, reason: str) -> None:
         self.stage = stage

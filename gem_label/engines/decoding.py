@@ -53,7 +53,7 @@ class PixelBudget:
             self._pixels[index] = pixels
 
     def wait_for(self, index: int) -> None:
-        """Photo `index` is waited for: nothing goes on until it is decoded."""
+        """Photo `index` is waited for: nothing else is decided until it is decoded."""
         with self._changed:
             self._turn = index
             self._changed.notify_all()

@@ -61,7 +61,7 @@ def label_photos(
         photos: which.
         models: SAM and GEM; asked by several threads when there are several workers.
         job: the words and thresholds.
-        workers: how many photos are under way at a time. On a CPU they share PyTorch's threads among them.
+        workers: how many photos are labeled at a time. On a CPU they share PyTorch's threads among them.
         threads: how many photos are decoded at a time.
         pixels_ahead: decoded pixels held at a time.
 
@@ -84,16 +84,16 @@ def label_photos(
             for photo, image in images:
                 yield photo, work(photo, image)
             return
-        under_way: deque[tuple[RunPhoto, Future[PhotoResult | PhotoError]]] = deque()
+        started: deque[tuple[RunPhoto, Future[PhotoResult | PhotoError]]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="label")
         try:
             for photo, image in images:
-                under_way.append((photo, pool.submit(work, photo, image)))
+                started.append((photo, pool.submit(work, photo, image)))
                 del image
-                if len(under_way) == workers:
-                    first, future = under_way.popleft()
+                if len(started) == workers:
+                    first, future = started.popleft()
                     yield first, future.result()
-            for photo, future in under_way:
+            for photo, future in started:
                 yield photo, future.result()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.engines import LabelJob, LabelReport, PhotoModels, failure_reason
 from gem_label.engines.photos import workers_for
-from gem_label.engines.shared import ChunkLabeler, ChunkReport, sum_reports
+from gem_label.engines.shared import PHOTO_TIMEOUT, ChunkLabeler, ChunkReport, sum_reports
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.runs.shared import ChunkPlace, SharedRun
 from gem_label.stores import open_store
@@ -80,6 +80,7 @@ class RayEngine:
         gpus_per_actor: of each actor on GPUs.
         workers: photos that an actor labels at a time; None: as many as its device and memory allow.
         address: of the cluster; None: the one that RAY_ADDRESS names, else this machine.
+        photo_timeout: see `ChunkLabeler`.
         wait: seconds to wait for the resources of the first actor.
         progress: a bar on stderr.
     """
@@ -90,6 +91,7 @@ class RayEngine:
     gpus_per_actor: float = 1.0
     workers: int | None = None
     address: str | None = None
+    photo_timeout: float = PHOTO_TIMEOUT
     wait: float = 600.0
     progress: bool = True
 
@@ -164,6 +166,7 @@ class RayEngine:
                 (dict(models.settings), dict(models.weights)),
                 job,
                 self.workers,
+                self.photo_timeout,
                 share.device,
             ),
             batch_size=1,
@@ -188,6 +191,7 @@ class _Actor:
         expected: tuple[dict[str, Any], dict[str, Any]],
         job: LabelJob,
         workers: int | None,
+        photo_timeout: float,
         device: str,
     ) -> None:
         self._problem: str | None = None
@@ -201,7 +205,9 @@ class _Actor:
         if (dict(models.settings), dict(models.weights)) != expected:
             self._problem = "an actor has other weights than this machine: bring the same to all machines"
         self._run = run
-        self._labeler = ChunkLabeler(run, models, job, workers or workers_for(device))
+        self._labeler = ChunkLabeler(
+            run, models, job, workers or workers_for(device), photo_timeout=photo_timeout
+        )
 
     def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
         place = ChunkPlace(**{name: int(values[0]) for name, values in batch.items()})

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from gem_label.engines import LabelJob, LabelReport, PhotoError, PhotoModels, PhotoResult
 from gem_label.engines.photos import label_photos
+from gem_label.engines.watchdog import Watchdog
 from gem_label.engines.writing import FAILURES_IN_A_ROW
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.runs import RunPhoto
@@ -21,6 +22,8 @@ from gem_label.runs.checking import RowError, checked_table
 from gem_label.runs.checksums import array_bytes
 from gem_label.runs.schema import make_record
 from gem_label.runs.shared import Chunk, ChunkPlace, SharedRun
+
+PHOTO_TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class ChunkLabeler:
         job: the words and thresholds.
         workers: how many photos of a chunk are labeled at a time.
         on_photo: called after each photo.
+        photo_timeout: seconds after which a photo that does not come to an end ends the process.
     """
 
     def __init__(
@@ -92,9 +96,11 @@ class ChunkLabeler:
         job: LabelJob,
         workers: int = 1,
         on_photo: Callable[[], object] = lambda: None,
+        photo_timeout: float = PHOTO_TIMEOUT,
     ) -> None:
         self._run, self._models, self._job = run, models, job
         self._workers, self._on_photo = workers, on_photo
+        self._photo_timeout = photo_timeout
         self._in_a_row = 0
 
     def label(self, chunk: Chunk) -> ChunkReport:
@@ -105,9 +111,9 @@ class ChunkLabeler:
         """
         if self._run.is_committed(chunk):
             return ChunkReport(chunk.number)
-        with attempt_chunk(self._run, chunk) as attempt:
-            remaining = attempt.remaining()
-            for photo, result in self._results(attempt, remaining):
+        with attempt_chunk(self._run, chunk) as attempt, Watchdog(self._photo_timeout) as watchdog:
+            for photo, result in self._results(attempt, attempt.remaining()):
+                watchdog.beat()
                 self._take(attempt, photo, result)
                 self._on_photo()
             attempt.commit()
@@ -157,6 +163,7 @@ def label_chunks(
     job: LabelJob,
     workers: int,
     progress: bool = True,
+    photo_timeout: float = PHOTO_TIMEOUT,
 ) -> LabelReport:
     """Label chunks of a shared run in this process.
 
@@ -167,6 +174,7 @@ def label_chunks(
         job: the words and thresholds.
         workers: how many photos of a chunk are labeled at a time.
         progress: a bar on stderr.
+        photo_timeout: see `ChunkLabeler`.
 
     Raises:
         GemLabelError: the store cannot be written, or the models fail on photo after photo.
@@ -177,7 +185,7 @@ def label_chunks(
     with tqdm(
         total=total, unit="photo", file=sys.stderr, disable=not (progress and total), smoothing=0.05
     ) as bar:
-        labeler = ChunkLabeler(run, models, job, workers, bar.update)
+        labeler = ChunkLabeler(run, models, job, workers, bar.update, photo_timeout)
         reports = [labeler.label(run.read_chunk(place)) for place in todo]
     return sum_reports(reports, time.monotonic() - started)
 

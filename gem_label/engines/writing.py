@@ -49,7 +49,7 @@ def write_results(
                 if in_a_row >= FAILURES_IN_A_ROW:
                     raise GemLabelError(
                         f"{in_a_row} photos in a row failed, the last with {result}: when the cause is "
-                        "mended, the same command goes on where this one stopped"
+                        "mended, the same command resumes the run"
                     ) from result
             else:
                 done += 1
@@ -68,7 +68,7 @@ class _WriteBehind:
     def __init__(self, writer: RunWriter) -> None:
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._under_way: deque[Future[None]] = deque()
+        self._waiting: deque[Future[None]] = deque()
 
     def write(self, photo: RunPhoto, result: PhotoResult) -> None:
         """Write a finished photo.
@@ -81,27 +81,27 @@ class _WriteBehind:
         )
 
     def fail(self, photo: RunPhoto, error: PhotoError) -> None:
-        """Record a photo that could not be labelled; raises as `write` does."""
+        """Record a photo that could not be labeled; raises as `write` does."""
         self._submit(self._writer.fail, photo, error.stage, str(error))
 
     def _submit(self, work: Callable[..., None], *args: Any) -> None:
-        while len(self._under_way) >= PHOTOS_BEHIND:
+        while len(self._waiting) >= PHOTOS_BEHIND:
             self._wait()
-        self._under_way.append(self._thread.submit(work, *args))
+        self._waiting.append(self._thread.submit(work, *args))
 
     def _wait(self) -> None:
         try:
-            self._under_way.popleft().result()
+            self._waiting.popleft().result()
         except OSError as error:
             raise GemLabelError(
                 f"cannot write {self._writer.path} ({failure_reason(error)}): free some space, the same command "
-                "goes on"
+                "resumes the run"
             ) from error
 
     def close(self) -> None:
         """Wait until everything is written; raises as `write` does."""
         try:
-            while self._under_way:
+            while self._waiting:
                 self._wait()
         finally:
             self._thread.shutdown(cancel_futures=True)

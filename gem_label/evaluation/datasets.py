@@ -228,7 +228,7 @@ def _read_png(path: Path) -> NDArray[np.integer]:
     with Image.open(path) as image:
         values = np.asarray(image)
     if values.ndim != 2:
-        raise GemLabelError(f"{path} is a colour picture, not a label map of class numbers")
+        raise GemLabelError(f"{path} is a color picture, not a label map of class numbers")
     return values
 
 

@@ -93,7 +93,7 @@ class EncoderModel:
         self.logit_scale = dense.clip.logit_scale
 
     def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
-        """(3, H, W) as `Clip.preprocess`; a long photo is seen smaller, as when it is labelled."""
+        """(3, H, W) as `Clip.preprocess`; a long photo is seen smaller, as when it is labeled."""
         clip, side = self.dense.clip, self.short_side
         height, width = image.shape[:2]
         rows, columns = (length // clip.patch_size for length in clip.input_size(height, width, side))

@@ -1,4 +1,4 @@
-"""p-mIoU over many images: from a run, or from photos; an interrupted evaluation goes on where it stopped."""
+"""p-mIoU over many images: from a run, or from photos; an interrupted evaluation resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PointEvaluation:
 
     Args:
         table: the points.
-        settings: what was asked, as JSON; an evaluation that goes on must have been asked the same.
+        settings: what was asked, as JSON; an evaluation that resumes has the same settings.
         partial: file that keeps every finished image (JSON lines); None: nothing is kept.
 
     Raises:
@@ -69,7 +69,7 @@ class PointEvaluation:
                 f"{partial} holds an evaluation with other settings: delete it or give another --json"
             )
         partial.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl(partial, [header, *rows])  # anew, as a kill may have cut the last line
+        write_jsonl(partial, [header, *rows])  # from the start, as a kill may have cut the last line
         for row in rows:
             counts = {name: np.array(rows, np.int64) for name, rows in row["counts"].items()}
             self._count(row["image_id"], row["classes"], counts, row["seconds"])

@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gem_label.allowed_folders import VARIABLE, folders_from_environment
@@ -32,7 +32,7 @@ def dataset_of_run(path: str | Path) -> str:
     """
     load_fiftyone()
     run = open_run(path)
-    place = str(run.path.resolve())
+    place = run.place
     pushes = [
         (push.get("pushed", ""), dataset["name"], field, push)
         for dataset in database().datasets.find({"info.gem_label": {"$exists": True}}, ["name", "info"])
@@ -40,7 +40,7 @@ def dataset_of_run(path: str | Path) -> str:
         if push.get("run") == place
     ]
     if not pushes:
-        name = unused_name(run.path.resolve().name)
+        name = unused_name(PurePosixPath(place).name)
         push_run(run, name)
         return name
     _, name, field, last = max(pushes, key=lambda push: push[:3])
@@ -108,7 +108,9 @@ def open_app(
 
 
 def _default_address(fo: Any, open_to_network: bool) -> str:
-    return "0.0.0.0" if open_to_network else fo.config.default_app_address or "localhost"
+    if open_to_network:  # only where --remote asks for it, which says so
+        return "0.0.0.0"  # noqa: S104
+    return fo.config.default_app_address or "localhost"
 
 
 def _checked_address(address: str, open_to_network: bool) -> str:

@@ -109,7 +109,9 @@ def _free_port(address: str, first: int) -> int:
 
 def _reachable(address: str) -> str:
     """Where to knock for an address that may stand for every interface."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare_address(address), bare_address(address))
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104 - it is knocked at, not bound to
+        bare_address(address), bare_address(address)
+    )
 
 
 @dataclass(frozen=True, slots=True)

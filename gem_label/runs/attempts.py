@@ -1,9 +1,9 @@
 """Attempts at a chunk of a shared run: which photo ends its process is found out, and what is finished is kept.
 
-    RUN/tries/000007/try-0             somebody has begun chunk 7
-    RUN/tries/000007/try-1             somebody else has: the first one died, or is slow
-    RUN/tries/000007/try-1-photo-450   from the second try on, the photo that is labeled now
-    RUN/tries/000007/photo-449.parquet a photo that an attempt has finished
+    RUN/tries/000007-try-0             somebody has begun chunk 7
+    RUN/tries/000007-try-1             somebody else has: the first one died, or is slow
+    RUN/tries/000007-try-1-photo-450   from the second try on, the photo that is labeled now
+    RUN/tries/000007-photo-449.parquet a photo that an attempt has finished
 
 The first attempt labels several photos at a time. When it dies, nobody knows which of them did it, so that later
 attempts label one photo at a time and announce it first. A photo that was announced last by `MAX_DEATHS` attempts
@@ -30,8 +30,9 @@ from gem_label.runs.shared import Chunk, SharedRun
 
 MAX_DEATHS = 2
 MAX_ATTEMPTS = 20
-_TRY = re.compile(r".*/try-([0-9]+)(?:-photo-([0-9]+))?")
-_FINISHED = re.compile(r".*/photo-([0-9]+)\.parquet")
+_FOLDER = "tries/"
+_TRY = re.compile(r".*-try-([0-9]+)(?:-photo-([0-9]+))?")
+_FINISHED = re.compile(r".*/[0-9]+-photo-([0-9]+)\.parquet")
 
 
 class Attempt:
@@ -47,21 +48,21 @@ class Attempt:
 
     def __init__(self, run: SharedRun, chunk: Chunk) -> None:
         self._run, self._store, self.chunk = run, run.store, chunk
-        self._folder = f"tries/{chunk.number:06d}"
+        self._prefix = f"{_FOLDER}{chunk.number:06d}-"
         self.rows: dict[int, tuple[PhotoRecord, pa.Table]] = {}
         self.failures: dict[int, Mapping[str, str]] = {}
-        names = list(self._store.names(f"{self._folder}/"))
+        names = self._names()
         self._saved: set[int] = set()
         for name in names:
             if finished := _FINISHED.fullmatch(name):
                 self._load(name, int(finished[1]))
         self._deaths = self._count_deaths(names)
-        self.number = next(i for i in count() if self._store.create(f"{self._folder}/try-{i}", b""))
+        self.number = next(i for i in count() if self._store.create(f"{self._prefix}try-{i}", b""))
         self.one_by_one = self.number > 0
         if self.number >= MAX_ATTEMPTS:
             raise GemLabelError(
                 f"chunk {chunk.number} of {run.store.address} ended {MAX_ATTEMPTS} processes: mend what ends them, "
-                f"then delete {self._folder} in the run"
+                f"then delete {self._prefix}* in the run"
             )
 
     def remaining(self) -> list[RunPhoto]:
@@ -74,7 +75,7 @@ class Attempt:
 
     def announce(self, photo: RunPhoto) -> None:
         """Say that a photo is labeled now."""
-        self._store.create(f"{self._folder}/try-{self.number}-photo-{photo.number}", b"")
+        self._store.create(f"{self._prefix}try-{self.number}-photo-{photo.number}", b"")
 
     def finish(self, record: PhotoRecord, table: pa.Table) -> None:
         """Take a photo that is labeled; while photos are labeled one by one, it is also stored."""
@@ -96,7 +97,7 @@ class Attempt:
         rows = (self.rows[number] for number in numbers if number in self.rows)
         failures = (self.failures[number] for number in numbers if number in self.failures)
         first = self._run.commit(self.chunk, rows, failures)
-        for name in list(self._store.names(f"{self._folder}/")):
+        for name in self._names():
             self._store.delete(name)
         return first
 
@@ -104,16 +105,20 @@ class Attempt:
         """End without a shard: store what is finished, and do not count as an attempt that died."""
         for number in (self.rows.keys() | self.failures.keys()) - self._saved:
             self._save(number)
-        for name in list(self._store.names(f"{self._folder}/")):
+        for name in self._names():
             match = _TRY.fullmatch(name)
             if match and int(match[1]) == self.number:
                 self._store.delete(name)
+
+    def _names(self) -> list[str]:
+        """What attempts at the chunk have left; chunks that nobody labels have nothing there."""
+        return [name for name in self._store.names(_FOLDER) if name.startswith(self._prefix)]
 
     def _save(self, number: int) -> None:
         rows = [self.rows[number]] if number in self.rows else []
         failures = [self.failures[number]] if number in self.failures else []
         data = self._run.encode_shard(rows, failures)
-        self._store.create(f"{self._folder}/photo-{number}.parquet", data)
+        self._store.create(f"{self._prefix}photo-{number}.parquet", data)
         self._saved.add(number)
 
     def _load(self, name: str, number: int) -> None:

@@ -23,7 +23,7 @@ class RunPhoto:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A photo that could not be labelled: in which stage (read, propose, embed, label) and why."""
+    """A photo that could not be labeled: in which stage (read, propose, embed, label) and why."""
 
     image: str
     image_id: str

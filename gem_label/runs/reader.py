@@ -77,12 +77,12 @@ class Run:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words that the masks are labelled with."""
+        """The words that the masks are labeled with."""
         return self._read("vocabulary", lambda: Vocabulary.from_dict(self.manifest["vocabulary"]))
 
     @cached_property
     def label_settings(self) -> LabelSettings:
-        """The thresholds that the masks are labelled with."""
+        """The thresholds that the masks are labeled with."""
         settings = self.manifest["labeling"]["settings"]
         return self._read("labeling.settings", lambda: LabelSettings.from_dict(settings))
 

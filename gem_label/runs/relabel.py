@@ -112,7 +112,7 @@ def relabel_run(
     if text.shape != (len(vocabulary.phrases), run.embedding_dim):
         raise UsageError(
             f"text embeddings of shape {text.shape} for {len(vocabulary.phrases)} phrases, mask embeddings "
-            f"of length {run.embedding_dim}: use the CLIP model that labelled the run"
+            f"of length {run.embedding_dim}: use the CLIP model that labeled the run"
         )
     if not np.isfinite(text).all():
         raise UsageError("text embeddings must be finite numbers")
@@ -255,7 +255,7 @@ def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list
 
     Args:
         run: the run.
-        embedding: (d,) or (P, d) unit-length text embeddings of the CLIP that labelled the run; of several,
+        embedding: (d,) or (P, d) unit-length text embeddings of the CLIP that labeled the run; of several,
             each mask counts with its best.
         top: how many masks.
 
@@ -274,7 +274,7 @@ def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list
     if query.shape[1] != run.embedding_dim:
         raise UsageError(
             f"a text embedding of length {query.shape[1]} in a run of length {run.embedding_dim}: "
-            "use the CLIP model that labelled the run"
+            "use the CLIP model that labeled the run"
         )
     vectors = ["embedding"]
     if run.has_surrounds:

@@ -9,7 +9,7 @@ alone says what remains to be done.
     RUN/manifest.json              with "shared": {"photos_per_shard": 64}
     RUN/listing/part-000000.jsonl  up to 65 536 photos: number, image, image_id
     RUN/masks/shard-000000.parquet chunk 0
-    RUN/tries/000001/              who has begun chunk 1, see `gem_label.runs.attempts`
+    RUN/tries/000001-*             who has begun chunk 1, see `gem_label.runs.attempts`
 """
 
 from __future__ import annotations
@@ -341,12 +341,10 @@ class SharedRun:
 
     def failures(self) -> list[dict[str, str]]:
         """The photos that failed and were not labeled since, each with its last reason."""
-        last: dict[str, dict[str, str]] = {}
+        failed: dict[str, dict[str, str]] = {}
         for shard in self.shards():
-            last.update({row["image"]: row for row in shard.failures})
-            for photo in shard.photos:
-                last.pop(photo.image, None)
-        return list(last.values())
+            _update_failures(failed, shard)
+        return list(failed.values())
 
     def finish(self) -> dict[str, Any]:
         """Count what the run holds, and write that and failures.jsonl; can be repeated, by several processes too.
@@ -365,25 +363,34 @@ class SharedRun:
             )
         totals: Counter[str] = Counter()
         kept: Counter[str] = Counter()
+        failed: dict[str, dict[str, str]] = {}
         for shard in self.shards():
+            _update_failures(failed, shard)
             totals.update(photos=len(shard.photos))
             for _, table in shard.groups(["label", "kept"]):
                 totals.update(masks=len(table))
                 kept.update(pc.filter(table["label"], table["kept"]).to_pylist())
-        failures = self.failures()
         listed = len({photo.path for part in self.parts() for photo in part})
         counts = {
             "listed": listed,
             "photos": totals["photos"],
-            "failed": len(failures),
+            "failed": len(failed),
             "masks": totals["masks"],
             "kept": kept.total(),
             "kept_by_class": {name: kept[name] for name in self.manifest["vocabulary"]["classes"]},
         }
-        _put(self.store, FAILURES, b"".join(map(json_line, failures)))
+        _put(self.store, FAILURES, b"".join(map(json_line, failed.values())))
+        self.store.tidy()
         self.manifest |= {"counts": counts, "updated": now(), "finished": True}
         _put(self.store, MANIFEST, encode_manifest(self.manifest))
         return counts
+
+
+def _update_failures(failed: dict[str, dict[str, str]], shard: ShardFile) -> None:
+    """Add the failures of a shard by photo, and take away photos that it holds."""
+    failed.update({row["image"]: row for row in shard.failures})
+    for photo in shard.photos:
+        failed.pop(photo.image, None)
 
 
 def _number_photos(photos: Iterable[Photo], last: int, taken: set[str]) -> list[RunPhoto]:

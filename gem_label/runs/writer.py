@@ -328,7 +328,7 @@ class RunWriter:
         self._write_manifest(finished=False)
 
     def fail(self, photo: RunPhoto, stage: str, error: str) -> None:
-        """Record a photo that could not be labelled; a later session tries it again."""
+        """Record a photo that could not be labeled; a later session tries it again."""
         row = {
             "image": photo.path,
             "image_id": photo.image_id,

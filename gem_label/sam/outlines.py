@@ -160,7 +160,7 @@ def _turns(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def _join_columns(positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Without the ends at a column's foot where the mask goes on at the next column's head."""
+    """Without the ends at a column's foot where the mask continues at the next column's head."""
     same = np.zeros(len(positions), np.bool_)
     same[1:] = positions[1:] == positions[:-1]
     same[:-1] |= same[1:]

@@ -64,6 +64,10 @@ class Store(Protocol):
         """A file open for reading at any place; raises as `read` does."""
         ...
 
+    def tidy(self) -> None:
+        """Delete what writers that died have left; what may still be written stays."""
+        ...
+
 
 def is_address(place: str | os.PathLike[str]) -> bool:
     """Whether a place is an address of an object store, "s3://bucket/run", and not a path."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from gem_label.atomic import is_leftover, new_file, sync_directory, write_atomic
+from gem_label.atomic import DAY, delete_leftovers, is_leftover, new_file, sync_directory, write_atomic
 from gem_label.errors import GemLabelError
 
 _LOCK = ".store.lock"
@@ -105,6 +105,11 @@ class LocalStore:
         """A file open for reading; see `Store`."""
         with self._errors(f"cannot read {self.folder / name}"):
             return open(self.folder / name, "rb")
+
+    def tidy(self) -> None:
+        """Delete temporary files that are a day old, as other machines may be writing younger ones; see `Store`."""
+        for folder, _, _ in os.walk(self.folder):
+            delete_leftovers(Path(folder), age=DAY)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

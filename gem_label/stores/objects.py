@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _LONGEST_REASON = 200
 _BUFFER = 1 << 20
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "GOOGLE_BASE_URL", "AZURE_STORAGE_ENDPOINT")
 
 
 class ObjectStore:
@@ -43,8 +45,8 @@ class ObjectStore:
 
     def __init__(self, address: str) -> None:
         self._address = address.rstrip("/")
-        # the endpoint that AWS's tools take from the environment; without TLS only where it says so
-        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        # an endpoint of the environment; without TLS only where it says so
+        plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
         options = {"allow_http": True} if plain else None
         with self._errors("cannot open"):
             self._store = from_url(self._address, client_options=options)  # type: ignore[arg-type]
@@ -69,16 +71,18 @@ class ObjectStore:
             return bytes(obstore.get(self._store, name).bytes())
 
     def read_version(self, name: str) -> tuple[bytes, str]:
-        """The content of a file and its ETag; see `Store`."""
+        """The content of a file and its version; see `Store`."""
         with self._errors("cannot read", name):
             found = obstore.get(self._store, name)
-            return bytes(found.bytes()), found.meta["e_tag"] or ""
+            # S3 and Azure compare ETags, Google's store the number of the generation
+            version = {key: found.meta[key] for key in ("e_tag", "version") if found.meta[key]}
+            return bytes(found.bytes()), json.dumps(version)
 
     def replace(self, name: str, data: bytes, version: str) -> bool:
         """Put new content in the place of a version of a file; see `Store`."""
         with self._errors("cannot write", name):
             try:
-                obstore.put(self._store, name, data, mode={"e_tag": version})
+                obstore.put(self._store, name, data, mode=json.loads(version))
             except PreconditionError:
                 return False
             return True
@@ -102,6 +106,9 @@ class ObjectStore:
         """A file open for reading; see `Store`."""
         with self._errors("cannot read", name):
             return cast(BinaryIO, io.BufferedReader(_Reader(obstore.open_reader(self._store, name)), _BUFFER))
+
+    def tidy(self) -> None:
+        """There is nothing to do: a put that is cut short leaves no file; see `Store`."""
 
     @contextmanager
     def _errors(self, what: str, name: str = "") -> Iterator[None]:

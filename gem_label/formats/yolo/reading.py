@@ -79,7 +79,7 @@ def read_yolo(path: Path, photos: Sequence[str] | None = None) -> Annotations:
 def _load(file: Path) -> Mapping[str, Any]:
     """The content of a data.yaml; every value is text, so that a class "no" or "1e3" keeps its name."""
     try:
-        data = yaml.load(read_text(file), yaml.BaseLoader)
+        data = yaml.load(read_text(file), yaml.BaseLoader)  # noqa: S506 - makes text, lists and dicts alone
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # not the error's text, which holds lines of the file
         mark = getattr(error, "problem_mark", None)

@@ -36,6 +36,7 @@ from gem_label.review.storage.internals import database, dataset_id
 from gem_label.review.storage.less_likely import HIDDEN_FLOOR
 from gem_label.review.storage.locking import schema_lock
 from gem_label.runs import Run
+from gem_label.stores import is_address
 
 __all__ = ["PushReport", "push_run"]
 
@@ -91,6 +92,15 @@ def push_run(
     thresholds = None if min_score is None else Thresholds.of(min_score)
     if thresholds is not None:
         thresholds.by_class(run.vocabulary.classes)  # before anything changes
+    photo = next(run.listing(), None)
+    if photo is not None and is_address(photo.path):
+        raise UsageError(
+            f"{photo.path} is in an object store, and FiftyOne shows files: label copies of the photos"
+        )
+    if is_address(run.place):
+        if mask_storage == "disk":
+            raise UsageError(f"{run.place} is in an object store: its masks go into the database")
+        mask_storage = "database"
     start = time.monotonic()
     load_fiftyone()
     with schema_lock(dataset_name):
