@@ -192,9 +192,8 @@ def review_by_masks(
         candidates = np.flatnonzero(labels.selected & ~decided & (labels.score >= 0.05))
         if order == "queue":
             probability, classes = labels.score[candidates], labels.label_index[candidates]
-            chosen, _ = review_order(
-                probability, classes, owner[candidates], step - before, seed=seed + before
-            )
+            keys = np.random.default_rng(seed + before).random(len(candidates))
+            chosen = review_order(probability, classes, owner[candidates], step - before, keys)
         else:
             chosen = np.random.default_rng(seed + before).permutation(len(candidates))[: step - before]
         for mask in candidates[chosen].tolist():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 from run_factory import rectangle_masks
 
+from gem_label.clip.models import load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.labeling import LabelSettings, label_maskset
 from gem_label.learning.learned import Learned, apply_learned
@@ -17,6 +21,7 @@ from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter, open_run
 from gem_label.vocabulary import Vocabulary
 
+FIELD, REVIEWED, PHOTOS = "gem_label", 16, 20
 WORDS = Vocabulary.from_words(("cat", "dog", "blick"))
 SIZE = 60
 
@@ -60,3 +65,44 @@ def write_run(
             labels = label_maskset(masks, taught, WORDS, clip.logit_scale, LabelSettings(), rescore=rescore)
             writer.write(photo, masks, labels)
     return open_run(path)
+
+
+def learning_dataset(folder: Path, name: str, count: int = PHOTOS) -> Any:
+    """A dataset of so many photos of such a run, with all labels in its field."""
+    import fiftyone as fo
+
+    from gem_label.review.pushing.push_run import push_run
+
+    encoder, photos = TextEncoder(load_clip("demo", "cpu")), folder / "photos"
+    photos.mkdir(parents=True)
+    for i in range(1, count + 1):
+        Image.new("RGB", (SIZE, SIZE), (i, 90, 90)).save(photos / f"{i:03d}.jpg")
+    run = write_run(folder / "run", encoder, range(1, count + 1), folder=photos)
+    push_run(run, name, min_score=0.0, hidden_from=None)
+    return fo.load_dataset(name)
+
+
+def decide_by_truth(dataset: Any, ids: Collection[str] | None = None, name: str = "blick") -> None:
+    """Decide as a reviewer who knows better: cats and pizzas are right, all else is rejected.
+
+    Args:
+        dataset: of `learning_dataset`.
+        ids: of detections, decided ones of which stay as they are; None: all of the first sixteen photos.
+        name: what the reviewer calls a pizza.
+    """
+    from gem_label.review.editing.decisions import decide
+    from gem_label.review.queues.order import queue_masks
+    from gem_label.review.storage.selection import Selection
+
+    undecided = {mask.label_id for mask in queue_masks(dataset, FIELD, "photo")}
+    photos = dataset.sort_by("filepath").limit(REVIEWED) if ids is None else dataset
+    for sample in photos:
+        for mask in sample[FIELD].detections:
+            if mask.id not in undecided or (ids is not None and mask.id not in ids):
+                continue
+            place = int(mask.mask_id.rpartition("#")[2])
+            chosen = Selection(ids=[mask.id], samples=[sample.id])
+            if place == 1 and mask.label != name:
+                decide(dataset, FIELD, "rename", chosen, label=name)
+            else:
+                decide(dataset, FIELD, "accept" if place < 2 else "reject", chosen)

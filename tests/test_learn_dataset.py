@@ -8,24 +8,17 @@ from typing import Any
 
 import pytest
 from fiftyone_fixture import fiftyone_db
-from learning_run import SIZE, WORDS, write_run
-from PIL import Image
+from learning_run import FIELD, REVIEWED, WORDS, decide_by_truth, learning_dataset
 from plugin_calls import execute, form_of, invalid, plugin, told
 
 from gem_label.cli import run as command
-from gem_label.clip.models import load_clip
-from gem_label.clip.text import TextEncoder
 from gem_label.errors import UsageError
-from gem_label.review.editing.decisions import decide
 from gem_label.review.exchange.decided import decided_annotations
 from gem_label.review.pushing.push_run import push_run
 from gem_label.review.storage.fields import run_of
-from gem_label.review.storage.selection import Selection
 from gem_label.runs import open_run
 
 __all__ = ["fiftyone_db", "plugin"]
-
-FIELD, REVIEWED, PHOTOS = "gem_label", 16, 20
 
 
 @pytest.fixture
@@ -33,23 +26,10 @@ def dataset(fiftyone_db: str, tmp_path: Path) -> Iterator[Any]:
     """Twenty photos of a run; a reviewer has decided about all masks of sixteen."""
     import fiftyone as fo
 
-    encoder, folder = TextEncoder(load_clip("demo", "cpu")), tmp_path / "photos"
-    folder.mkdir()
-    for i in range(1, PHOTOS + 1):
-        Image.new("RGB", (SIZE, SIZE), (i, 90, 90)).save(folder / f"{i:03d}.jpg")
-    run = write_run(tmp_path / "run", encoder, range(1, PHOTOS + 1), folder=folder)
-    push_run(run, "learning", min_score=0.0, hidden_from=None)
-    dataset = fo.load_dataset("learning")
+    dataset = learning_dataset(tmp_path, "learning")
     with pytest.raises(UsageError, match="nobody decided"):
         decided_annotations(dataset, FIELD)
-    for sample in dataset.sort_by("filepath").limit(REVIEWED):
-        for mask in sample[FIELD].detections:
-            place = int(mask.mask_id.rpartition("#")[2])
-            chosen = Selection(ids=[mask.id], samples=[sample.id])
-            if place == 1 and mask.label != "blick":
-                decide(dataset, FIELD, "rename", chosen, label="blick")
-            else:
-                decide(dataset, FIELD, "accept" if place < 2 else "reject", chosen)
+    decide_by_truth(dataset)
     yield dataset
     fo.delete_dataset(dataset.name)
 
@@ -123,3 +103,26 @@ def test_too_few_decisions_are_said_to_teach_nothing(plugin: Any, dataset: Any) 
     assert "nothing that helps is learned" in invalid(form_of("learn", dataset))["nothing"]
     with pytest.raises(Exception, match="nothing that helps is learned"):
         execute("learn", dataset)
+
+
+@pytest.mark.slow
+def test_a_class_that_reviewers_bring_in_is_learned_at_once(
+    plugin: Any, fiftyone_db: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = learning_dataset(tmp_path, "new-class")
+    decide_by_truth(dataset, name="pizza")
+    before = unseen(dataset)
+    assert not any("pizza" in labels for labels in before)
+    path = run_of(dataset, FIELD).path
+    assert command(["learn", str(path), "--dataset", "new-class", "--out", str(tmp_path / "out")]) == 0
+    assert "classes that reviewers added: pizza\n" in capsys.readouterr().out
+    assert open_run(tmp_path / "out").vocabulary.classes == ("cat", "dog", "blick", "pizza")
+
+    assert "may have then: pizza" in form_of("learn", dataset)["lesson"]["default"]
+    assert "pizza" in form_of("learn", dataset)["preview"]["default"]
+    execute("learn", dataset)
+    assert all(labels[-1] == "pizza" for labels in unseen(dataset))
+    execute("learn", dataset, choice="forget")
+    assert run_of(dataset, FIELD).vocabulary == WORDS
+    assert unseen(dataset) == before
+    plugin.delete_dataset(dataset.name)

@@ -21,6 +21,7 @@ from gem_label.learning.estimates import (
 from gem_label.learning.judging import PhotoReview
 from gem_label.learning.mistakes import likely_mistakes
 from gem_label.learning.order import review_order
+from gem_label.learning.sampling import random_keys, random_sample
 from gem_label.learning.training import ReviewedPhoto
 
 CLASSES = ("cat", "dog")
@@ -75,33 +76,66 @@ def test_decisions_that_a_wanted_precision_takes() -> None:
 
 def test_the_queue_asks_about_unsure_masks_of_many_photos_and_classes() -> None:
     probability = np.array([0.5, 0.5, 0.5, 0.45, 0.99, 0.7])
-    order, drawn = review_order(
-        probability, np.array([0, 0, 0, 1, 1, 0]), np.array([0, 0, 0, 1, 1, 2]), 6, random_part=0.0
-    )
+    classes, photos, keys = np.array([0, 0, 0, 1, 1, 0]), np.array([0, 0, 0, 1, 1, 2]), np.arange(6)
+    order = review_order(probability, classes, photos, 6, keys, random_part=0.0)
     assert order.tolist()[:2] == [0, 3]  # then another photo
     assert order.tolist()[2] == 5
     assert order.tolist()[-1] == 4
-    assert not drawn.any()
+    # masks of photos and classes with decisions come later
+    decided = np.array([True, True, False, False, False, False])
+    after = review_order(probability, classes, photos, 6, keys, decided, random_part=0.0)
+    assert after.tolist() == [3, 5, 2, 4]
 
 
-def test_a_part_of_the_queue_is_drawn_with_the_same_chance_for_all() -> None:
+def test_the_queue_continues_as_it_would_have_and_has_a_random_part() -> None:
     rng = np.random.default_rng(0)
     probability, classes, photos = rng.random(200), rng.integers(0, 5, 200), rng.integers(0, 20, 200)
-    times = np.zeros(200)
-    for seed in range(300):
-        order, drawn = review_order(probability, classes, photos, 50, random_part=0.2, seed=seed)
-        assert len(set(order.tolist())) == 50
-        assert drawn.sum() == 10
-        assert drawn[:10].sum() in (1, 2, 3)  # spread evenly
-        times[order[drawn]] += 1
-    sure = np.abs(probability - 0.5) > 0.25
-    assert np.isclose(times[sure].mean(), 15, rtol=0.15)
-    assert np.isclose(times[~sure].mean(), 15, rtol=0.15)
-    again = review_order(probability, classes, photos, 50, seed=3)
-    assert np.array_equal(again[0], review_order(probability, classes, photos, 50, seed=3)[0])
-    assert review_order(probability[:0], classes[:0], photos[:0], 50)[0].tolist() == []
+    keys = rng.random(200)
+    first = review_order(probability, classes, photos, 50, keys)
+    assert len(set(first.tolist())) == 50
+    for count in (1, 4, 20):
+        decided = np.isin(np.arange(200), first[:count])
+        again = review_order(probability, classes, photos, 50 - count, keys, decided)
+        assert again.tolist() == first[count:].tolist()
+    drawn = np.argsort(keys)[:9]
+    assert np.isin(drawn, first).all()  # ten places, and an unsure mask may have been there before
+    assert np.isin(first[[2, 7, 12]], drawn).all()
+    assert review_order(probability, classes, photos, 9, keys, random_part=1.0).tolist() == drawn.tolist()
+    assert review_order(probability[:0], classes[:0], photos[:0], 50, keys[:0]).tolist() == []
     with pytest.raises(UsageError, match="random_part"):
-        review_order(probability, classes, photos, 50, random_part=1.5)
+        review_order(probability, classes, photos, 50, keys, random_part=1.5)
+
+
+def test_decisions_of_the_queue_leave_an_honest_sample() -> None:
+    """Sure labels are right more often, and the queue asks about the unsure ones first."""
+    rng = np.random.default_rng(0)
+    hits, errors, sizes = 0, [], []
+    for _ in range(200):
+        probability = rng.beta(2, 1, 300)
+        right = rng.random(300) < probability
+        keys, zeros = rng.random(300), np.zeros(300, np.int64)
+        decided = np.zeros(300, bool)
+        decided[review_order(probability, zeros, np.arange(300), 150, keys)] = True
+        sample = random_sample(keys, decided)
+        estimate = estimate_precision(int(right[sample].sum()), len(sample), 300)
+        hits += estimate.low <= right.mean() <= estimate.high
+        sizes.append(len(sample))
+        errors.append((estimate.precision or 0.0) - right.mean())
+    assert hits >= 190
+    assert np.mean(sizes) > 25
+    assert abs(np.mean(errors)) < 0.03  # of all decisions it is -0.1
+    assert random_sample(keys, np.ones(300, bool)).tolist() == np.argsort(keys).tolist()
+    assert random_sample(keys, np.zeros(300, bool)).tolist() == []
+
+
+def test_the_random_order_of_a_part_is_that_of_all() -> None:
+    ids = np.array([bytes([i % 251, 0, 0, 0, 7, 7, 7, 7, 0, i // 251, 0, 0]) for i in range(2000)], "S12")
+    keys = random_keys(ids, 3)
+    assert len(np.unique(keys)) == 2000
+    assert np.array_equal(keys[100:200], random_keys(ids[100:200], 3))
+    assert not np.array_equal(np.argsort(keys), np.argsort(random_keys(ids, 4)))
+    halves = np.argsort(np.argsort(keys))[:1000]  # where the first half of the ids stands in the order
+    assert abs(halves.mean() - 1000) < 4 * 2000 / np.sqrt(12 * 1000)
 
 
 def photo_with_labels() -> tuple[ReviewedPhoto, MaskLabels]:

@@ -71,7 +71,7 @@ def test_decided_masks_are_left_out_of_every_order(dataset: Any) -> None:
     decide(dataset, FIELD, "accept", Selection(ids=decided[:2]))
     decide(dataset, FIELD, "rename", Selection(ids=decided[2:3]), "lynx")
     decide(dataset, FIELD, "reject", Selection(ids=decided[3:]))
-    for order in ("uncertain", "random", "photo"):
+    for order in ("teaches", "uncertain", "random", "photo"):
         assert set(ids(queue_masks(dataset, FIELD, order))) == detections(dataset).keys() - set(decided)
     assert count_undecided(dataset, FIELD) == PHOTOS * MASKS - 4
     rejected = queue_masks(dataset, FIELD, "photo", Selection(states=["rejected"]))
@@ -85,6 +85,21 @@ def test_a_random_sample_is_the_same_again_and_loses_only_what_is_decided(datase
     assert sample[:5] == ids(queue_masks(dataset, FIELD, "random", limit=5, seed=3))
     decide(dataset, FIELD, "accept", Selection(ids=sample[:3]))
     assert ids(queue_masks(dataset, FIELD, "random", seed=3)) == sample[3:]
+
+
+def test_what_teaches_most_stays_the_same_while_masks_are_decided(dataset: Any) -> None:
+    found = ids(queue_masks(dataset, FIELD, "teaches"))
+    assert found == ids(queue_masks(dataset, FIELD, "teaches"))
+    sample = ids(queue_masks(dataset, FIELD, "random"))
+    assert found[2] == next(mask for mask in sample if mask not in found[:2])
+    every = detections(dataset)
+    photos = {mask: photo.id for photo in dataset for mask in (each.id for each in photo[FIELD].detections)}
+    assert len({photos[mask] for mask in found[:2]}) == 2
+    assert len({every[mask].label for mask in found[:2]}) == 2
+    decide(dataset, FIELD, "accept", Selection(ids=found[:10]))
+    assert ids(queue_masks(dataset, FIELD, "teaches"))[:2] == found[10:12]
+    of_class = queue_masks(dataset, FIELD, "teaches", Selection(labels=[every[found[0]].label]), limit=3)
+    assert all(every[mask].label == every[found[0]].label for mask in ids(of_class))
 
 
 def test_every_mask_is_as_likely_in_a_random_sample(dataset: Any) -> None:

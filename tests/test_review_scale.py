@@ -114,7 +114,7 @@ def test_what_a_click_reads_does_not_grow_with_the_dataset(dataset: Any) -> None
     ask(dataset, "undo", field=FIELD, masks=[first], request="new 1")
     with examined(at_most=20):
         ask(dataset, "describe_field")
-        for order in ("uncertain", "likely", "random"):
+        for order in ("teaches", "uncertain", "likely", "random"):
             assert len(ask(dataset, "make_queue", field=FIELD, order=order)["masks"]) == 2000
             ask(dataset, "make_queue", **question, order=order)
         assert len(ask(dataset, "get_details", field=FIELD, masks=queue[:20], classes=names)["details"]) == 20

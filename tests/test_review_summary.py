@@ -18,8 +18,9 @@ from review_dataset import demo_run
 from gem_label.labeling import Thresholds
 from gem_label.review.editing.decisions import decide
 from gem_label.review.editing.one_mask import decide_mask
-from gem_label.review.queues.order import queue_masks
+from gem_label.review.queues.order import MaskReference, queue_masks
 from gem_label.review.statistics.progress import Precision, review_progress, wilson
+from gem_label.review.statistics.quality import label_quality
 from gem_label.review.storage.fields import less_likely_field
 from gem_label.review.storage.selection import Selection
 
@@ -108,8 +109,12 @@ def test_masks_are_found_by_a_phrase_as_duplicates_and_below_the_threshold(
     page.close()
 
 
+def of_mask(mask: MaskReference) -> Selection:
+    return Selection(ids=[mask.label_id], samples=[mask.sample_id])
+
+
 @pytest.mark.slow
-def test_how_it_goes_tells_classes_and_people_and_leads_to_the_export(panel: Panel) -> None:
+def test_how_it_goes_tells_classes_and_people_and_leads_to_the_export(panel: Panel, dataset: Any) -> None:
     page = panel.page
     page.get_by_role("tab", name="How it goes").click()
     panel.sees(re.compile("0 of 300 masks are reviewed"))
@@ -121,6 +126,14 @@ def test_how_it_goes_tells_classes_and_people_and_leads_to_the_export(panel: Pan
     panel.sees(re.compile("7 of 300 masks are reviewed"))
     panel.sees(re.compile(r"71 % \(36 % to 92 %\) of the reviewed labels were right"))
     page.get_by_role("table", name="People").get_by_text("7", exact=True).wait_for()
+    panel.sees(re.compile("Not enough of the random sample is reviewed"))
+    for number, mask in enumerate(queue_masks(dataset, FIELD, "random", limit=60)):
+        decide(dataset, FIELD, "accept" if number % 5 else "reject", of_mask(mask), author="Ada")
+    page.get_by_role("button", name="Count again").click()
+    quality = label_quality(dataset, FIELD)
+    panel.sees(re.compile(rf"of the {quality.labels} labels are right, estimated from {quality.sample}"))
+    page.get_by_label("Wanted precision").select_option("0.95")
+    panel.sees(re.compile(f"takes about {quality.more[0.95]} more decisions"))
     panel.picture("summary", of_docs=True)
     page.set_viewport_size({"width": 1280, "height": 720})
     page.get_by_title("Light mode").click()

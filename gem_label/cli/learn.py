@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,12 @@ from gem_label.cli.options import RunPlace
 from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
+    from gem_label.clip.text import TextEncoder
     from gem_label.evaluation.labels.curves import Counts
-    from gem_label.formats.annotations import Annotations
     from gem_label.labeling.settings import Thresholds
+    from gem_label.runs import Run
     from gem_label.runs.learn import LearnReport
+    from gem_label.words import WordsPerImage
 
 SHOWN_MISTAKES = 20
 SHOWN_CLASSES = 20
@@ -58,20 +61,20 @@ def learn(
     """
     from gem_label.labeler import text_encoder_of
     from gem_label.runs import open_run
-    from gem_label.runs.learn import learn_from_reviews, learn_run
-    from gem_label.runs.reviews import reviews_of
+    from gem_label.runs.learn import learn_run
     from gem_label.words import WordsPerImage
 
     if (dataset is None) == (annotations is None):
         raise UsageError("give what to learn from: either --dataset NAME or --annotations FILE")
     opened = open_run(run)
     words = None if words_per_image is None else WordsPerImage.from_csv(words_per_image)
-    known, source = _read(dataset, field, annotations)
-    reviews = reviews_of(opened, known, complete=annotations is not None)
-    for line in reviews.left_out:
+    encoder = text_encoder_of(opened)
+    if annotations is None:
+        report = _from_dataset(dataset or "", field, opened, encoder, words)
+    else:
+        report = _from_annotations(annotations, opened, encoder, words)
+    for line in report.left_out:
         print(f"note: left out: {line}", file=sys.stderr)
-    text = text_encoder_of(opened).encode(opened.vocabulary.phrases)
-    report = learn_from_reviews(opened, reviews.photos, text, words, source)
     print_report(report)
     thresholds = None if min_score is None else _thresholds(min_score, report)
     if dry_run:
@@ -79,23 +82,35 @@ def learn(
     if not report.teaches and opened.learned is None and out is None and thresholds is None:
         print("nothing is changed")
         return
+    text = encoder.encode(report.vocabulary.phrases)
     new = learn_run(opened, report, text, words, out, thresholds)
     options.print_counts(new.place, new.manifest["counts"])
 
 
-def _read(dataset: str | None, field: str, annotations: Path | None) -> tuple[Annotations, dict[str, Any]]:
-    """What is known, and where it comes from."""
-    if annotations is not None:
-        from gem_label.formats.reading import read_annotations
-        from gem_label.weights import file_sha256
-
-        sums = {"annotations_sha256": file_sha256(annotations)} if annotations.is_file() else {}
-        return read_annotations(annotations), {"annotations": annotations.name, **sums}
+def _from_dataset(
+    name: str, field: str, run: Run, encoder: TextEncoder, words: WordsPerImage | None
+) -> LearnReport:
+    """What decisions in a dataset teach."""
     from gem_label.review.database import open_dataset
-    from gem_label.review.exchange.decided import decided_annotations
+    from gem_label.review.tasks.learning import learn_from_decisions
 
-    opened = open_dataset(dataset or "")
-    return decided_annotations(opened, field), {"dataset": dataset, "field": field}
+    return learn_from_decisions(open_dataset(name), field, encoder, run, words)
+
+
+def _from_annotations(file: Path, run: Run, encoder: TextEncoder, words: WordsPerImage | None) -> LearnReport:
+    """What annotated photos teach."""
+    from gem_label.formats.reading import read_annotations
+    from gem_label.runs.learn import learn_from_reviews
+    from gem_label.runs.reviews import reviews_of
+    from gem_label.weights import file_sha256
+
+    source = {"annotations": file.name}
+    if file.is_file():
+        source["annotations_sha256"] = file_sha256(file)
+    reviews = reviews_of(run, read_annotations(file), complete=True)
+    text = encoder.encode(run.vocabulary.phrases)
+    report = learn_from_reviews(run, reviews.photos, text, words, source)
+    return replace(report, left_out=reviews.left_out)
 
 
 def _thresholds(text: str, report: LearnReport) -> Thresholds:
@@ -123,6 +138,8 @@ def print_report(report: LearnReport) -> None:
         f"{len(report.photos)} reviewed photos; labels of different things: {numbers.right:.0f} right, "
         f"{numbers.wrong:.0f} wrong"
     )
+    if report.added.classes:
+        print(f"classes that reviewers added: {', '.join(report.added.classes)}")
     for name, validation in (("calibration", numbers), ("words", lesson.word_validation)):
         print(f"{name}: {_outcome(validation)}")
     if lesson.word_validation.used:
@@ -138,13 +155,13 @@ def print_report(report: LearnReport) -> None:
         print(f"  best threshold: {report.best.threshold:g}, F1 {percent(report.best.f1)} (--min-score best)")
     if report.mistakes:
         print(f"decisions that look like mistakes: {len(report.mistakes)}")
-    for each in report.mistakes[:SHOWN_MISTAKES]:
+    for each, mask_id in list(zip(report.mistakes, report.mistaken_masks, strict=True))[:SHOWN_MISTAKES]:
         what = (
             f"{each.label}, looks like {each.likelier}"
             if each.likelier is not None
             else f"not {each.label}, looks like one"
         )
-        print(f"  {report.photos[each.photo]}#{each.mask}: {what} ({each.probability:.2f})")
+        print(f"  {mask_id}: {what} ({each.probability:.2f})")
 
 
 def _outcome(validation: Any) -> str:

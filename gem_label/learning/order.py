@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from collections.abc import Container
+from heapq import heapify, heappop, heappush, heapreplace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from gem_label.errors import UsageError
 
 RANDOM_PART = 0.2
 """Share of the queue that is drawn at random, so that estimates of the precision stay honest."""
-REPEAT = 0.5
-"""What a further mask of a photo or class counts, of what the one before counted."""
+
+_LEAST_WORTH = 1e-6  # labels that are surer than this are equally sure
 
 
 def review_order(
@@ -20,65 +21,103 @@ def review_order(
     classes: NDArray[np.integer],
     photos: NDArray[np.integer],
     limit: int,
+    keys: NDArray[np.generic],
+    decided: NDArray[np.bool_] | None = None,
     random_part: float = RANDOM_PART,
-    seed: int = 0,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+) -> NDArray[np.int64]:
     """Order undecided labels for review.
 
     Every mask is worth 4 p (1 - p), the uncertainty of its label, halved for every mask of its photo and for every
-    mask of its class that comes before it. At even distances, masks stand between these that are drawn from all
-    undecided ones with the same chance: decisions about them say how good the labels are.
+    mask of its class that comes before it or is decided. Every fifth mask (`random_part`) is the next one of a random
+    order instead. So the first masks of that order are decided before long, and say how good the labels are
+    (`sampling.random_sample`). After decisions about the first masks, the queue continues as it would have.
 
     Args:
         probability: (M,) that each label is right, in [0, 1].
         classes: (M,) index of each label's class.
         photos: (M,) number of each mask's photo.
         limit: at most so many.
-        random_part: share of masks that are drawn at random, in [0, 1].
-        seed: of the draw.
+        keys: (M,) numbers, the smallest of which is the first of the random order.
+        decided: (M,) bool, masks that are not listed and count as masks of their photo and class; None: none is.
+        random_part: share of masks that the random order gives, in [0, 1].
 
     Returns:
-        (L,) indices of the masks, the first to review first, and (L,) bool, which of them were drawn at random.
+        (L,) indices of undecided masks, the first to review first.
 
     Raises:
         UsageError: a share that is none.
     """
     if not 0 <= random_part <= 1:
         raise UsageError(f"random_part must be between 0 and 1, not {random_part:g}")
-    count = len(probability)
-    length = min(limit, count)
-    drawn = np.random.default_rng(seed).permutation(count)[: round(length * random_part)]
-    is_drawn = np.zeros(count, bool)
-    is_drawn[drawn] = True
-    worth = 4 * np.asarray(probability, np.float64) * (1 - np.asarray(probability, np.float64))
-    rest = np.flatnonzero(~is_drawn)
-    chosen = rest[_varied(worth[rest], classes[rest], photos[rest], length - len(drawn))]
-    order = np.concatenate([chosen, drawn])
-    # the i-th of n masks stands at (i + 1/2) / n of the way, so that both kinds are spread evenly
-    places = np.concatenate([(np.arange(len(part)) + 0.5) / max(len(part), 1) for part in (chosen, drawn)])
-    order = order[np.argsort(places, kind="stable")]
-    return order.astype(np.int64), is_drawn[order]
+    decided = np.zeros(len(probability), bool) if decided is None else decided
+    rows = np.flatnonzero(~decided)
+    p = np.asarray(probability, np.float64)
+    worth = np.log2(np.maximum(4 * p * (1 - p), _LEAST_WORTH))
+    varied = _Varied(worth, classes, photos, decided)
+    drawn = iter(rows[np.argsort(keys[rows], kind="stable")[:limit]].tolist())
+    order: dict[int, None] = {}
+    for place in range(len(p) - len(rows), len(p) - len(rows) + min(limit, len(rows))):
+        # the random places are at even distances, the first of them in the middle of its distance
+        is_random = int((place + 1) * random_part + 0.5) > int(place * random_part + 0.5)
+        mask = next(each for each in drawn if each not in order) if is_random else varied.best(order)
+        order[mask] = None
+        varied.count(mask)
+    return np.fromiter(order, np.int64, len(order))
 
 
-def _varied(
-    worth: NDArray[np.float64], classes: NDArray[np.integer], photos: NDArray[np.integer], limit: int
-) -> NDArray[np.int64]:
-    """Greedy order by worth, which falls with every mask of the same photo and of the same class."""
-    taken_photos: dict[int, int] = {}
-    taken_classes: dict[int, int] = {}
-    heap = [(-value, index) for index, value in enumerate(worth.tolist())]
-    heapify(heap)
-    order: list[int] = []
-    while heap and len(order) < limit:
-        value, index = heappop(heap)
-        photo, name = int(photos[index]), int(classes[index])
-        # worths only fall: one that is out of date is put back with what it is worth now
-        repeats = taken_photos.get(photo, 0) + taken_classes.get(name, 0)
-        now = -float(worth[index]) * REPEAT**repeats
-        if now > value + 1e-15:
-            heappush(heap, (now, index))
-            continue
-        order.append(index)
-        taken_photos[photo] = taken_photos.get(photo, 0) + 1
-        taken_classes[name] = taken_classes.get(name, 0) + 1
-    return np.array(order, np.int64)
+class _Varied:
+    """Undecided masks by worth, whose logarithm falls by one with every mask of the same photo and the same class."""
+
+    def __init__(
+        self,
+        worth: NDArray[np.float64],
+        classes: NDArray[np.integer],
+        photos: NDArray[np.integer],
+        decided: NDArray[np.bool_],
+    ) -> None:
+        self._worth = worth
+        names, self._class = np.unique(classes, return_inverse=True)
+        numbers, self._photo = np.unique(photos, return_inverse=True)
+        self._class_counts = np.bincount(self._class[decided], minlength=len(names)).tolist()
+        self._photo_counts = np.bincount(self._photo[decided], minlength=len(numbers)).tolist()
+        rows = np.flatnonzero(~decided)
+        ranked = rows[np.lexsort((-worth[rows], self._class[rows]))]
+        is_first = np.diff(self._class[ranked], prepend=-1) != 0
+        self._following = np.full(len(worth), -1)
+        self._following[ranked[:-1][~is_first[1:]]] = ranked[1:][~is_first[1:]]
+        # of a class, only the masks up to the best one that was not looked at yet are in its heap
+        self._heaps = {
+            int(self._class[mask]): [(-float(worth[mask]), mask)] for mask in ranked[is_first].tolist()
+        }
+        self._best = [(heap[0][0] + self._class_counts[name], name) for name, heap in self._heaps.items()]
+        heapify(self._best)
+
+    def count(self, mask: int) -> None:
+        """Further masks of its photo and class are worth less."""
+        self._photo_counts[self._photo[mask]] += 1
+        self._class_counts[self._class[mask]] += 1
+
+    def best(self, taken: Container[int]) -> int:
+        """The mask that is worth most, of those that are not taken; there must be one."""
+        while True:
+            bound, name = self._best[0]
+            heap = self._heaps[name]
+            now = heap[0][0] + self._class_counts[name]
+            if now > bound:  # worths only fall: one that is out of date is put back with what it is worth now
+                heapreplace(self._best, (now, name))
+                continue
+            value, mask = heappop(heap)
+            follower = int(self._following[mask])
+            if follower >= 0:
+                heappush(heap, (-float(self._worth[follower]), follower))
+                self._following[mask] = -1
+            worth = self._photo_counts[self._photo[mask]] - float(self._worth[mask])
+            is_best = worth <= value and mask not in taken
+            if worth > value:
+                heappush(heap, (worth, mask))
+            if heap:
+                heapreplace(self._best, (heap[0][0] + self._class_counts[name], name))
+            else:
+                heappop(self._best)
+            if is_best:
+                return mask

@@ -118,6 +118,7 @@ class SteppedOperator(GemLabelOperator):
                 progress = next(work)
                 yield ctx.ops.set_progress(label=progress.text, progress=progress.share)
         except StopIteration as end:
+            yield ctx.ops.set_progress(label=end.value["message"], progress=1.0)
             yield from self.after(ctx, end.value)
         except GemLabelError as error:  # the stream has begun: an exception alone would reach nobody
             yield ctx.ops.notify(str(error), variant="error")

@@ -26,6 +26,7 @@ from gem_label.review.storage.fields import less_likely_field, main_field, run_o
 from gem_label.review.tasks.learning import apply_lesson, learn_from_decisions
 from gem_label.review.tasks.relabeling import preview_labels
 from gem_label.runs.learn import LearnReport
+from gem_label.tables import markdown_cell
 
 LEARN, FORGET = "learn", "forget"
 
@@ -70,7 +71,7 @@ class Learn(SteppedOperator):
         form.enum("choice", choices.values(), default=LEARN, label="What to do", view=choices)
 
     def _add_lesson(self, form: types.Object, ctx: Any, field: str) -> None:
-        report = _report(ctx, field)
+        report = lesson_of(ctx.dataset, field)
         form.md(lesson_text(report), name="lesson")
         _check(report)
         photos = ctx.dataset.select(ctx.selected) if photos_selected(ctx) else ctx.view
@@ -79,9 +80,9 @@ class Learn(SteppedOperator):
             ctx.dataset,
             field,
             photos[:PREVIEW_PHOTOS].values("filepath"),
-            replace(run.vocabulary, negatives=()),
+            replace(report.vocabulary, negatives=()),
             text_encoder(run),
-            list(run.vocabulary.negatives),
+            list(report.vocabulary.negatives),
             learned=report.learned,
         )
         form.md(preview_text(changes), name="preview")
@@ -91,12 +92,11 @@ class Learn(SteppedOperator):
         field = required_field(ctx)
         forgets = _choice(ctx) == FORGET
         yield Progress(0, 3, "forgetting" if forgets else "learning from the decisions")
-        report = None if forgets else _report(ctx, field)
+        report = None if forgets else lesson_of(ctx.dataset, field)
         if report is not None:
             _check(report)
         encoder = text_encoder(run_of(ctx.dataset, field))
-        learned = None if report is None else report.learned
-        pushed = yield from apply_lesson(ctx.dataset, field, encoder, learned or "none")
+        pushed = yield from apply_lesson(ctx.dataset, field, encoder, report)
         what = "by the words alone" if report is None else f"by {len(report.photos)} reviewed photos"
         stay = f"; {pushed.decided} decided masks stay as they are" if pushed.decided else ""
         return {
@@ -120,13 +120,17 @@ def _check(report: LearnReport) -> None:
         raise UsageError("nothing that helps is learned from these decisions yet: review more photos")
 
 
-def _report(ctx: Any, field: str) -> LearnReport:
-    """What the decisions so far teach."""
-    field = main_field(ctx.dataset, field)
-    run = run_of(ctx.dataset, field)
+def lesson_of(dataset: Any, field: str) -> LearnReport:
+    """What the decisions so far teach; a second call before the next decision costs nothing.
+
+    Raises:
+        GemLabelError: as `learn_from_decisions`.
+    """
+    field = main_field(dataset, field)
+    run = run_of(dataset, field)
     both = (field, less_likely_field(field))
-    last = max((each.id for name in both for each in list_decisions(ctx.dataset, name, 1)), default="")
-    return _learn(ctx.dataset.name, field, str(run.path), str(run.manifest.get("updated")), last)
+    last = max((each.id for name in both for each in list_decisions(dataset, name, 1)), default="")
+    return _learn(dataset.name, field, str(run.path), str(run.manifest.get("updated")), last)
 
 
 @lru_cache(maxsize=1)  # a form asks again with every change of it
@@ -146,13 +150,16 @@ def lesson_text(report: LearnReport) -> str:
         "",
         "| labels of reviewed photos | right | wrong | missed | precision | recall |",
         "|---|---:|---:|---:|---:|---:|",
-        _row("now", report.before),
+        _row("by the words alone", report.before),
         _row("by what the other photos teach", report.after),
     ]
+    if report.added.classes:
+        names = ", ".join(map(markdown_cell, report.added.classes))
+        lines += ["", f"Classes that reviewers added and that all masks may have then: {names}."]
     if report.mistakes:
         lines += [
             "",
-            f"{len(report.mistakes)} decisions look like mistakes: `gem-label learn --dry-run` lists them.",
+            f"{len(report.mistakes)} decisions look like mistakes: *Second look* in the review panel shows them.",
         ]
     return "\n".join(lines)
 

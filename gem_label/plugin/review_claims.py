@@ -21,9 +21,10 @@ def get_details(ctx: Any) -> Reply:
         masks = [mask for mask in masks if mask.label_id in mine or mask.label_id not in fresh]
     classes = (params.get("classes") or ())[: NEXT_BEST + 1]
     found = mask_details(ctx.dataset, params["field"], masks, classes)
-    # somebody else may have decided about a mask after the panel made its queue, and given it back
-    shown = [each for each in found if each.label_id not in fresh or each.state in UNDECIDED]
-    return {"details": [each.to_json() for each in shown]}
+    if not params.get("second_look"):
+        # somebody else may have decided about a mask after the panel made its queue, and given it back
+        found = [each for each in found if each.label_id not in fresh or each.state in UNDECIDED]
+    return {"details": [each.to_json() for each in found]}
 
 
 def renew_claims(ctx: Any) -> Reply:

@@ -8,6 +8,7 @@ from typing import Any
 from gem_label.review.editing.many_masks import MaskDecision, decide_masks, undo_masks
 from gem_label.review.queues.order import MaskReference, count_undecided
 from gem_label.review.queues.pages import PAGE, make_pages, next_class
+from gem_label.review.storage.second_looks import forget_second_looks, record_second_looks
 from gem_label.review.storage.selection import Selection
 
 
@@ -19,6 +20,10 @@ def decide(ctx: Any) -> dict[str, Any]:
         for each in params["decisions"]
     ]
     answers = decide_masks(ctx.dataset, params["field"], decisions, params["request"], params.get("author"))
+    if params.get("second_look"):
+        answered = zip(decisions, answers, strict=True)
+        stored = {each.mask.label_id: now.decision for each, now in answered if now.outcome == "stored"}
+        record_second_looks(ctx.dataset, stored)
     return {"answers": [asdict(each) for each in answers]}
 
 
@@ -26,6 +31,7 @@ def undo(ctx: Any) -> dict[str, Any]:
     """Take a request back; gives what each mask is now."""
     params = ctx.params
     masks = [MaskReference(*each) for each in params["masks"]]
+    forget_second_looks(ctx.dataset, [mask.label_id for mask in masks])
     answers = undo_masks(ctx.dataset, params["field"], masks, params["request"])
     return {"answers": [asdict(each) for each in answers]}
 

@@ -69,12 +69,15 @@ class ReviewPanel(foo.Panel):
         """Params `field`, `masks` (pairs of a sample's and a detection's id), `classes`; gives what is drawn.
 
         With `holder`, masks of `fresh` (ids of detections) are claimed, and left out where somebody else has them or
-        decided about them.
+        decided about them; with `second_look`, decided ones stay.
         """
         return _reply(lambda: get_details(ctx))
 
     def decide(self, ctx: Any) -> Reply:
-        """Params `field`, `decisions` (mask, label or None, seen), `request`, `author`; stores decisions."""
+        """Params `field`, `decisions` (mask, label or None, seen), `request`, `author`; stores decisions.
+
+        With `second_look`, masks that keep what was decided are not listed as likely mistakes again.
+        """
         return _reply(lambda: review_page.decide(ctx))
 
     def undo(self, ctx: Any) -> Reply:
@@ -102,7 +105,7 @@ class ReviewPanel(foo.Panel):
         return _reply(lambda: review_photo.add_mask(ctx))
 
     def get_progress(self, ctx: Any) -> Reply:
-        """Params `field`; gives what is done of each class, how many labels were right, and who decided."""
+        """Params `field`, `seed`; gives what is done of each class, how good the labels are, and who decided."""
         return _reply(lambda: get_progress(ctx))
 
     def renew_claims(self, ctx: Any) -> Reply:

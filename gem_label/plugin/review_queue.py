@@ -7,9 +7,11 @@ from typing import Any
 
 from gem_label.errors import UsageError
 from gem_label.plugin.encoders import text_encoder
+from gem_label.plugin.learn import lesson_of
 from gem_label.review.queues.duplicates import duplicate_queue
 from gem_label.review.queues.order import MaskReference, count_undecided, queue_masks
 from gem_label.review.queues.search import search_queue
+from gem_label.review.queues.second_look import second_look_queue
 from gem_label.review.statistics.review import NO_LABEL, confused_pairs, review_statistics
 from gem_label.review.storage.claims import masks_of_others, release_masks
 from gem_label.review.storage.decision_log import current_user
@@ -93,6 +95,10 @@ def _queue(ctx: Any, selection: Selection) -> tuple[list[MaskReference], int]:
     elif order == "duplicates":
         limit = DUPLICATES
         masks = duplicate_queue(ctx.dataset, field, selection, limit)
+    elif order == "second_look":
+        limit = QUEUE
+        mistakes = lesson_of(ctx.dataset, field).mistaken_masks
+        masks = second_look_queue(ctx.dataset, field, mistakes, selection, limit)
     else:
         limit = QUEUE
         masks = queue_masks(ctx.dataset, field, order, selection, limit, int(ctx.params.get("seed") or 0))

@@ -18,6 +18,7 @@ from gem_label.masks import MaskSet
 from gem_label.phrases import folded
 from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord, table_masks
+from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
 
 
@@ -34,7 +35,9 @@ class Reviews:
     left_out: tuple[str, ...]
 
 
-def reviews_of(run: Run, annotations: Annotations, complete: bool) -> Reviews:
+def reviews_of(
+    run: Run, annotations: Annotations, complete: bool, vocabulary: Vocabulary | None = None
+) -> Reviews:
     """The reviews that annotations are.
 
     Masks that a reviewer rejected say what a mask does not show; all others are things. Crowd regions and boxes
@@ -45,6 +48,7 @@ def reviews_of(run: Run, annotations: Annotations, complete: bool) -> Reviews:
             its case.
         annotations: as a reader gives them.
         complete: every listed photo is reviewed in full for all classes of the annotations.
+        vocabulary: the words that learn; None: those of the run.
 
     Raises:
         UsageError: none of the photos is one of the run.
@@ -59,7 +63,8 @@ def reviews_of(run: Run, annotations: Annotations, complete: bool) -> Reviews:
     left_out = []
     if len(pairs) < len(photos):
         left_out.append(f"{len(photos) - len(pairs)} annotated photos that are not in {run.place}")
-    own = {folded(name): name for name in run.vocabulary.classes}
+    words = (vocabulary or run.vocabulary).classes
+    own = {folded(name): name for name in words}
     names_of = {name: own.get(folded(name), name) for name in annotations.classes}
     classes = frozenset(names_of.values()) if complete else frozenset()
     reviews: dict[int, PhotoReview] = {}
@@ -70,7 +75,7 @@ def reviews_of(run: Run, annotations: Annotations, complete: bool) -> Reviews:
         unusable += missing
     if unusable:
         left_out.append(f"{unusable} annotations that are crowds, boxes or no masks")
-    unknown = sorted(set(names_of.values()) - set(run.vocabulary.classes))
+    unknown = sorted(set(names_of.values()) - set(words))
     if unknown:
         left_out.append(
             f"{len(unknown)} classes that the run is not labeled with, such as {unknown[0]!r}: "

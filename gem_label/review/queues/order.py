@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
+from gem_label.learning.order import review_order
+from gem_label.learning.sampling import random_keys
 from gem_label.phrases import as_words
 from gem_label.review.storage.fields import check_mask_field
 from gem_label.review.storage.mask_reader import read_table
 from gem_label.review.storage.mask_table import MaskTable
 from gem_label.review.storage.selection import STATES, Expression, Selection, aggregate_masks
 
-Order = Literal["uncertain", "likely", "random", "photo"]
+Order = Literal["teaches", "uncertain", "likely", "random", "photo"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 UNDECIDED = ("undecided",)
 
@@ -46,14 +48,15 @@ def queue_masks(
     Args:
         dataset: the FiftyOne dataset.
         field: its field of detections.
-        order: "uncertain": the smallest margin between the two best classes first, masks without a margin last;
-            "likely": the highest score first, as a lower threshold would add less likely labels; "random": a random
-            sample, where every mask is as likely as any other; "photo": photo by photo.
+        order: "teaches": unsure labels of many photos and classes first, and every fifth mask from the random sample
+            (`review_order`); "uncertain": the smallest margin between the two best classes first, masks without a
+            margin last; "likely": the highest score first, as a lower threshold would add less likely labels;
+            "random": a random sample, where every mask is as likely as any other; "photo": photo by photo.
         selection: which masks; only undecided ones unless it has `states`. A class is `labels=[label]`, a pair of
             confused classes `labels=[label], runner_ups=[runner_up]`.
         limit: at most this many.
-        seed: of the random order. It gives the same order again as long as no mask comes, goes or leaves the
-            selection in another way than by a decision: those that are decided are left out of it.
+        seed: of the random order. It gives the same order again, whatever masks come, go or are decided: those that
+            are decided are left out of it.
 
     Raises:
         UsageError: there is no such field or order.
@@ -71,12 +74,13 @@ def queue_masks(
     table = read_table(dataset, field)
     wanted = np.isin(table.states, [STATES.index(state) for state in as_words(states)])
     meant = _meant(table, dataset, field, replace(chosen, states=None))
-    if order == "random":  # decided masks have their places in the order, so that the others keep theirs
-        rows = np.flatnonzero(meant)
-        rows = rows[np.random.default_rng(seed).permutation(len(rows))]
-        return references(table, rows[wanted[rows]][:limit])
+    if order == "teaches":
+        return references(table, _teaching_order(table, np.flatnonzero(meant), wanted, limit, seed))
+    rows = np.flatnonzero(meant & wanted)
+    if order == "random":
+        return references(table, rows[np.argsort(random_keys(table.ids[rows], seed), kind="stable")][:limit])
     keys = -table.scores if order == "likely" else np.nan_to_num(table.margins, nan=_NO_MARGIN)
-    return references(table, _smallest(keys, table.ids, np.flatnonzero(meant & wanted), limit))
+    return references(table, _smallest(keys, table.ids, rows, limit))
 
 
 def count_undecided(dataset: Any, field: str, selection: Selection | None = None) -> int:
@@ -125,6 +129,22 @@ def _meant(table: MaskTable, dataset: Any, field: str, selection: Selection) -> 
         ids = [mask["_id"].binary for row in rows for mask in row["masks"]]
         meant &= np.isin(table.ids, np.array(ids, "S12"))
     return meant
+
+
+def _teaching_order(
+    table: MaskTable, rows: NDArray[np.int64], wanted: NDArray[np.bool_], limit: int, seed: int
+) -> NDArray[np.int64]:
+    """Those of some rows that are wanted, what teaches most first; the others count as decided."""
+    photos = np.repeat(np.arange(len(table.counts)), table.counts)
+    order = review_order(
+        table.scores[rows],
+        np.where(table.proposed < 0, table.labels, table.proposed)[rows],
+        photos[rows],
+        limit,
+        random_keys(table.ids[rows], seed),
+        ~wanted[rows],
+    )
+    return rows[order]
 
 
 def _smallest(

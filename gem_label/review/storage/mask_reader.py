@@ -8,10 +8,11 @@ FiftyOne and our own writes set).
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 from threading import Lock
@@ -27,7 +28,7 @@ from gem_label.review.storage.internals import samples_of
 from gem_label.review.storage.mask_table import MaskTable, in_order, join_tables
 from gem_label.review.storage.selection import STATES
 
-_ATTRIBUTES = ("label", "tags", "proposed_label", "runner_up", "margin", "confidence")
+_ATTRIBUTES = ("label", "tags", "proposed_label", "runner_up", "margin", "confidence", "decided_at")
 _IDS = "ids"
 _CLOCKS = timedelta(seconds=30)
 """Clocks of machines that write to one database may differ by this much, and a write may take so long."""
@@ -92,6 +93,10 @@ class _Reader:
             {"$project": {each: f"${self.name}.detections.{each}" for each in _ATTRIBUTES}},
         ]
         stages[1]["$project"] |= {"_id": 1, _IDS: f"${self.name}.detections._id"}
+        # an array of paths would leave out masks without a time, which most samples have
+        time = {"$ifNull": ["$$mask.decided_at", None]}
+        masks = {"$ifNull": [f"${self.name}.detections", []]}
+        stages[1]["$project"]["decided_at"] = {"$map": {"input": masks, "as": "mask", "in": time}}
         rows = self.collection.aggregate(stages, batchSize=_SAMPLES_AT_ONCE)
         parts = [self._columns([])]
         while batch := list(islice(rows, _SAMPLES_AT_ONCE)):
@@ -127,6 +132,7 @@ class _Reader:
             margins=np.array(columns["margin"], np.float64),
             scores=np.where(np.isnan(scores), 0.0, scores),
             states=_states(columns["tags"], (proposed >= 0) & (labels != proposed)),
+            decided_at=np.fromiter(map(_seconds, columns["decided_at"]), np.float64),
             names=self.codes.names,
         )
 
@@ -169,6 +175,11 @@ def _is_complete(given: dict[str, list[Any]]) -> bool:
 def _ids(ids: Sequence[Any]) -> NDArray[np.bytes_]:
     """Ids as 12 bytes each; numpy drops zeros at the end, which changes no order."""
     return np.frombuffer(b"".join(each.binary for each in ids), "S12")
+
+
+def _seconds(time: datetime | None) -> float:
+    """Seconds since 1970 of a time in UTC as the database gives it; NaN of none."""
+    return math.nan if time is None else time.replace(tzinfo=UTC).timestamp()
 
 
 def _states(tags: Sequence[Sequence[str] | None], renamed: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What queues and counts need to know of all masks of a field, as columns: 45 bytes a mask."""
+"""What queues and counts need to know of all masks of a field, as columns: 53 bytes a mask."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class MaskTable:
         margins: (N,) margin between the two best classes in [0, 1]; NaN where there is none.
         scores: (N,) score in [0, 1]; 0 where there is none.
         states: (N,) index of the state in `STATES`.
+        decided_at: (N,) seconds since 1970 of the last decision; NaN where none has a time.
         names: labels and runners-up that occur or have occurred.
     """
 
@@ -36,6 +37,7 @@ class MaskTable:
     margins: NDArray[np.float64]
     scores: NDArray[np.float64]
     states: NDArray[np.uint8]
+    decided_at: NDArray[np.float64]
     names: tuple[str, ...]
 
     def __len__(self) -> int:

@@ -5,11 +5,13 @@ import type { Session } from "./session";
 type Choice = Order | "less_likely";
 
 const CHOICES: [Choice, string][] = [
+  ["teaches", "What teaches most"],
   ["uncertain", "Least certain first"],
   ["likely", "Highest score first"],
   ["random", "Random sample"],
   ["photo", "Photo by photo"],
   ["duplicates", "Likely duplicates"],
+  ["second_look", "Second look: likely mistakes"],
   ["search", "Best match of a phrase"],
   ["less_likely", "What a lower threshold adds"],
 ];

@@ -19,6 +19,7 @@ export class Ahead {
   private position = 0;
   private field: string | null = null;
   private classes: string[] = [];
+  private isSecondLook = false;
   private fetching = false;
   private generation = 0;
 
@@ -31,8 +32,8 @@ export class Ahead {
   ) {}
 
   /** The mask at a position is shown: what comes next is made ready. */
-  look(masks: Reference[], position: number, field: string | null, classes: string[]): void {
-    Object.assign(this, { masks, position, field, classes });
+  look(masks: Reference[], position: number, field: string | null, classes: string[], isSecondLook: boolean): void {
+    Object.assign(this, { masks, position, field, classes, isSecondLook });
     void this.fetch();
     this.prepare();
     this.dropOld();
@@ -68,7 +69,7 @@ export class Ahead {
     const gone = new Set(wanted.map(([, label]) => label));
     this.fetching = true;
     try {
-      const found = await this.server.getDetails(this.field, wanted, this.classes);
+      const found = await this.server.getDetails(this.field, wanted, this.classes, this.isSecondLook);
       this.failure = null;
       for (const details of generation === this.generation ? found : []) {
         gone.delete(details.label_id);

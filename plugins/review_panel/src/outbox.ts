@@ -15,6 +15,7 @@ export type Entry = {
   field: string;
   choices: Choice[];
   author: string;
+  second_look: boolean;
 };
 
 /** What did not come about, and for which masks of an entry. */

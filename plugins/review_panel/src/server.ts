@@ -4,7 +4,7 @@ import { Claims } from "./claims";
 import type { Interval } from "./statistics";
 
 export type Reference = [sampleId: string, labelId: string];
-export type Order = "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates";
+export type Order = "teaches" | "uncertain" | "likely" | "random" | "photo" | "search" | "duplicates" | "second_look";
 export type State = "undecided" | "accepted" | "rejected" | "renamed";
 
 export type Details = {
@@ -77,11 +77,21 @@ export type ClassProgress = {
   precision: Interval | null;
 };
 
+/** How good the labels are now; `more`: wanted precision and the decisions that it still takes. */
+export type Quality = {
+  labels: number;
+  sample: number;
+  missing: number;
+  precision: Interval | null;
+  more: [wanted: number, decisions: number][];
+};
+
 export type Progress = {
   total: ClassProgress;
   classes: ClassProgress[];
   people: { name: string | null; masks: number; per_minute: number | null }[];
   drawn: number;
+  quality: Quality;
 };
 
 type MaskMethod = "describe_field" | "make_queue" | "get_details" | "decide" | "undo" | "make_pages";
@@ -101,20 +111,22 @@ export class Server {
     return this.call("describe_field", { field });
   }
 
-  makeQueue(question: object): Promise<{ masks: Reference[]; remaining: number }> {
-    return this.call("make_queue", { ...question, holder: this.claims.holder });
+  makeQueue(question: { order: Order }): Promise<{ masks: Reference[]; remaining: number }> {
+    const patience = ["search", "second_look"].includes(question.order) ? PATIENCE_WITH_MODELS : PATIENCE;
+    return this.call("make_queue", { ...question, holder: this.claims.holder }, undefined, patience);
   }
 
-  async getDetails(field: string, masks: Reference[], classes: string[]): Promise<Details[]> {
+  /** With `second_look`, masks that were decided before are shown too. */
+  async getDetails(field: string, masks: Reference[], classes: string[], second_look = false): Promise<Details[]> {
     const { holder } = this.claims;
     const fresh = this.claims.fresh(masks);
-    const { details } = await this.call("get_details", { field, masks, classes, holder, fresh });
+    const { details } = await this.call("get_details", { field, masks, classes, holder, fresh, second_look });
     this.claims.receive(details);
     return details;
   }
 
-  getProgress(field: string): Promise<Progress> {
-    return this.call("get_progress", { field });
+  getProgress(field: string, seed: number): Promise<Progress> {
+    return this.call("get_progress", { field, seed });
   }
 
   /** Renews the claims of this tab; gives the masks that somebody else has meanwhile. */

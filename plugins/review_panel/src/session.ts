@@ -183,6 +183,11 @@ export class Session {
     return this.question.order === "random" && this.mode === "mask";
   }
 
+  /** Whether decisions that look like mistakes are reviewed. */
+  get isSecondLook(): boolean {
+    return this.question.order === "second_look" && this.mode === "mask";
+  }
+
   get counts(): Counts {
     const last = this.steps.decided;
     const right = last.filter((change) => change.label !== null && change.label === change.proposed).length;
@@ -222,7 +227,9 @@ export class Session {
     this.store();
     this.changed();
     if (this.view) this.view.look();
-    else if (this.mode === "mask") this.ahead.look(this.masks, this.position, this.question.field, this.classes);
+    else if (this.mode === "mask") {
+      this.ahead.look(this.masks, this.position, this.question.field, this.classes, this.isSecondLook);
+    }
   }
 
   /** Leaves masks out that were deleted since the queue was made. */
@@ -300,7 +307,8 @@ export class Session {
     const choices = changes.map(({ mask, label, isAdded, found }) => {
       return { mask, label, isAdded, found: kind === "decide" ? found : undefined };
     });
-    this.outbox.add({ kind, request, choices, dataset, author, field: this.question.field! });
+    const { field } = this.question;
+    this.outbox.add({ kind, request, choices, dataset, author, field: field!, second_look: this.isSecondLook });
   }
 
   skip(): void {

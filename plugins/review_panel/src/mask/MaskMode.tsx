@@ -11,6 +11,7 @@ import { Side } from "./Side";
 import { Toolbar } from "./Toolbar";
 
 const FILLED = 0.45;
+const COMPARING = "Comparing every decision with what the others teach. This takes a few seconds …";
 
 /** One mask at a time, large, with the whole photo beside it. */
 export function MaskMode({ session, keys, handler, focus, showHelp }: ModeProperties) {
@@ -87,7 +88,7 @@ export function MaskMode({ session, keys, handler, focus, showHelp }: ModeProper
               </button>
             </div>
           )}
-          {session.loading && <div className="glr-middle">Looking for masks …</div>}
+          {session.loading && <div className="glr-middle">{session.isSecondLook ? COMPARING : "Looking for masks …"}</div>}
           {!session.loading && session.question.field === null && !session.problem && (
             <div className="glr-middle">No masks yet: label the photos first.</div>
           )}
@@ -119,11 +120,7 @@ function End({ session, backKey }: { session: Session; backKey: string }) {
   const skipped = session.masks.length - decided;
   return (
     <div className="glr-middle" role="status">
-      <div>
-        {remaining
-          ? `This is the end of the queue. ${remaining} masks of this choice are undecided.`
-          : "All masks of this choice are decided."}
-      </div>
+      <div>{endOf(session, remaining)}</div>
       {skipped > 0 && <div>{skipped} were skipped.</div>}
       <div>
         <kbd>{backKey}</kbd> looks back.
@@ -138,4 +135,11 @@ function End({ session, backKey }: { session: Session; backKey: string }) {
       </button>
     </div>
   );
+}
+
+function endOf({ isSecondLook, masks }: Session, remaining: number): string {
+  if (isSecondLook) return masks.length ? "This is the end of the likely mistakes." : "No decision looks like a mistake.";
+  return remaining
+    ? `This is the end of the queue. ${remaining} masks of this choice are undecided.`
+    : "All masks of this choice are decided.";
 }

@@ -3,6 +3,7 @@ import { openForm } from "../app";
 import type { ModeProperties } from "../modes";
 import type { ClassProgress, Progress } from "../server";
 import type { Session } from "../session";
+import { QualityLine } from "./Quality";
 import { range } from "./words";
 
 /** How the review goes, per class and person, and the export from there. */
@@ -26,7 +27,8 @@ export function SummaryMode({ session, handler, focus }: ModeProperties) {
       {progress && (
         <>
           <Total progress={progress} />
-          <Note session={session} />
+          <QualityLine quality={progress.quality} session={session} />
+          <Note />
           <div className="glr-tools">
             <button type="button" onClick={() => openForm("export_annotations", field)}>
               Export annotations …
@@ -50,13 +52,13 @@ export function SummaryMode({ session, handler, focus }: ModeProperties) {
 function useProgress(session: Session) {
   const [progress, setProgress] = React.useState<Progress | null>(null);
   const [failure, setFailure] = React.useState<string | null>(null);
-  const field = session.question.field;
+  const { field, seed } = session.question;
   const unstored = session.outbox.entries.length;
   const latest = React.useRef(0);
   const read = React.useCallback(() => {
     if (field === null) return;
     const number = ++latest.current;
-    session.server.getProgress(field).then(
+    session.server.getProgress(field, seed).then(
       (found) => {
         if (number !== latest.current) return;
         setProgress(found);
@@ -64,7 +66,7 @@ function useProgress(session: Session) {
       },
       (error: Error) => number === latest.current && setFailure(error.message),
     );
-  }, [session, field]);
+  }, [session, field, seed]);
   React.useEffect(() => {
     if (!unstored) read();
   }, [read, unstored]);
@@ -87,22 +89,11 @@ function Total({ progress }: { progress: Progress }) {
   );
 }
 
-function Note({ session }: { session: Session }) {
+function Note() {
   return (
     <p>
-      Shares are of the masks that were reviewed, with the 95 % interval. They hold for all masks only where the reviewed
-      ones are a random sample: masks that were chosen because they are least certain are wrong more often.{" "}
-      {session.question.order !== "random" && (
-        <button
-          type="button"
-          onClick={() => {
-            session.ask({ order: "random" });
-            session.setMode("mask");
-          }}
-        >
-          Review a random sample
-        </button>
-      )}
+      The table counts reviewed masks, with the 95 % interval. Masks that were chosen because they are least certain are
+      wrong more often than others, so these shares do not hold for all labels.
     </p>
   );
 }

@@ -1,6 +1,7 @@
 import type { Interval } from "../statistics";
 
-const percent = (share: number) => `${Math.round(100 * share)} %`;
+/** "80 %". */
+export const percent = (share: number) => `${Math.round(100 * share)} %`;
 
 /** A share with its interval: "80 % (49 % to 94 %)". */
 export function range({ share, low, high }: Interval): string {
