@@ -109,7 +109,7 @@ def test_patch_weights_of_a_large_photo_cost_less_than_decoding_its_masks() -> N
 
 
 def test_pooling_is_linear_in_the_patches() -> None:
-    """Mean over the mask of (f . t) = (mean over the mask of f) . t: what lets runs be labeled anew."""
+    """Mean over the mask of (f . t) = (mean over the mask of f) . t: what lets runs be relabeled."""
     rng = np.random.default_rng(1)
     patches, text = rng.normal(size=(3, 4, 8)).astype(np.float32), rng.normal(size=8).astype(np.float32)
     weights = patch_weights(maskset(box_mask(30, 40, 3, 5, 11, 17), box_mask(30, 40, 0, 0, 40, 30)), (3, 4))

@@ -98,7 +98,7 @@ class Review:
             push_run(self.run, self.dataset.name, min_score=score, hidden_from=floor)
         elif step == "relabel":
             text = rng.standard_normal((3, DIMENSION)).astype(np.float32)
-            relabel_run(self.run, Vocabulary.from_words(["bird", "car"], ["sky"]), text)
+            self.run = relabel_run(self.run, Vocabulary.from_words(["bird", "car"], ["sky"]), text)
         elif step == "undo" and self.history:
             identifier, field, before = self.history.pop()
             assert undo(self.dataset, field, identifier)[1] == len(before)

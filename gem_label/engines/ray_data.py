@@ -23,7 +23,8 @@ from gem_label.engines import LabelJob, LabelReport, PhotoModels, failure_reason
 from gem_label.engines.photos import workers_for
 from gem_label.engines.shared import PHOTO_TIMEOUT, ChunkLabeler, ChunkReport, sum_reports
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.runs.shared import ChunkPlace, SharedRun
+from gem_label.runs.chunks import ChunkPlace
+from gem_label.runs.shared import SharedRun
 from gem_label.stores import open_store
 
 CPUS_PER_ACTOR = 8

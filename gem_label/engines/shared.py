@@ -20,8 +20,9 @@ from gem_label.runs import RunPhoto
 from gem_label.runs.attempts import Attempt, attempt_chunk
 from gem_label.runs.checking import RowError, checked_table
 from gem_label.runs.checksums import array_bytes
+from gem_label.runs.chunks import Chunk, ChunkPlace
 from gem_label.runs.schema import make_record
-from gem_label.runs.shared import Chunk, ChunkPlace, SharedRun
+from gem_label.runs.shared import SharedRun
 
 PHOTO_TIMEOUT = 1800.0
 

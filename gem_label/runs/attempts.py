@@ -23,10 +23,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from gem_label.errors import GemLabelError
+from gem_label.runs.chunks import Chunk
 from gem_label.runs.listing import RunPhoto
 from gem_label.runs.schema import PhotoRecord
 from gem_label.runs.shards import ShardError, ShardFile
-from gem_label.runs.shared import Chunk, SharedRun
+from gem_label.runs.shared import SharedRun
 
 MAX_DEATHS = 2
 MAX_ATTEMPTS = 20

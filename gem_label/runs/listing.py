@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from gem_label.errors import GemLabelError
+from gem_label.photos.listing import Photo, unique_image_id
 from gem_label.runs.jsonl import json_line, parse_line
 from gem_label.stores import Store, is_address
 
@@ -42,6 +44,24 @@ def listed_photo(row: Mapping[str, Any]) -> RunPhoto | None:
     """The photo of a row of a listing; None where its path is neither absolute nor an address."""
     photo = RunPhoto(row["number"], row["image"], row["image_id"])
     return photo if os.path.isabs(photo.path) or is_address(photo.path) else None
+
+
+def number_photos(photos: Iterable[Photo], last: int, taken: set[str]) -> list[RunPhoto]:
+    """Photos as the listing has them, with the numbers that follow.
+
+    Args:
+        photos: new ones, each path once.
+        last: the highest number so far, 0 for none.
+        taken: image ids of the listing, which other photos have had since an earlier session; the new ones are added.
+    """
+    numbered = []
+    for number, photo in enumerate(photos, start=last + 1):
+        suffix = Path(photo.path).suffix
+        whole = photo.image_id if photo.image_id.endswith(suffix) else photo.image_id + suffix
+        image_id = unique_image_id(photo.path, whole, taken) if photo.image_id in taken else photo.image_id
+        taken.add(image_id)
+        numbered.append(RunPhoto(number, photo.path, image_id))
+    return numbered
 
 
 def read_parts(store: Store, first: int = 0) -> Iterator[list[RunPhoto]]:

@@ -102,7 +102,7 @@ def relabel_run(
         learned: what the labels rest on besides the words; None: what the run rests on now; "none": words alone.
 
     Returns:
-        The relabelled run.
+        The relabelled run; after a relabel in place, the one that was given can no longer be read.
 
     Raises:
         UsageError: `out` exists, the text embeddings are of another model, the words name several photos by one name,

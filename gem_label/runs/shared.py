@@ -20,7 +20,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,9 @@ import pyarrow.compute as pc
 from gem_label.checks import COUNT, check_number
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.learning.learned import Learned
-from gem_label.photos.listing import Photo, unique_image_id
+from gem_label.photos.listing import Photo
 from gem_label.runs.checking import Expected
+from gem_label.runs.chunks import Chunk, ChunkPlace, Progress
 from gem_label.runs.files import (
     FAILURES,
     LEARNED,
@@ -43,7 +43,7 @@ from gem_label.runs.files import (
     shard_name,
 )
 from gem_label.runs.jsonl import json_line
-from gem_label.runs.listing import RunPhoto, create_part, read_parts
+from gem_label.runs.listing import RunPhoto, create_part, number_photos, read_parts
 from gem_label.runs.manifest import check_same_settings, now
 from gem_label.runs.schema import PhotoRecord
 from gem_label.runs.seen_photos import SeenPhotos
@@ -54,49 +54,6 @@ from gem_label.stores import Store
 PHOTOS_PER_SHARD = 64
 PHOTOS_PER_PART = 65_536
 _SHARD = re.compile(r"masks/shard-([0-9]{6,})\.parquet")
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkPlace:
-    """Where in the listing the photos of a chunk are.
-
-    Attributes:
-        number: of the chunk, from 0.
-        part: of the listing.
-        start: the first of its photos in that part.
-        photos: how many it has.
-    """
-
-    number: int
-    part: int
-    start: int
-    photos: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Photos that are labeled by one process and written as one shard.
-
-    Attributes:
-        number: of the chunk and its shard, from 0.
-        photos: consecutive photos of the listing.
-    """
-
-    number: int
-    photos: tuple[RunPhoto, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a shared run is.
-
-    Attributes:
-        chunks: how many chunks the listing has.
-        missing: the numbers of those that have no shard yet.
-    """
-
-    chunks: int
-    missing: tuple[int, ...]
 
 
 class SharedRun:
@@ -226,7 +183,7 @@ class SharedRun:
             new = [photo for photo in photos if photo.path not in known][:PHOTOS_PER_PART]
             if not new:
                 return
-            rows = _number_photos(new, last, set(taken))
+            rows = number_photos(new, last, set(taken))
             # where somebody else is faster, that part is read in the next round
             create_part(self.store, parts, rows)
 
@@ -392,17 +349,6 @@ def _update_failures(failed: dict[str, dict[str, str]], shard: ShardFile) -> Non
     failed.update({row["image"]: row for row in shard.failures})
     for photo in shard.photos:
         failed.pop(photo.image, None)
-
-
-def _number_photos(photos: Iterable[Photo], last: int, taken: set[str]) -> list[RunPhoto]:
-    numbered = []
-    for number, photo in enumerate(photos, start=last + 1):
-        suffix = Path(photo.path).suffix
-        whole = photo.image_id if photo.image_id.endswith(suffix) else photo.image_id + suffix
-        image_id = unique_image_id(photo.path, whole, taken) if photo.image_id in taken else photo.image_id
-        taken.add(image_id)
-        numbered.append(RunPhoto(number, photo.path, image_id))
-    return numbered
 
 
 def _read_manifest(store: Store) -> dict[str, Any] | None:

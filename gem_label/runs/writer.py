@@ -25,7 +25,7 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet
-from gem_label.photos.listing import Photo, unique_image_id
+from gem_label.photos.listing import Photo
 from gem_label.runs.checking import RowError, checked_table
 from gem_label.runs.checksums import array_bytes
 from gem_label.runs.files import (
@@ -50,7 +50,7 @@ from gem_label.runs.files import (
 )
 from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
 from gem_label.runs.learned_file import write_learned
-from gem_label.runs.listing import FAILURE_FIELDS, LISTING_REMEDY, RunPhoto
+from gem_label.runs.listing import FAILURE_FIELDS, LISTING_REMEDY, RunPhoto, number_photos
 from gem_label.runs.manifest import check_same_settings, new_manifest, now
 from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord, make_record
@@ -236,21 +236,13 @@ class RunWriter:
 
         Photos that are already listed keep number and id; finished ones are left out, failed ones come last.
         """
-        taken = {photo.image_id for photo in self._numbers.values()}
-        listed, known = [], len(self._numbers)
+        given = {photo.path: photo for photo in photos}
+        new = [photo for path, photo in given.items() if path not in self._numbers]
         last = max((photo.number for photo in self._numbers.values()), default=0)
-        for photo in photos:
-            if photo.path not in self._numbers:
-                number = last = last + 1
-                suffix = Path(photo.path).suffix
-                whole = photo.image_id if photo.image_id.endswith(suffix) else photo.image_id + suffix
-                image_id = photo.image_id
-                if image_id in taken:  # the id is another photo's since an earlier session
-                    image_id = unique_image_id(photo.path, whole, taken)
-                taken.add(image_id)
-                self._numbers[photo.path] = RunPhoto(number, photo.path, image_id)
-            listed.append(self._numbers[photo.path])
-        if len(self._numbers) > known:
+        taken = {photo.image_id for photo in self._numbers.values()}
+        self._numbers |= {photo.path: photo for photo in number_photos(new, last, taken)}
+        listed = [self._numbers[path] for path in given]
+        if new:
             self._write_listing()
             self._write_manifest(finished=False)
         todo = [photo for photo in listed if photo.number not in self._done]

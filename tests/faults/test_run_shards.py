@@ -217,7 +217,7 @@ def test_a_shard_of_another_run_is_named(tmp_path: Path) -> None:
 def test_a_reader_says_that_its_run_was_relabeled_or_removed(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 12)
     relabel_run(open_run(run.path), THINGS, text_of(THINGS))
-    with pytest.raises(GemLabelError, match=r"run was relabeled while it was read: try again"):
+    with pytest.raises(GemLabelError, match=r"run was relabeled since it was opened: open it again"):
         rows_of(run)
     run = open_run(run.path)
     with run.shards() as shards:

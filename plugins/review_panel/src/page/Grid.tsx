@@ -3,6 +3,8 @@ import type { Session } from "../session";
 import { Cell } from "./Cell";
 import { bestLayout, cellAt, cellsBetween, GAP, type Layout } from "./layout";
 
+const LEAST_CELLS = 12;
+
 type Brush = { isWrong: boolean; at: [number, number] };
 
 type Properties = { session: Session; layout: Layout; onLayout: (layout: Layout) => void };
@@ -10,18 +12,21 @@ type Properties = { session: Session; layout: Layout; onLayout: (layout: Layout)
 /** The masks of a page. A click marks one, and a brush over several marks them. */
 export function Grid({ session, layout, onLayout }: Properties) {
   const { pages } = session;
+  const masks = pages.page?.masks ?? [];
+  // a page with few masks, such as the last of a class, has larger cells
+  const cells = Math.min(pages.size, Math.max(LEAST_CELLS, masks.length));
   const grid = React.useRef<HTMLDivElement>(null);
   const brush = React.useRef<Brush | null>(null);
   React.useLayoutEffect(() => {
     const measure = () => {
       const { clientWidth, clientHeight } = grid.current!;
-      if (clientWidth && clientHeight) onLayout(bestLayout(clientWidth, clientHeight, pages.size));
+      if (clientWidth && clientHeight) onLayout(bestLayout(clientWidth, clientHeight, cells));
     };
     measure();
     const observer = new ResizeObserver(measure);
     observer.observe(grid.current!);
     return () => observer.disconnect();
-  }, [pages, pages.size, onLayout]);
+  }, [cells, onLayout]);
 
   const placeOf = (event: React.PointerEvent): [number, number] => {
     const { left, top } = grid.current!.getBoundingClientRect();
@@ -47,7 +52,6 @@ export function Grid({ session, layout, onLayout }: Properties) {
   };
   const end = () => (brush.current = null);
 
-  const masks = pages.page?.masks ?? [];
   return (
     <div
       ref={grid}
