@@ -76,7 +76,7 @@ test: $(VENV)/.installed-dev ## the whole test suite, in TEST_PROCESSES (2) proc
 	$(fetch)
 	$(fetch_browser)
 	$(call say,"running the tests")
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations 20 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations 20 $(PYTEST_ARGS)
 
 .PHONY: soak
 soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MINUTES (10) minutes, and 1000 decisions in a browser

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from test_shared_runs import content
 
 from gem_label.cli import run as run_command
 from gem_label.engines import LabelReport
-from gem_label.engines.ray_data import ActorResources, RayEngine, actor_resources
+from gem_label.engines.ray_data import ActorResources, RayEngine, _Actor, actor_resources
 from gem_label.engines.shared import Part
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.masks import MaskSet
@@ -93,19 +94,29 @@ def test_the_run_is_that_of_one_process_whatever_dies(tmp_path: Path) -> None:
     expected.pop("06")
     assert found == expected
 
-    # actors with other weights, and without any, end the run with one line
-    for weights, message in {"others": "other weights", "missing": "mobile_sam is not here"}.items():
-        wrong = RayEngine(partial(NamedColors, weights=weights), progress=False)
-        with pytest.raises(GemLabelError, match=message) as raised:
-            label(folder, tmp_path / weights, wrong)
-        assert "\n" not in str(raised.value)
-
     # a cluster whose processors are taken: it says what it waits for, and gives up
     taken = ray.util.placement_group([{"CPU": 2}])
     assert taken.wait(30)
     with pytest.raises(GemLabelError, match=r"no room for an actor \(2 CPU; free are 0 CPU\)"):
         label(folder, tmp_path / "waiting", RayEngine(NamedColors, wait=0.5, progress=False))
     ray.util.remove_placement_group(taken)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"), [("others", "other weights"), ("missing", "mobile_sam is not here")]
+)
+def test_an_actor_without_the_same_models_says_so(tmp_path: Path, weights: str, message: str) -> None:
+    run = join(str(tmp_path / "run"))
+    run.add_photos(list_images([save(tmp_path / "photos", a="red")]))
+    expected = {"device": "cpu"}, {"sha256": "here"}
+    build = partial(NamedColors, weights=weights)
+    actor = _Actor(run.store.address, run.manifest, build, expected, JOB, 1, 600.0, "cpu")
+    (place,) = run.places()
+    row = actor({name: [value] for name, value in asdict(place).items()})
+    assert message in row["problem"][0]
+    assert run.progress().missing == (0,)
+    elsewhere = _Actor(str(tmp_path / "other"), run.manifest, NamedColors, expected, JOB, 1, 600.0, "cpu")
+    assert "is not the run on every machine" in elsewhere({name: [0] for name in asdict(place)})["problem"][0]
 
 
 @pytest.mark.slow
@@ -117,7 +128,10 @@ def test_nodes_come_and_go_while_a_run_is_made(
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     folder = save(tmp_path / "photos", **{f"{i:02d}": color for i, color in enumerate(COLORS * 20)})
     run_photos(folder, tmp_path / "one")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    # a node that is gone is noticed after five seconds
+    noticing = {"health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": noticing}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     ray.init(cluster.address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
     out, brake = tmp_path / "run", tmp_path / "brake"
     brake.touch()
