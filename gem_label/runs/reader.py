@@ -219,7 +219,9 @@ class Run:
             return ShardFile(path, self.expected)
         except OtherRunError as error:
             if read_manifest(self.path).get("id") != self.manifest.get("id"):
-                raise GemLabelError(f"{self.path} was relabeled since it was opened: open it again") from error
+                raise GemLabelError(
+                    f"{self.path} was relabeled since it was opened: open it again"
+                ) from error
             raise
 
     def _each_shard(self, masks: Path, pending: dict[int, ShardFile], listed: bool) -> Iterator[ShardFile]:

@@ -113,7 +113,8 @@ class SharedRun:
                 manifest = _read_manifest(store) or manifest
         if "shared" not in manifest:
             raise UsageError(
-                f"{store.address} is written by one process: leave out --shard, or give another --out"
+                f"{store.address} is written by one process: leave out --shard and --engine ray, or give another "
+                "--out"
             )
         check_same_settings(store.address, manifest, wanted)
         return cls(store, manifest)
