@@ -128,12 +128,23 @@ class Desk:
         expect(box).to_be_checked(checked=yes, timeout=PATIENCE)
 
     def select(self, place: int) -> None:
-        """Tick a patch of the grid; its box is there while the mouse is over it."""
+        """Tick a patch of the grid; its box is there while the mouse is over it.
+
+        A click that comes while the grid is made again is lost, and repeated.
+        """
+        from playwright.sync_api import Error
+
         patch = self.page.locator("[data-cy=looker]").nth(place)
-        patch.hover()
-        box = patch.locator("[data-cy=looker-checkbox-]").bounding_box()
-        self.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        patch.locator("input:checked").wait_for(state="attached")
+        deadline = time.monotonic() + PATIENCE / 1000
+        while not patch.locator("input:checked").count():
+            try:
+                patch.hover()
+                box = patch.locator("[data-cy=looker-checkbox-]").bounding_box(timeout=5000)
+                self.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+                patch.locator("input:checked").wait_for(state="attached", timeout=5000)
+            except Error:
+                if time.monotonic() > deadline:
+                    raise
 
     def done(self) -> None:
         """Close an operator's progress or result."""
