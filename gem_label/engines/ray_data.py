@@ -126,6 +126,7 @@ class RayEngine:
             return sum_reports([], 0.0)
         total = sum(place.photos for place in chunks)
         reports: list[ChunkReport] = []
+        failed = 0
         with _cluster(self.address) as ray:
             share = actor_resources(ray.nodes(), self.device, self.gpus_per_actor)
             wait_for_room(ray, share, self.wait)
@@ -136,7 +137,8 @@ class RayEngine:
                         raise GemLabelError(problem)
                     photos = row.pop("listed")
                     reports.append(ChunkReport(**row))
-                    bar.set_postfix(failed=sum(report.failed for report in reports), refresh=False)
+                    failed += reports[-1].failed
+                    bar.set_postfix(failed=failed, refresh=False)
                     bar.update(photos)
         return sum_reports(reports, time.monotonic() - started)
 
@@ -172,9 +174,7 @@ class RayEngine:
             ),
             batch_size=1,
             # two tasks for each actor: with one, the pool would not grow
-            compute=ActorPoolStrategy(
-                min_size=min(least, most), max_size=most, max_tasks_in_flight_per_actor=2
-            ),
+            compute=ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=2),
             num_cpus=share.cpus,
             num_gpus=share.gpus or None,
             runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},  # as `gem-label` sets it for itself

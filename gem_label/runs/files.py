@@ -41,14 +41,17 @@ _SHARD = re.compile(r"shard-[0-9]{6,}\.parquet")
 
 def write_json(path: Path, data: Any) -> None:
     """Write a JSON file atomically."""
-    write_atomic(
-        path, lambda file: file.write((json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
-    )
+    write_atomic(path, lambda file: file.write(encode_json(data)))
+
+
+def encode_json(data: Any) -> bytes:
+    """The content of a JSON file that people may read."""
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
     """The content of manifest.json, with its checksum."""
-    return (json.dumps(sealed_json(manifest), indent=2, ensure_ascii=False) + "\n").encode()
+    return encode_json(sealed_json(manifest))
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

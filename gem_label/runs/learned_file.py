@@ -18,7 +18,24 @@ def read_learned(path: str | Path) -> Learned:
         UsageError: the file cannot be read or holds something else.
     """
     try:
-        return Learned.from_dict(json.loads(read_text(path)))
+        text = read_text(path)
+    except UsageError as error:
+        raise UsageError(f"{path} cannot be used: {error}") from error
+    return parse_learned(text, path)
+
+
+def parse_learned(text: str, path: str | Path) -> Learned:
+    """What `write_learned` wrote, from the text of the file.
+
+    Args:
+        text: of the file.
+        path: of the file, for messages.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    try:
+        return Learned.from_dict(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON file: {error}") from error
     except UsageError as error:

@@ -47,7 +47,7 @@ from gem_label.runs.listing import (
 )
 from gem_label.runs.schema import PhotoRecord, table_labels, table_masks
 from gem_label.runs.seen_photos import SeenPhotos
-from gem_label.runs.shards import OtherRunError, ShardFile
+from gem_label.runs.shards import OtherRunError, ShardFile, update_failures
 from gem_label.stores.local import LocalStore
 
 T = TypeVar("T")
@@ -107,16 +107,22 @@ class Run:
         digest = self.manifest["labeling"].get("learned")
         if digest is None:
             return None
-        path = current(self.path, LEARNED)
         try:
-            learned = read_learned(path)
+            learned = self._read_learned()
         except UsageError as error:
             raise GemLabelError(f"{error}; `gem-label relabel --learned none` labels without it") from error
         if learned.digest != digest:
             raise GemLabelError(
-                f"{path} is not the one that labeled the run: give --learned FILE, or --learned none"
+                f"{self._learned_place} is not the one that labeled the run: give --learned FILE, or --learned none"
             )
         return learned
+
+    @property
+    def _learned_place(self) -> str:
+        return str(current(self.path, LEARNED))
+
+    def _read_learned(self) -> Learned:
+        return read_learned(self._learned_place)
 
     @property
     def clip_sha256(self) -> str | None:
@@ -170,12 +176,15 @@ class Run:
         Raises:
             GemLabelError: a line before the last is damaged.
         """
+        if "shared" in self.manifest:
+            failed: dict[str, dict[str, str]] = {}
+            with self.shards() as shards:
+                for shard in shards:
+                    update_failures(failed, shard)
+            return [Failure(**row) for row in failed.values()]
         remedy = "the same `gem-label label` drops that line and tries its photo again"
         rows = read_jsonl(self.path / FAILURES, FAILURE_FIELDS, remedy)
         last = {row["image"]: Failure(*(row[name] for name in FAILURE_FIELDS)) for row in rows}
-        if "shared" in self.manifest:
-            with self.shards() as shards:
-                last |= {row["image"]: Failure(**row) for shard in shards for row in shard.failures}
         if last:
             for photo in self.photos():
                 last.pop(photo.image, None)

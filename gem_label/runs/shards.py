@@ -182,6 +182,13 @@ class ShardFile:
         self._handle.close()
 
 
+def update_failures(failed: dict[str, dict[str, str]], shard: ShardFile) -> None:
+    """Add the failures of a shard by photo, and take away photos that it holds."""
+    failed.update({row["image"]: row for row in shard.failures})
+    for photo in shard.photos:
+        failed.pop(photo.image, None)
+
+
 def _photos_of_groups(masks: Sequence[int], metadata: pq.FileMetaData) -> Iterator[slice]:
     """Yield which photos are in each row group, from the number of masks that each photo has."""
     position, last = 0, metadata.num_row_groups - 1

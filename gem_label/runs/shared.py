@@ -15,7 +15,6 @@ alone says what remains to be done.
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from gem_label.runs.files import (
     LEARNED,
     MANIFEST,
     MASKS,
+    encode_json,
     encode_manifest,
     parse_manifest,
     shard_name,
@@ -48,7 +48,7 @@ from gem_label.runs.manifest import check_same_settings, now
 from gem_label.runs.schema import PhotoRecord
 from gem_label.runs.seen_photos import SeenPhotos
 from gem_label.runs.shard_writer import ShardWriter
-from gem_label.runs.shards import ShardFile
+from gem_label.runs.shards import ShardFile, update_failures
 from gem_label.stores import Store
 
 PHOTOS_PER_SHARD = 64
@@ -108,7 +108,7 @@ class SharedRun:
                 "finished": False,
             }
             if learned is not None:  # before the manifest, which names it by its sum
-                store.create(LEARNED, _json(learned.to_dict()))
+                store.create(LEARNED, encode_json(learned.to_dict()))
             if not store.create(MANIFEST, encode_manifest(manifest)):
                 manifest = _read_manifest(store) or manifest
         if "shared" not in manifest:
@@ -302,7 +302,7 @@ class SharedRun:
         """The photos that failed and were not labeled since, each with its last reason."""
         failed: dict[str, dict[str, str]] = {}
         for shard in self.shards():
-            _update_failures(failed, shard)
+            update_failures(failed, shard)
         return list(failed.values())
 
     def finish(self) -> dict[str, Any]:
@@ -324,7 +324,7 @@ class SharedRun:
         kept: Counter[str] = Counter()
         failed: dict[str, dict[str, str]] = {}
         for shard in self.shards():
-            _update_failures(failed, shard)
+            update_failures(failed, shard)
             totals.update(photos=len(shard.photos))
             for _, table in shard.groups(["label", "kept"]):
                 totals.update(masks=len(table))
@@ -343,13 +343,6 @@ class SharedRun:
         self.manifest |= {"counts": counts, "updated": now(), "finished": True}
         _put(self.store, MANIFEST, encode_manifest(self.manifest))
         return counts
-
-
-def _update_failures(failed: dict[str, dict[str, str]], shard: ShardFile) -> None:
-    """Add the failures of a shard by photo, and take away photos that it holds."""
-    failed.update({row["image"]: row for row in shard.failures})
-    for photo in shard.photos:
-        failed.pop(photo.image, None)
 
 
 def _read_manifest(store: Store) -> dict[str, Any] | None:
@@ -371,10 +364,6 @@ def _put(store: Store, name: str, data: bytes) -> None:
         else:
             if old == data or store.replace(name, data, version):
                 return
-
-
-def _json(data: Any) -> bytes:
-    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _shard_path(number: int) -> str:

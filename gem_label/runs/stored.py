@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,8 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.learning.learned import Learned
 from gem_label.runs.checksums import read_array
 from gem_label.runs.files import LEARNED, PATCHES
-from gem_label.runs.listing import Failure, RunPhoto
+from gem_label.runs.learned_file import parse_learned
+from gem_label.runs.listing import RunPhoto
 from gem_label.runs.reader import Run
 from gem_label.runs.shards import ShardFile
 from gem_label.runs.shared import SharedRun
@@ -51,31 +50,20 @@ class StoredRun(Run):
         """The run's address."""
         return self._shared.store.address
 
-    @cached_property
-    def learned(self) -> Learned | None:
-        """What the labels rest on besides the words; None where nothing was learned.
+    @property
+    def _learned_place(self) -> str:
+        return f"{self.place}/{LEARNED}"
 
-        Raises:
-            GemLabelError: RUN/learned.json is not the one that labeled the run.
-        """
-        digest = self.manifest["labeling"].get("learned")
-        if digest is None:
-            return None
+    def _read_learned(self) -> Learned:
         try:
-            learned = Learned.from_dict(json.loads(self._shared.store.read(LEARNED)))
-        except (ValueError, FileNotFoundError, UsageError) as error:
-            raise GemLabelError(f"{self.place}/{LEARNED} cannot be used: {error}") from error
-        if learned.digest != digest:
-            raise GemLabelError(f"{self.place}/{LEARNED} is not the one that labeled the run")
-        return learned
+            content = self._shared.store.read(LEARNED)
+        except FileNotFoundError as error:
+            raise UsageError(f"{self._learned_place} is not there") from error
+        return parse_learned(content.decode(errors="replace"), self._learned_place)
 
     def listing_parts(self) -> Iterator[list[RunPhoto]]:
         """Yield the parts of the listing."""
         return self._shared.parts()
-
-    def failures(self) -> list[Failure]:
-        """The photos that failed and were not labeled since, each with its last reason."""
-        return [Failure(**row) for row in self._shared.failures()]
 
     @contextmanager
     def shards(self, listed: bool = True) -> Iterator[Iterator[ShardFile]]:
