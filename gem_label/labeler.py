@@ -27,7 +27,7 @@ from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.overlaps import find_overlaps
 from gem_label.photos.reading import read_image, to_rgb
 from gem_label.precision import Precision
-from gem_label.quantization import round_to_codes
+from gem_label.quantization import round_differences, round_to_codes
 from gem_label.runs import Run, RunWriter
 from gem_label.runs.manifest import new_manifest
 from gem_label.runs.shared import PHOTOS_PER_SHARD, SharedRun
@@ -352,7 +352,7 @@ def pool_photo(
     inside = around = np.zeros((0, patches.shape[2]), np.float32)
     if len(masks):
         inside = round_to_codes(pool_patches(patch_weights(masks, grid), patches))
-        around = round_to_codes(pool_patches(surround_weights(masks, grid), patches))
+        around = round_differences(pool_patches(surround_weights(masks, grid), patches), inside)
     return EmbeddedPhoto(
         masks=replace(masks, embeddings=inside, surrounds=around, overlaps=find_overlaps(masks), grid=grid),
         image_embedding=class_token.astype(np.float16),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gem_label.geometry import MAX_PIXELS, covers, is_whole
 from gem_label.labeling import MaskLabels
 from gem_label.masks import MaskSet
-from gem_label.runs.schema import PhotoRecord, mask_schema, photo_table
+from gem_label.runs.schema import PhotoRecord, format_of, mask_schema, photo_table
 
 
 class RowError(ValueError):
@@ -28,20 +28,20 @@ class Expected:
 
     Attributes:
         embedding_dim: d.
-        surround: whether masks have embeddings of their surrounds.
+        format: of the run, see `gem_label.runs.files`.
         run_id: of the run; None in runs of earlier versions, whose shards have none either.
     """
 
     embedding_dim: int
-    surround: bool
+    format: int
     run_id: str | None
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> Self:
         """What a manifest says of the shards."""
         run_id = manifest.get("id")
-        surround = int(manifest["format"]) > 1
-        return cls(int(manifest["embedding_dim"]), surround, run_id if isinstance(run_id, str) else None)
+        format = int(manifest["format"])
+        return cls(int(manifest["embedding_dim"]), format, run_id if isinstance(run_id, str) else None)
 
 
 _OPTIONAL = ("selected", "overlap_with", "overlap_share")  # not in format 1 before it is relabeled
@@ -73,17 +73,17 @@ def known_columns(schema: pa.Schema, expected: Expected | None = None) -> list[s
         RowError: a column is missing, twice there, or of another type.
     """
     vector = schema.field("embedding").type if schema.get_field_index("embedding") >= 0 else None
-    surround = schema.get_field_index("surround") >= 0
+    format = format_of(schema.names)
     if vector is None:
         raise RowError("it has no column embedding, or two")
     size = vector.byte_width if pa.types.is_fixed_size_binary(vector) else getattr(vector, "list_size", 0)
-    if expected is not None and (size, surround) != (expected.embedding_dim, expected.surround):
-        size, surround = expected.embedding_dim, expected.surround
+    if expected is not None:
+        size, format = expected.embedding_dim, expected.format
     names = []
-    for field in mask_schema(size, surround):
+    for field in mask_schema(size, format):
         place = schema.get_field_index(field.name)
         if place < 0:
-            if not surround and field.name in _OPTIONAL and field.name not in schema.names:
+            if format == 1 and field.name in _OPTIONAL and field.name not in schema.names:
                 continue
             times = schema.names.count(field.name)
             raise RowError(

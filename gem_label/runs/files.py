@@ -32,8 +32,10 @@ from gem_label.runs.checksums import CRC, ChecksumError, sealed_json, unsealed_j
 MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES, LEARNED = (
     "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches", "learned.json",
 )  # fmt: skip
-FORMAT = 2
-"""Of runs that are written; format 1 has float16 embeddings, no surrounds and no overlaps, and is still read."""
+FORMAT = 3
+"""Of runs that are written. Format 2 has surrounds in place of differences and top_scores in float32; format 1 has
+float16 embeddings, no surrounds and no overlaps. All are read."""
+FORMATS = (1, 2, FORMAT)
 RELABEL_READY, REPLACED, DAMAGED = "relabel.ready", "masks.replaced", "damaged"
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _SHARD = re.compile(r"shard-[0-9]{6,}\.parquet")
@@ -91,7 +93,7 @@ def parse_manifest(content: bytes, place: str) -> dict[str, Any]:
         manifest = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise damaged_manifest(place, f"is damaged ({error})" if content else "is empty") from error
-    if not isinstance(manifest, dict) or manifest.get("format") not in (1, FORMAT):
+    if not isinstance(manifest, dict) or manifest.get("format") not in FORMATS:
         versions = manifest.get("versions") if isinstance(manifest, dict) else None
         version = versions.get("gem-label") if isinstance(versions, dict) else None
         of = f"gem-label {version[:40]}" if isinstance(version, str) else "another version of gem-label"

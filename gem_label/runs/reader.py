@@ -142,9 +142,14 @@ class Run:
         return int(self.manifest["embedding_dim"])
 
     @property
+    def format(self) -> int:
+        """The format of the run, see `gem_label.runs.files`."""
+        return int(self.manifest["format"])
+
+    @property
     def has_surrounds(self) -> bool:
         """Whether masks have embeddings of their surrounds; runs of format 1 have none."""
-        return int(self.manifest["format"]) > 1
+        return self.format > 1
 
     def listing(self) -> Iterator[RunPhoto]:
         """Yield every photo that the run was asked to label, in order.
@@ -290,7 +295,7 @@ class Run:
         columns = None
         if not embeddings:
             columns = ["rle_counts", "predicted_iou", "stability", "point", "label", "margin", "top_labels"]
-            columns += ["top_scores", "kept", "overlap_with", "overlap_share", "selected"]
+            columns += ["score", "top_scores", "kept", "overlap_with", "overlap_share", "selected"]
         classes = self.vocabulary.classes
         k = min(self.label_settings.top_k, len(classes))
         for photos, table in self.groups(columns):

@@ -40,7 +40,7 @@ from gem_label.runs.listing import RunPhoto, create_part
 from gem_label.runs.manifest import new_run_id, now
 from gem_label.runs.opening import open_run
 from gem_label.runs.reader import Run
-from gem_label.runs.schema import PhotoRecord, relabelled, table_evidence, table_vectors
+from gem_label.runs.schema import PhotoRecord, relabelled, table_evidence, table_vectors, vector_names
 from gem_label.runs.shard_writer import ShardWriter
 from gem_label.runs.shards import ShardFile
 from gem_label.stores.local import LocalStore
@@ -190,7 +190,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
                 yield photos, relabelled(table, labels, evidence.overlaps, evidence.masks.tolist())
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
-        with ShardWriter(file, run.embedding_dim, run.has_surrounds, run_id) as writer:
+        with ShardWriter(file, run.embedding_dim, run.format, run_id) as writer:
             for photos, table in rows(files, writer):
                 writer.add(photos, table)
 
@@ -277,18 +277,16 @@ def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list
             f"a text embedding of length {query.shape[1]} in a run of length {run.embedding_dim}: "
             "use the CLIP model that labeled the run"
         )
-    vectors = ["embedding"]
-    if run.has_surrounds:
-        vectors += ["embedding_scale", "surround", "surround_scale"]
+    vectors = vector_names(run.format)
     columns = ["mask_id", "image", "image_id", "bbox", "area", "label", "score", *vectors]
     best: list[
         tuple[float, int, dict[str, Any]]
     ] = []  # a heap, the worst first; the second entry breaks ties
     seen = 0
     for table in run.tables(columns):
-        masks = table_vectors(table, "embedding")
-        if run.has_surrounds:
-            masks -= np.float32(SURROUND) * table_vectors(table, "surround")
+        masks, surrounds = table_vectors(table)
+        if surrounds is not None:
+            masks -= np.float32(SURROUND) * surrounds
         similarity = (masks @ query.T).max(axis=1)
         rest = table.drop_columns(vectors)
         for i in np.argsort(-similarity, kind="stable")[:top]:

@@ -198,7 +198,7 @@ def test_a_manifest_of_a_later_version_or_with_unknown_settings_is_one_line(tmp_
     settings = manifest["labeling"]["settings"]
     for changed, complaint in [
         (
-            manifest | {"format": 3},
+            manifest | {"format": 99},
             r"is of gem-label 0\.1\.0, whose format this version cannot read: use that one",
         ),
         (
