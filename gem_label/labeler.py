@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -40,9 +39,6 @@ from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
     import open_clip
-
-# Attention grows with the square of the patches; a photo longer than about 5:1 is seen smaller instead.
-MAX_PATCHES = 4096
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -159,20 +155,8 @@ class Labeler:
         Returns:
             (h, w, d) unit-length patch features and the (d,) embedding of the class token.
         """
-        pixels = self.clip.preprocess(image, self._short_side(*image.shape[:2]))
-        features, class_token = self.dense.encode_with_class_token(pixels[None])
+        features, class_token = self.dense.encode_with_class_token(self.dense.preprocess(image)[None])
         return features[0].cpu().numpy(), class_token[0].cpu().numpy()
-
-    def _short_side(self, height: int, width: int) -> int | None:
-        """A smaller short side where a long photo would have more than `MAX_PATCHES` patches at once."""
-        if self.dense.window is not None:
-            return None
-        rows, columns = (side // self.clip.patch_size for side in self.clip.input_size(height, width))
-        if rows * columns <= MAX_PATCHES:
-            return None
-        return max(
-            self.clip.patch_size, int(self.clip.short_side * math.sqrt(MAX_PATCHES / (rows * columns)))
-        )
 
     @property
     def settings(self) -> dict[str, Any]:
