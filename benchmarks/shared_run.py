@@ -99,6 +99,11 @@ class CountingStore:
         self.requests["list"] += 1
         return self._store.names(prefix)
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Count and do it."""
+        self.requests["list"] += 1
+        return self._store.sizes(prefix)
+
     def delete(self, name: str) -> None:
         """Count and do it."""
         self.requests["delete"] += 1

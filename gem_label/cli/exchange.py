@@ -105,6 +105,14 @@ def export(
             metavar="URL", help="label-studio: before the photos' paths, instead of its local storage."
         ),
     ] = None,
+    photos_per_file: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Write OUT-000001.json and so on, N photos each; ids are unique over the files.",
+        ),
+    ] = None,
     min_score: options.MinScore = None,
     purpose: options.For = None,
     field: Annotated[str, typer.Option(help="Of a dataset: the field of masks.")] = "gem_label",
@@ -124,6 +132,7 @@ def export(
     Example: gem-label export street --which accepted --format yolo --out street-yolo/
     """
     from gem_label.formats.drawing import WriteSettings
+    from gem_label.formats.splitting import write_in_parts
     from gem_label.formats.writing import write_annotations
 
     segmentation = segmentation or (Segmentation.rle if tolerance is None else Segmentation.polygon)
@@ -136,7 +145,10 @@ def export(
         if min_score is not None or purpose is not None:
             raise UsageError("--min-score and --for are about a run: of a dataset choose with --which")
         annotations = _of_dataset(run_or_name, field, which or Which.not_rejected)
-    written = write_annotations(annotations, out, format.value, settings)
+    if photos_per_file is None:
+        written = write_annotations(annotations, out, format.value, settings)
+    else:
+        written = write_in_parts(annotations, out, photos_per_file, format.value, settings)
     report = _with_bar(written, "export")
     print(f"{out}: {report}")
 

@@ -5,6 +5,7 @@ RUN/images.jsonl              the photos of the run: number (from 1), image (abs
 RUN/masks/shard-000000.parquet   one row a mask, whole photos
 RUN/masks/pending/7.parquet   photo number 7, finished but not yet in a shard
 RUN/failures.jsonl            image, image_id, stage, error
+RUN/index/part-000000.parquet    what the footers of many shards list, see `gem_label.runs.index`
 RUN/learned.json              what the labels rest on besides the words (the manifest has its sha256)
 RUN/patches/7.npy             float16 (h, w, d) patch features, when they were asked for
 RUN/relabel.ready/            a finished relabel that is being put in the place of masks/
@@ -20,7 +21,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -29,8 +30,8 @@ from gem_label.atomic import sync_directory, write_atomic
 from gem_label.errors import GemLabelError
 from gem_label.runs.checksums import CRC, ChecksumError, sealed_json, unsealed_json
 
-MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES, LEARNED = (
-    "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches", "learned.json",
+MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES, LEARNED, INDEX = (
+    "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches", "learned.json", "index",
 )  # fmt: skip
 FORMAT = 3
 """Of runs that are written. Format 2 has surrounds in place of differences and top_scores in float32; format 1 has
@@ -184,6 +185,15 @@ def shard_paths(masks: Path) -> list[Path]:
     return sorted((p for p in masks.glob("shard-*.parquet") if _SHARD.fullmatch(p.name)), key=shard_number)
 
 
+def shard_sizes(masks: Path) -> dict[int, int]:
+    """The numbers of the shards, in order, and how many bytes each has."""
+    sizes = {}
+    for path in shard_paths(masks):
+        with suppress(FileNotFoundError):  # relabeled meanwhile
+            sizes[shard_number(path)] = path.stat().st_size
+    return sizes
+
+
 def shard_name(number: int) -> str:
     """The name of a shard."""
     return f"shard-{number:06d}.parquet"
@@ -265,6 +275,9 @@ def commit_relabel(run: Path) -> None:
                 os.rename(masks, replaced)
             os.rename(new, masks)
             sync_directory(run)
+        if (ready / INDEX).exists():  # that of the old shards is of no use in any case
+            shutil.rmtree(run / INDEX, ignore_errors=True)
+            os.rename(ready / INDEX, run / INDEX)
         for name in (LEARNED, MANIFEST):  # the manifest last: it names the other by its sum
             if (ready / name).exists():
                 os.replace(ready / name, run / name)

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,8 +33,11 @@ from gem_label.runs.files import (
     pending_number,
     pending_paths,
     read_manifest,
+    shard_number,
     shard_paths,
+    shard_sizes,
 )
+from gem_label.runs.index import ShardIndex
 from gem_label.runs.jsonl import read_jsonl
 from gem_label.runs.learned_file import read_learned
 from gem_label.runs.listing import (
@@ -47,10 +51,11 @@ from gem_label.runs.listing import (
 )
 from gem_label.runs.schema import PhotoRecord, table_labels, table_masks
 from gem_label.runs.seen_photos import SeenPhotos
-from gem_label.runs.shards import OtherRunError, ShardFile, update_failures
+from gem_label.runs.shards import OtherRunError, PhotoLists, ShardFile, update_failures
 from gem_label.stores.local import LocalStore
 
 T = TypeVar("T")
+Lists = TypeVar("Lists", bound=PhotoLists)
 
 
 class Run:
@@ -183,7 +188,7 @@ class Run:
         """
         if "shared" in self.manifest:
             failed: dict[str, dict[str, str]] = {}
-            with self.shards() as shards:
+            with self.photo_lists() as shards:
                 for shard in shards:
                     update_failures(failed, shard)
             return [Failure(**row) for row in failed.values()]
@@ -215,15 +220,30 @@ class Run:
             GemLabelError: a file is damaged or of another run, two shards hold the same photo, or the run was
                 relabeled or removed meanwhile.
         """
-        pending: dict[int, ShardFile] = {}
         masks = current(self.path, MASKS)
+        with self._open_pending(masks) as pending:
+            yield self._each_shard(masks, pending, listed, self._open)
+
+    @contextmanager
+    def photo_lists(self) -> Iterator[Iterator[PhotoLists]]:
+        """What the footers of the same files list, from the index of the run where there is one; see `shards`."""
+        masks = current(self.path, MASKS)
+        with self._open_pending(masks) as pending:
+            index = ShardIndex(LocalStore(masks.parent), "", self.expected.run_id, shard_sizes(masks))
+            yield self._each_shard(
+                masks, pending, True, lambda path: index.find(shard_number(path), path) or self._open(path)
+            )
+
+    @contextmanager
+    def _open_pending(self, masks: Path) -> Iterator[dict[int, ShardFile]]:
+        pending: dict[int, ShardFile] = {}
         try:
             for path in pending_paths(masks):
                 try:
                     pending[pending_number(path)] = self._open(path)
                 except FileNotFoundError:
                     continue  # in a shard by now
-            yield self._each_shard(masks, pending, listed)
+            yield pending
         finally:
             for file in pending.values():
                 file.close()
@@ -238,11 +258,13 @@ class Run:
                 ) from error
             raise
 
-    def _each_shard(self, masks: Path, pending: dict[int, ShardFile], listed: bool) -> Iterator[ShardFile]:
+    def _each_shard(
+        self, masks: Path, pending: dict[int, ShardFile], listed: bool, open_shard: Callable[[Path], Lists]
+    ) -> Iterator[Lists | ShardFile]:
         seen = SeenPhotos(self.path / IMAGES if listed else None)
         for path in shard_paths(masks):
             try:
-                file = self._open(path)
+                file = open_shard(path)
             except FileNotFoundError:
                 done = "relabeled" if self.path.is_dir() else "removed"
                 again = ": try again" if self.path.is_dir() else ""
@@ -273,10 +295,11 @@ class Run:
                 yield from shard.groups(columns)
 
     def photos(self) -> Iterator[PhotoRecord]:
-        """The finished photos, those without any mask too."""
-        with self.shards() as shards:
+        """The finished photos, those without any mask too; their embeddings come with their masks only."""
+        with self.photo_lists() as shards:
             for shard in shards:
-                yield from shard.photos
+                for photo in shard.photos:
+                    yield photo if photo.embedding is None else replace(photo, embedding=None)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The mask rows as pyarrow tables of some thousand rows; a photo's rows are always in one table.

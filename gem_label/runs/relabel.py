@@ -33,8 +33,10 @@ from gem_label.runs.files import (
     commit_relabel,
     shard_name,
     shard_number,
+    shard_sizes,
     write_manifest,
 )
+from gem_label.runs.index import update_index
 from gem_label.runs.jsonl import write_jsonl
 from gem_label.runs.learned_file import write_learned
 from gem_label.runs.listing import create_part
@@ -198,6 +200,10 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
     with run.shards() as files:
         for name, group in groupby(files, new_name):
             write_atomic(folder / MASKS / name, partial(write, files=group))
+    sizes = shard_sizes(folder / MASKS)
+    update_index(
+        LocalStore(folder), "", run_id, sizes, lambda number: ShardFile(folder / MASKS / shard_name(number))
+    )
     if job.learned is not None:
         write_learned(folder / LEARNED, job.learned)
     manifest = run.manifest | {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from gem_label.runs.files import (
     DAMAGED,
     FAILURES,
     IMAGES,
+    INDEX,
     LEARNED,
     MANIFEST,
     MASKS,
@@ -252,6 +254,9 @@ def repair_run(path: str | Path) -> RunCheck:
         for fault in check.faults:
             if fault.mend is Mend.SET_ASIDE:
                 _set_aside(fault.path, path / DAMAGED)
+                shutil.rmtree(
+                    path / INDEX, ignore_errors=True
+                )  # the next shard may have the same name and size
             elif fault.mend is Mend.DROP_LINES:
                 repair_jsonl(fault.path, FAILURE_FIELDS)
             elif fault.mend is Mend.COMPLETE:

@@ -42,6 +42,7 @@ from gem_label.runs.files import (
     parse_manifest,
     shard_name,
 )
+from gem_label.runs.index import LEAST_SHARDS, IndexedShard, IndexWriter, ShardIndex
 from gem_label.runs.jsonl import json_line
 from gem_label.runs.listing import create_part, number_photos, read_parts
 from gem_label.runs.manifest import check_same_settings, now
@@ -49,7 +50,7 @@ from gem_label.runs.schema import PhotoRecord
 from gem_label.runs.seen_photos import SeenPhotos
 from gem_label.runs.shard_writer import ShardWriter
 from gem_label.runs.shards import ShardFile, update_failures
-from gem_label.stores import Store
+from gem_label.stores import Store, put
 
 PHOTOS_PER_SHARD = 64
 PHOTOS_PER_PART = 65_536
@@ -225,10 +226,10 @@ class SharedRun:
 
     # --- shards --------------------------------------------------------------------------------------------------
 
-    def committed(self) -> set[int]:
-        """The numbers of the chunks that have their shard."""
-        found = (_SHARD.fullmatch(name) for name in self.store.names(f"{MASKS}/"))
-        return {int(match[1]) for match in found if match}
+    def committed(self) -> dict[int, int]:
+        """The numbers of the chunks that have their shard, in order, and how many bytes it has."""
+        found = ((_SHARD.fullmatch(name), size) for name, size in self.store.sizes(f"{MASKS}/"))
+        return dict(sorted((int(match[1]), size) for match, size in found if match))
 
     def is_committed(self, chunk: Chunk) -> bool:
         """Whether a chunk has its shard."""
@@ -273,33 +274,49 @@ class SharedRun:
         numbers = [place.number for place in self.places()]
         return Progress(len(numbers), tuple(number for number in numbers if number not in done))
 
-    def shards(self) -> Iterator[ShardFile]:
+    def shards(self, numbers: Iterable[int] | None = None) -> Iterator[ShardFile]:
         """Yield the shards, open, in order.
+
+        Args:
+            numbers: of the shards, in order; None: all that are there.
 
         Raises:
             ShardError: one is damaged or of another run, or two hold the same photo.
         """
         seen = SeenPhotos(None)
-        for number in sorted(self.committed()):
-            with closing(self._open_shard(_shard_path(number))) as shard:
+        for number in self.committed() if numbers is None else numbers:
+            with closing(self._open_shard(number)) as shard:
                 seen.add(shard)
                 yield shard
 
-    def _open_shard(self, name: str) -> ShardFile:
-        return ShardFile(Path(self.store.address) / name, self.expected, self.store.open(name))
+    def photo_lists(self) -> Iterator[ShardFile | IndexedShard]:
+        """Yield what the footers of the shards list, from the index where there is one; see `shards`."""
+        seen, sizes = SeenPhotos(None), self.committed()
+        index = ShardIndex(self.store, "", self.expected.run_id, sizes)
+        for number in sizes:
+            found = index.find(number, self._path(number))
+            with closing(self._open_shard(number) if found is None else found) as shard:
+                seen.add(shard)
+                yield shard
+
+    def _path(self, number: int) -> Path:
+        return Path(self.store.address) / _shard_path(number)
+
+    def _open_shard(self, number: int) -> ShardFile:
+        return ShardFile(self._path(number), self.expected, self.store.open(_shard_path(number)))
 
     def failures_of(self, chunks: Collection[int]) -> list[dict[str, str]]:
         """The photos of some chunks that failed: image, image_id, stage, error."""
         failures = []
         for number in sorted(chunks):
-            with suppress(FileNotFoundError), closing(self._open_shard(_shard_path(number))) as shard:
+            with suppress(FileNotFoundError), closing(self._open_shard(number)) as shard:
                 failures += shard.failures
         return failures
 
     def failures(self) -> list[dict[str, str]]:
         """The photos that failed and were not labeled since, each with its last reason."""
         failed: dict[str, dict[str, str]] = {}
-        for shard in self.shards():
+        for shard in self.photo_lists():
             update_failures(failed, shard)
         return list(failed.values())
 
@@ -321,12 +338,17 @@ class SharedRun:
         totals: Counter[str] = Counter()
         kept: Counter[str] = Counter()
         failed: dict[str, dict[str, str]] = {}
-        for shard in self.shards():
+        sizes = self.committed()
+        index = IndexWriter(self.store, "", self.expected.run_id)
+        for number, shard in zip(sizes, self.shards(sizes), strict=True):
+            if len(sizes) >= LEAST_SHARDS:
+                index.add(number, sizes[number], shard)
             update_failures(failed, shard)
             totals.update(photos=len(shard.photos))
             for _, table in shard.groups(["label", "kept"]):
                 totals.update(masks=len(table))
                 kept.update(pc.filter(table["label"], table["kept"]).to_pylist())
+        index.write()
         listed = len({photo.path for part in self.parts() for photo in part})
         counts = {
             "listed": listed,
@@ -336,10 +358,10 @@ class SharedRun:
             "kept": kept.total(),
             "kept_by_class": {name: kept[name] for name in self.manifest["vocabulary"]["classes"]},
         }
-        _put(self.store, FAILURES, b"".join(map(json_line, failed.values())))
+        put(self.store, FAILURES, b"".join(map(json_line, failed.values())))
         self.store.tidy()
         self.manifest |= {"counts": counts, "updated": now(), "finished": True}
-        _put(self.store, MANIFEST, encode_manifest(self.manifest))
+        put(self.store, MANIFEST, encode_manifest(self.manifest))
         return counts
 
 
@@ -349,19 +371,6 @@ def _read_manifest(store: Store) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return parse_manifest(content, f"{store.address}/{MANIFEST}")
-
-
-def _put(store: Store, name: str, data: bytes) -> None:
-    """Write a file, in the place of any that there is."""
-    while True:
-        try:
-            old, version = store.read_version(name)
-        except FileNotFoundError:
-            if store.create(name, data):
-                return
-        else:
-            if old == data or store.replace(name, data, version):
-                return
 
 
 def _shard_path(number: int) -> str:

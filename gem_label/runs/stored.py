@@ -16,7 +16,7 @@ from gem_label.runs.checksums import read_array
 from gem_label.runs.files import LEARNED, PATCHES
 from gem_label.runs.learned_file import parse_learned
 from gem_label.runs.reader import Run
-from gem_label.runs.shards import ShardFile
+from gem_label.runs.shards import PhotoLists, ShardFile
 from gem_label.runs.shared import SharedRun
 from gem_label.stores import Store
 
@@ -69,6 +69,11 @@ class StoredRun(Run):
     def shards(self, listed: bool = True) -> Iterator[Iterator[ShardFile]]:
         """The shards, see `Run.shards`."""
         yield self._shared.shards()
+
+    @contextmanager
+    def photo_lists(self) -> Iterator[Iterator[PhotoLists]]:
+        """What the footers of the shards list, see `Run.photo_lists`."""
+        yield self._shared.photo_lists()
 
     def patches(self, number: int) -> NDArray[np.float16] | None:
         """(h, w, d) patch features of a photo by its number; None when the run did not keep them."""

@@ -56,6 +56,10 @@ class Store(Protocol):
         """Yield the names of all files that begin with `prefix`, a folder with a "/" at its end, in no order."""
         ...
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the names of the same files with their sizes in bytes, in as many requests."""
+        ...
+
     def delete(self, name: str) -> None:
         """Delete a file; nothing happens where there is none."""
         ...
@@ -67,6 +71,19 @@ class Store(Protocol):
     def tidy(self) -> None:
         """Delete what writers that died have left; what may still be written stays."""
         ...
+
+
+def put(store: Store, name: str, data: bytes) -> None:
+    """Write a file, in the place of any that there is."""
+    while True:
+        try:
+            old, version = store.read_version(name)
+        except FileNotFoundError:
+            if store.create(name, data):
+                return
+        else:
+            if old == data or store.replace(name, data, version):
+                return
 
 
 def is_address(place: str | os.PathLike[str]) -> bool:

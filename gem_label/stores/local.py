@@ -96,6 +96,12 @@ class LocalStore:
                     if not is_leftover(file):
                         yield file if below == "." else f"{below}/{file}"
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the names of the files below a folder with their sizes; see `Store`."""
+        for name in self.names(prefix):
+            with self._errors(f"cannot read {self.folder / name}"), suppress(FileNotFoundError):
+                yield name, (self.folder / name).stat().st_size
+
     def delete(self, name: str) -> None:
         """Delete a file; see `Store`."""
         with self._errors(f"cannot delete {self.folder / name}"), suppress(FileNotFoundError):

@@ -89,10 +89,14 @@ class ObjectStore:
 
     def names(self, prefix: str) -> Iterator[str]:
         """Yield the names of the files below a folder; see `Store`."""
+        return (name for name, _ in self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the names of the files below a folder with their sizes; see `Store`."""
         with self._errors("cannot list", prefix):
             for batch in obstore.list(self._store, prefix.rstrip("/") or None):
                 for each in batch:
-                    yield each["path"]
+                    yield each["path"], each["size"]
 
     def delete(self, name: str) -> None:
         """Delete a file; see `Store`."""

@@ -71,6 +71,9 @@ class FailingStore:
     def names(self, prefix: str) -> Iterator[str]:
         return iter(self._request(lambda: list(self._store.names(prefix))))
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        return iter(self._request(lambda: list(self._store.sizes(prefix))))
+
     def delete(self, name: str) -> None:
         self._request(self._store.delete, name)
 
