@@ -115,16 +115,21 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(
     assert [image["file_name"] for image in coco["images"]][:2] == ["00.png", "01.png"]
     assert len(coco["annotations"]) == 8
 
-    # and gets new words in a folder; in its place it cannot
+    # and gets new words in a folder
     words, text = Vocabulary.parse("blue", background="red, green"), JOB.text[[2, 0, 1]]
     blue = relabel_run(run, words, text, out=tmp_path / "blue")
     assert blue.manifest["counts"]["kept"] == 4
     assert len(blue.failures()) == 5
     assert [each.image_id for each in blue.listing()] == [each.image_id for each in run.listing()]
     assert (blue.patches(1) == run.patches(1)).all()
+    # and in its place
+    again = relabel_run(open_run(out), words, text)
+    assert content(again) == content(blue)
+    assert content(open_run(out)) == content(blue)
+    with pytest.raises(GemLabelError, match="was relabeled since it was opened"):
+        list(run.tables())
     store = open_store(out)
+    assert not list(store.names("masks/"))
     assert not [name for name in store.names("") if SECRET.encode() in store.read(name)]
-    with pytest.raises(UsageError, match="in an object store"):
-        relabel_run(run, words, text)
     with pytest.raises(GemLabelError, match="is not a run"):
         open_run(f"{bucket}/nothing")

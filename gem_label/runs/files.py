@@ -37,7 +37,7 @@ FORMAT = 3
 """Of runs that are written. Format 2 has surrounds in place of differences and top_scores in float32; format 1 has
 float16 embeddings, no surrounds and no overlaps. All are read."""
 FORMATS = (1, 2, FORMAT)
-RELABEL_READY, REPLACED, DAMAGED = "relabel.ready", "masks.replaced", "damaged"
+RELABEL_READY, REPLACED, DAMAGED, GENERATIONS = "relabel.ready", "masks.replaced", "damaged", "generations"
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _SHARD = re.compile(r"shard-[0-9]{6,}\.parquet")
 
@@ -155,6 +155,8 @@ def current(run: Path, name: str) -> Path:
 def run_of_shard(path: Path) -> Path:
     """The run directory of a shard or a pending photo."""
     masks = path.parent.parent if path.parent.name == PENDING else path.parent
+    if masks.parent.parent.name == GENERATIONS:
+        return masks.parent.parent.parent
     return masks.parent.parent if masks.parent.name == RELABEL_READY else masks.parent
 
 

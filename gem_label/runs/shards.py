@@ -45,12 +45,10 @@ def damaged_shard(path: Path, error: Exception | str) -> ShardError:
 
 def repair_advice(path: Path) -> str:
     """What to do about a shard that cannot be used."""
+    run = str(run_of_shard(path))
     if path.parts[0].endswith(":"):  # an address, s3://bucket/run, as a path
-        return "delete it, then the same `gem-label label` labels its photos again"
-    return (
-        f"`gem-label repair {run_of_shard(path)}` sets it aside, then the same `gem-label label` labels its photos "
-        "again"
-    )
+        run = run.replace(":/", "://", 1)
+    return f"`gem-label repair {run}` sets it aside, then the same `gem-label label` labels its photos again"
 
 
 class ShardFile:

@@ -35,6 +35,11 @@ class StoredRun(Run):
         self.manifest = self._shared.manifest
 
     @property
+    def store(self) -> Store:
+        """Where it is."""
+        return self._shared.store
+
+    @property
     def path(self) -> Path:
         """There is none.
 
@@ -52,11 +57,11 @@ class StoredRun(Run):
 
     @property
     def _learned_place(self) -> str:
-        return f"{self.place}/{LEARNED}"
+        return f"{self.place}/{self._shared.folder}{LEARNED}"
 
     def _read_learned(self) -> Learned:
         try:
-            content = self._shared.store.read(LEARNED)
+            content = self._shared.store.read(self._shared.folder + LEARNED)
         except FileNotFoundError as error:
             raise UsageError(f"{self._learned_place} is not there") from error
         return parse_learned(content.decode(errors="replace"), self._learned_place)
