@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fiftyone_fixture import fiftyone_db
 from shared_worker import join, work
@@ -18,7 +22,7 @@ from gem_label.photos.reading import read_image
 from gem_label.review import push_run
 from gem_label.runs import open_run, relabel_run, search_run
 from gem_label.runs.export import export_run
-from gem_label.stores import open_store
+from gem_label.stores import open_store, put
 from gem_label.vocabulary import Vocabulary
 
 __all__ = ["bucket", "fiftyone_db"]
@@ -87,6 +91,46 @@ def test_photos_of_a_bucket(photos: str, folder: Path) -> None:
         find_photos([f"{photos}/nothing"])
     with pytest.raises(GemLabelError, match="write scheme://bucket/name"):
         find_photos(["s3:///photos"])
+
+
+def test_lists_and_zips_of_a_bucket(bucket: str, folder: Path) -> None:
+    store = open_store(f"{bucket}/listed")
+    photos = store.address
+    for name in ("00.png", "more/08.png"):
+        store.create(name, (folder / name).read_bytes())
+    expected = [f"{photos}/more/08.png", f"{photos}/00.png"]
+    store.create("lists/list.txt", b"# the best\n../more/08.png\n" + f"{photos}/00.png\n".encode())
+    store.create("lists/table.csv", b"score,URI\n1,../more/08.png\n2," + f"{photos}/00.png\n3,\n".encode())
+    table = io.BytesIO()
+    pq.write_table(pa.table({"n": [1, 2], "path": expected}), table)
+    store.create("lists/table.parquet", table.getvalue())
+    for name in ("list.txt", "table.csv", "table.parquet"):
+        found = find_photos([f"{photos}/lists/{name}"]).photos
+        assert [photo.path for photo in found] == expected
+        assert [photo.image_id for photo in found] == ["more/08", "00"]
+    with pytest.raises(UsageError, match=r"no such file: s3://photos/.*missing\.csv"):
+        find_photos([f"{photos}/missing.csv"])
+
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(folder / "00.png", "a/00.png")
+        file.write(folder / "01.png", "01.png")
+        file.writestr("notes.txt", "1")
+    store.create("lists/some.zip", archive.getvalue())
+    for written, there in ((2, ""), (0, ", found there: 2")):
+        listing = find_photos([f"{photos}/lists/some.zip"])
+        assert listing.done == [
+            f"{photos}/lists/some.zip: photos unpacked into {photos}/lists/some: {written}{there}"
+        ]
+        assert listing.left_out == {".txt": 1}
+        assert [(photo.path, photo.image_id) for photo in listing.photos] == [
+            (f"{photos}/lists/some/01.png", "01"),
+            (f"{photos}/lists/some/a/00.png", "a/00"),
+        ]
+    assert (read_image(f"{photos}/lists/some/a/00.png") == read_image(folder / "00.png")).all()
+    put(store, "lists/some/01.png", b"another")
+    with pytest.raises(GemLabelError, match=r"some/01\.png is there and differs from"):
+        find_photos([f"{photos}/lists/some.zip"])
 
 
 def test_a_run_in_a_bucket_is_the_run_in_a_folder(
