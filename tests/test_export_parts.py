@@ -110,7 +110,7 @@ def large_run(path: Path) -> Run:
         for photo in chunk.photos:
             masks, token = make_photo(photo.number - LARGE)
             labels = label_maskset(masks, text_of(ANIMALS), ANIMALS, 20.0, EVERYTHING, image_embedding=token)
-            record = make_record(photo.number, photo.path, photo.image_id, masks, token)
+            record = make_record(photo, masks, token)
             rows.append((record, checked_table(record, masks, labels, DIM)))
         shared.commit(chunk, rows, [])
     shared.finish()

@@ -33,7 +33,7 @@ def label(store: Store, count: int = 9) -> SharedRun:
         for photo in chunk.photos:
             masks, token = make_photo(photo.number)
             labels = label_maskset(masks, text_of(ANIMALS), ANIMALS, 20.0, image_embedding=token)
-            record = make_record(photo.number, photo.path, photo.image_id, masks, token)
+            record = make_record(photo, masks, token)
             rows.append((record, checked_table(record, masks, labels, DIM)))
         run.commit(chunk, rows, [])
     return run

@@ -16,7 +16,6 @@ from gem_label.stores import is_address
 
 if TYPE_CHECKING:
     from gem_label.formats.annotations import Annotations
-    from gem_label.labeling import Thresholds
 
 Result = TypeVar("Result")
 SHOWN_PROBLEMS = 20
@@ -132,13 +131,18 @@ def export(
     from gem_label.formats.drawing import WriteSettings
     from gem_label.formats.splitting import write_in_parts
     from gem_label.formats.writing import write_annotations
+    from gem_label.runs import open_run
+    from gem_label.runs.export import run_annotations
 
     segmentation = segmentation or (Segmentation.rle if tolerance is None else Segmentation.polygon)
     settings = WriteSettings(segmentation.value, tolerance, photos.value, image_prefix)
     if is_address(run_or_name) or Path(run_or_name).is_dir():
         if which is not None:
             raise UsageError("--which is about a reviewed dataset, and this is a run")
-        annotations = _of_run(run_or_name, options.asked_thresholds(min_score, purpose))
+        opened = open_run(run_or_name)
+        if format is Format.yolo and photos is not Photos.list:
+            options.note_changed_photos(opened)
+        annotations = run_annotations(opened, options.asked_thresholds(min_score, purpose))
     else:
         if min_score is not None or purpose is not None:
             raise UsageError("--min-score and --for are about a run: of a dataset choose with --which")
@@ -149,13 +153,6 @@ def export(
         written = write_in_parts(annotations, out, photos_per_file, format.value, settings)
     report = options.with_bar(written, "export")
     print(f"{out}: {report}")
-
-
-def _of_run(path: str, thresholds: Thresholds | None) -> Annotations:
-    from gem_label.runs import open_run
-    from gem_label.runs.export import run_annotations
-
-    return run_annotations(open_run(path), thresholds)
 
 
 def _of_dataset(name: str, field: str, which: Which) -> Annotations:

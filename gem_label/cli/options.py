@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gem_label.labeling.negatives import Wanted
     from gem_label.labeling.settings import Thresholds
     from gem_label.progress import Progress
+    from gem_label.runs import Run
     from gem_label.runs.summary import RunSummary
     from gem_label.sam.proposals import AnySettings
     from gem_label.vocabulary import Vocabulary
@@ -296,6 +297,14 @@ def resolve_device(device: Device) -> str:
     if device is Device.cuda and not torch.cuda.is_available():
         raise UsageError("torch finds no CUDA device: use --device cpu or auto")
     return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
+
+
+def note_changed_photos(run: Run) -> None:
+    """Say on stderr how many photos were replaced after they were labeled."""
+    from gem_label.runs.changed_photos import note_of_changed
+
+    if note := note_of_changed(run.photos()):
+        print(f"note: {note}", file=sys.stderr)
 
 
 def print_summary(place: object, summary: RunSummary) -> None:

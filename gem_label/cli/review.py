@@ -54,8 +54,10 @@ def push(
     from gem_label.review.storage.less_likely import HIDDEN_FLOOR
     from gem_label.runs import open_run
 
+    opened = open_run(run)
+    options.note_changed_photos(opened)
     report = push_run(
-        open_run(run),
+        opened,
         dataset,
         field,
         masks.value,
@@ -104,7 +106,11 @@ def review(
     Example: gem-label review RUN
     """
     from gem_label.review import open_app
+    from gem_label.runs import open_run
+    from gem_label.stores import is_address
 
+    if is_address(run_or_name) or Path(run_or_name).is_dir():
+        options.note_changed_photos(open_run(run_or_name))
     open_app(
         run_or_name,
         port=port,

@@ -36,6 +36,7 @@ def show(
     from gem_label.show.page import write_page
 
     opened = open_run(run)
+    options.note_changed_photos(opened)
     folder = to or Path(f"{Path(str(run).rstrip('/')).name}-show")
     report = options.with_bar(write_page(opened, folder, photos), "show")
     options.print_summary(opened.place, report.summary)

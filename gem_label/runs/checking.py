@@ -125,9 +125,12 @@ def photo_records(rows: Any, embeddings: NDArray[np.float16] | None) -> list[Pho
         grid = row.get("grid", [0, 0])
         if not isinstance(grid, list) or len(grid) != 2 or not all(is_whole(n) and n >= 0 for n in grid):
             raise RowError(f"photo {i} of its list has no grid that can be read")
+        tag = row.get("tag", "")
+        if not isinstance(tag, str):
+            raise RowError(f"photo {i} of its list has no tag that can be read")
         embedding = None if embeddings is None else embeddings[i]
         values = {name: row[name] for name in ("image", "image_id", *_PHOTO_NUMBERS)}
-        photos.append(PhotoRecord(**values, embedding=embedding, grid=(grid[0], grid[1])))
+        photos.append(PhotoRecord(**values, embedding=embedding, grid=(grid[0], grid[1]), tag=tag))
     for name in ("number", "image_id"):
         if len({getattr(photo, name) for photo in photos}) != len(photos):
             raise RowError(f"two of its photos have the same {name}")

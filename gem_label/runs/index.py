@@ -31,9 +31,10 @@ LEAST_SHARDS = 16
 """A run of fewer shards has no index."""
 
 _PHOTO = {"number": pa.int64(), "width": pa.int32(), "height": pa.int32(), "masks": pa.int32()}
+_TEXT = ("image", "image_id", "tag", "stage", "error")
 _SCHEMA = pa.schema(
-    {"shard": pa.int64(), "image": pa.string(), "image_id": pa.string(), **_PHOTO}
-    | {"grid_rows": pa.int32(), "grid_columns": pa.int32(), "stage": pa.string(), "error": pa.string()}
+    {"shard": pa.int64(), **_PHOTO, "grid_rows": pa.int32(), "grid_columns": pa.int32()}
+    | dict.fromkeys(_TEXT, pa.string())
 )
 """A row is a photo, or, with `stage` and `error` in place of the numbers, one that failed."""
 
@@ -78,7 +79,7 @@ class IndexWriter:
         self._sizes[number] = size
         for photo in shard.photos:
             rows, columns = photo.grid
-            names = ("image", "image_id", *_PHOTO)
+            names = ("image", "image_id", "tag", *_PHOTO)
             row = {"shard": number, "grid_rows": rows, "grid_columns": columns}
             self._rows.append(row | {name: getattr(photo, name) for name in names})
         self._rows += [{"shard": number, **failure} for failure in shard.failures]
@@ -157,7 +158,7 @@ def _indexed(table: pa.Table, masks: Path, numbers: Collection[int]) -> dict[int
         if stage is not None:
             shards[number].failures.append({name: columns[name][i] for name in FAILURE_FIELDS})
             continue
-        values = {name: columns[name][i] for name in ("image", "image_id", *_PHOTO)}
+        values = {name: columns[name][i] for name in ("image", "image_id", "tag", *_PHOTO)}
         grid = columns["grid_rows"][i], columns["grid_columns"][i]
         shards[number].photos.append(PhotoRecord(**values, grid=grid))
     return shards

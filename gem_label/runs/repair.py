@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from gem_label.atomic import delete_leftovers, sync_directory
 from gem_label.errors import GemLabelError
 from gem_label.photos.photo import Photo
+from gem_label.runs.changed_photos import ChangedPhotos
 from gem_label.runs.checking import check_rows
 from gem_label.runs.files import (
     DAMAGED,
@@ -87,6 +88,7 @@ class RunCheck:
         kept: how many masks are kept of each class.
         listed: the photos of the listing by number, those that only shards name too.
         failed: the paths of photos that could not be labeled.
+        changed: photos that were replaced after they were labeled; `notes` says so.
     """
 
     files: int = 0
@@ -98,6 +100,7 @@ class RunCheck:
     kept: Counter[str] = field(default_factory=Counter)
     listed: dict[int, Photo] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    changed: ChangedPhotos = field(default_factory=ChangedPhotos)
 
 
 def check_run(path: str | Path) -> RunCheck:
@@ -134,7 +137,7 @@ def check_run(path: str | Path) -> RunCheck:
             run.patches(number)
         except GemLabelError as error:
             check.faults.append(Fault(run.path / PATCHES / f"{number}.npy", str(error), Mend.SET_ASIDE))
-    count_missing(check, finished)
+    end_check(check, finished)
     return check
 
 
@@ -154,10 +157,17 @@ def check_words(run: Run, place: Path, check: RunCheck) -> None:
             check.faults.append(Fault(place / name, str(error), Mend.NOTHING))
 
 
-def count_missing(check: RunCheck, finished: set[int]) -> None:
-    """Count the photos that are listed and neither among those of these numbers nor recorded as failed."""
+def end_check(check: RunCheck, finished: set[int]) -> None:
+    """Count the photos that are listed and neither finished nor failed, and note those that were replaced.
+
+    Args:
+        check: of everything in the run.
+        finished: the numbers of the photos that have masks.
+    """
     done = {photo.path for number, photo in check.listed.items() if number in finished} | check.failed
     check.missing = sum(photo.path not in done for photo in check.listed.values())
+    if note := check.changed.note():
+        check.notes.append(note)
 
 
 def _check_listing(path: Path, check: RunCheck) -> None:
@@ -219,6 +229,7 @@ def take_shard(file: ShardFile, check: RunCheck, seen: SeenPhotos) -> set[int]:
     check.masks += sum(photo.masks for photo in file.photos)
     check.kept += totals
     check.failed |= {row["image"] for row in file.failures}
+    check.changed.add(file.photos)
     return {photo.number for photo in file.photos}
 
 

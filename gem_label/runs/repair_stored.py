@@ -16,8 +16,8 @@ from gem_label.runs.repair import (
     Mend,
     RunCheck,
     check_words,
-    count_missing,
     counted_manifest,
+    end_check,
     take_shard,
 )
 from gem_label.runs.seen_photos import SeenPhotos
@@ -59,7 +59,7 @@ def check_stored_run(store: Store) -> RunCheck:
             run.patches(int(Path(name).stem))
         except (GemLabelError, ValueError) as error:
             check.faults.append(Fault(place / name, str(error), Mend.SET_ASIDE))
-    count_missing(check, finished)
+    end_check(check, finished)
     return check
 
 

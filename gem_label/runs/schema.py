@@ -15,6 +15,7 @@ from gem_label.labeling import Evidence, MaskLabels
 from gem_label.labeling.evidence import stack_photos
 from gem_label.masks import MaskSet, Overlaps
 from gem_label.overlaps import find_overlaps, join_overlaps
+from gem_label.photos.photo import Photo
 from gem_label.quantization import add_differences, dequantize, quantize, quantize_differences
 from gem_label.runs.files import FORMAT
 
@@ -32,6 +33,7 @@ class PhotoRecord:
         masks: how many masks it has, N >= 0.
         embedding: (d,) float16 class-token embedding of the whole photo, None when the run has none.
         grid: (h, w) patches of its dense features, (0, 0) where that is not known.
+        tag: of the content that was labeled, see `Photo`; "" where that is not known.
     """
 
     number: int
@@ -42,26 +44,31 @@ class PhotoRecord:
     masks: int
     embedding: NDArray[np.float16] | None = None
     grid: tuple[int, int] = (0, 0)
+    tag: str = ""
 
 
 def make_record(
-    number: int,
-    image: str,
-    image_id: str,
-    masks: MaskSet,
-    image_embedding: NDArray[np.floating] | None = None,
+    photo: Photo, masks: MaskSet, image_embedding: NDArray[np.floating] | None = None
 ) -> PhotoRecord:
     """The record of a photo that the models are done with.
 
     Args:
-        number: its place in the run's listing.
-        image: absolute path or address.
-        image_id: its id.
+        photo: which.
         masks: N masks.
         image_embedding: (d,) class-token embedding, stored as float16.
     """
     embedding = None if image_embedding is None else np.asarray(image_embedding, np.float16)
-    return PhotoRecord(number, image, image_id, masks.width, masks.height, len(masks), embedding, masks.grid)
+    return PhotoRecord(
+        photo.number,
+        photo.path,
+        photo.image_id,
+        masks.width,
+        masks.height,
+        len(masks),
+        embedding,
+        masks.grid,
+        photo.tag,
+    )
 
 
 def _vector(dtype: pa.DataType, length: int) -> pa.DataType:

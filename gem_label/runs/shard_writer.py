@@ -32,7 +32,10 @@ _ENCODINGS = MappingProxyType(
 def photos_metadata(photos: Sequence[PhotoRecord]) -> dict[str, str]:
     """Footer entries: the photos (those without a mask too), and their embeddings as one block of float16."""
     keys = ("number", "image", "image_id", "width", "height", "masks", "grid")
-    rows = [{key: getattr(photo, key) for key in keys} for photo in photos]
+    rows = [
+        {key: getattr(photo, key) for key in keys} | ({"tag": photo.tag} if photo.tag else {})
+        for photo in photos
+    ]
     metadata = {"photos": json.dumps(rows)}
     if photos and all(photo.embedding is not None for photo in photos):
         block: NDArray[np.float16] = np.stack([np.asarray(photo.embedding, np.float16) for photo in photos])

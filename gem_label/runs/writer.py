@@ -275,7 +275,7 @@ class RunWriter:
             image_embedding: (d,) class-token embedding of the photo.
             patches: (h, w, d) patch features, stored as float16 in RUN/patches.
         """
-        record = make_record(photo.number, photo.path, photo.image_id, masks, image_embedding)
+        record = make_record(photo, masks, image_embedding)
         try:
             table = checked_table(record, masks, labels, self.embedding_dim)
         except RowError as error:

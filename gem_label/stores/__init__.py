@@ -60,6 +60,14 @@ class Store(Protocol):
         """Yield the names of the same files with their sizes in bytes, in as many requests."""
         ...
 
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """The content of a file, and a tag that other content of that name would not have; raises as `read` does."""
+        ...
+
+    def tags(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield the names that `names` yields with the tags that `read_tagged` gives, in as many requests."""
+        ...
+
     def delete(self, name: str) -> None:
         """Delete a file; nothing happens where there is none."""
         ...

@@ -102,6 +102,17 @@ class LocalStore:
             with self._errors(f"cannot read {self.folder / name}"), suppress(FileNotFoundError):
                 yield name, (self.folder / name).stat().st_size
 
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """The content of a file and its tag; see `Store`."""
+        with self._errors(f"cannot read {self.folder / name}"), open(self.folder / name, "rb") as file:
+            return file.read(), file_tag(os.fstat(file.fileno()))
+
+    def tags(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield the names of the files below a folder with their tags; see `Store`."""
+        for name in self.names(prefix):
+            with self._errors(f"cannot read {self.folder / name}"), suppress(FileNotFoundError):
+                yield name, file_tag((self.folder / name).stat())
+
     def delete(self, name: str) -> None:
         """Delete a file; see `Store`."""
         with self._errors(f"cannot delete {self.folder / name}"), suppress(FileNotFoundError):
@@ -131,6 +142,11 @@ class LocalStore:
             raise
         except OSError as error:
             raise GemLabelError(f"{what}: {error.strerror}") from error
+
+
+def file_tag(status: os.stat_result) -> str:
+    """The size of a file in bytes and the time of its last change in nanoseconds."""
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _version(data: bytes) -> str:

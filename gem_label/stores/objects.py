@@ -23,6 +23,7 @@ from obstore.store import from_url
 from gem_label.errors import GemLabelError
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from typing_extensions import Buffer
 
 _LONGEST_REASON = 200
@@ -93,10 +94,22 @@ class ObjectStore:
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield the names of the files below a folder with their sizes; see `Store`."""
+        return ((each["path"], each["size"]) for each in self._files(prefix))
+
+    def _files(self, prefix: str) -> Iterator[ObjectMeta]:
         with self._errors("cannot list", prefix):
             for batch in obstore.list(self._store, prefix.rstrip("/") or None):
-                for each in batch:
-                    yield each["path"], each["size"]
+                yield from batch
+
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """The content of a file and its tag; see `Store`."""
+        with self._errors("cannot read", name):
+            found = obstore.get(self._store, name)
+            return bytes(found.bytes()), _tag(found.meta)
+
+    def tags(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield the names of the files below a folder with their tags; see `Store`."""
+        return ((each["path"], _tag(each)) for each in self._files(prefix))
 
     def delete(self, name: str) -> None:
         """Delete a file; see `Store`."""
@@ -128,6 +141,10 @@ class ObjectStore:
         except (BaseError, ValueError) as error:
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
             raise GemLabelError(f"{what} {place}: {reason}") from error
+
+
+def _tag(meta: ObjectMeta) -> str:
+    return meta["e_tag"] or f"{meta['size']}-{meta['last_modified'].isoformat()}"
 
 
 class _Reader(io.RawIOBase):
