@@ -206,6 +206,22 @@ def note_unknown_words(encoder: TextEncoder, phrases: Sequence[str]) -> None:
         )
 
 
+def note_demo_clip(encoder: TextEncoder, phrases: Sequence[str]) -> None:
+    """Say once that the demo model knows drawings of few words, and which of the words it never saw."""
+    known = encoder.known_words
+    if known is None:
+        return
+    from gem_label.tables import first_names
+
+    unseen = [phrase for phrase in dict.fromkeys(phrases) if phrase.casefold() not in known]
+    never = f"; it never saw {first_names(unseen, SHOWN_WORDS)}" if unseen else ""
+    print(
+        f"note: the demo CLIP is for trying things out: it knows drawings of {len(known)} words, and its labels on "
+        f"photographs mean little{never}",
+        file=sys.stderr,
+    )
+
+
 def absolute_clip(name: str) -> str:
     """`name` as a run's manifest should hold it: folders and files by their absolute path.
 
