@@ -104,10 +104,10 @@ class CountingStore:
         self.requests["list"] += 1
         return self._store.sizes(prefix)
 
-    def delete(self, name: str) -> None:
+    def delete(self, *names: str) -> None:
         """Count and do it."""
         self.requests["delete"] += 1
-        self._store.delete(name)
+        self._store.delete(*names)
 
     def open(self, name: str) -> BinaryIO:
         """Count and do it."""

@@ -118,8 +118,7 @@ class NewGeneration:
             self.discard()
             raise GemLabelError(f"{self._store.address} was changed while it was relabeled: try again")
         with suppress(GemLabelError):  # what stays is deleted after the next relabel
-            for name in (*others, LEARNED):
-                self._store.delete(name)
+            self._store.delete(*others, LEARNED)
 
     def _is_committed(self) -> bool:
         """Whether this generation is the run's."""
@@ -128,5 +127,4 @@ class NewGeneration:
 
     def discard(self) -> None:
         """Delete what is written."""
-        for name in self._store.names(self.folder):
-            self._store.delete(name)
+        self._store.delete(*self._store.names(self.folder))

@@ -283,17 +283,23 @@ class Run:
             yield pending[number]
 
     def groups(
-        self, columns: Sequence[str] | None = None, listed: bool = True
+        self,
+        columns: Sequence[str] | None = None,
+        listed: bool = True,
+        only: Container[int] | None = None,
     ) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
         """Yield (photos, their rows) a few thousand rows at a time: what everything else here is made of.
 
         Args:
             columns: only these columns (see `mask_schema`); None: all.
             listed: see `shards`.
+            only: the numbers of photos; row groups without any of them are not read. None: all.
         """
         with self.shards(listed) as shards:
             for shard in shards:
-                yield from shard.groups(columns)
+                for group, photos in enumerate(shard.photos_by_group()):
+                    if only is None or any(photo.number in only for photo in photos):
+                        yield photos, shard.read_group(group, columns)
 
     def photos(self) -> Iterator[PhotoRecord]:
         """The finished photos, those without any mask too; their embeddings come with their masks only."""
@@ -325,7 +331,7 @@ class Run:
             columns += ["score", "top_scores", "kept", "overlap_with", "overlap_share", "selected"]
         classes = self.vocabulary.classes
         k = min(self.label_settings.top_k, len(classes))
-        for photos, table in self.groups(columns):
+        for photos, table in self.groups(columns, only=only):
             starts = accumulate((photo.masks for photo in photos), initial=0)
             placed = [
                 each for each in zip(photos, starts, strict=False) if only is None or each[0].number in only

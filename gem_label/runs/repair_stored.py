@@ -89,8 +89,8 @@ def repair_stored_run(store: Store) -> RunCheck:
             rows = (parse_line(line, FAILURE_FIELDS) for line in store.read(name).splitlines())
             put(store, name, b"".join(json_line(row) for row in rows if row is not None))
     if mended:
-        for name in store.names(f"{shared.folder}{INDEX}/"):  # the next shard may have the same name and size
-            store.delete(name)
+        # the next shard may have the same name and size
+        store.delete(*store.names(f"{shared.folder}{INDEX}/"))
         replace_manifest(store, shared.manifest, counted_manifest(shared.manifest, check))
     return check
 

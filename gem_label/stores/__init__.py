@@ -68,8 +68,8 @@ class Store(Protocol):
         """Yield the names that `names` yields with the tags that `read_tagged` gives, in as many requests."""
         ...
 
-    def delete(self, name: str) -> None:
-        """Delete a file; nothing happens where there is none."""
+    def delete(self, *names: str) -> None:
+        """Delete files, as many as one request takes at a time; nothing happens where there is none."""
         ...
 
     def open(self, name: str) -> BinaryIO:

@@ -113,10 +113,11 @@ class LocalStore:
             with self._errors(f"cannot read {self.folder / name}"), suppress(FileNotFoundError):
                 yield name, file_tag((self.folder / name).stat())
 
-    def delete(self, name: str) -> None:
-        """Delete a file; see `Store`."""
-        with self._errors(f"cannot delete {self.folder / name}"), suppress(FileNotFoundError):
-            (self.folder / name).unlink()
+    def delete(self, *names: str) -> None:
+        """Delete files; see `Store`."""
+        for name in names:
+            with self._errors(f"cannot delete {self.folder / name}"), suppress(FileNotFoundError):
+                (self.folder / name).unlink()
 
     def open(self, name: str) -> BinaryIO:
         """A file open for reading; see `Store`."""

@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import obstore
@@ -111,13 +111,10 @@ class ObjectStore:
         """Yield the names of the files below a folder with their tags; see `Store`."""
         return ((each["path"], _tag(each)) for each in self._files(prefix))
 
-    def delete(self, name: str) -> None:
-        """Delete a file; see `Store`."""
-        with self._errors("cannot delete", name):
-            try:
-                obstore.delete(self._store, name)
-            except FileNotFoundError:
-                return
+    def delete(self, *names: str) -> None:
+        """Delete files; see `Store`."""
+        with self._errors("cannot delete", names[0] if names else ""), suppress(FileNotFoundError):
+            obstore.delete(self._store, names[0] if len(names) == 1 else list(names))
 
     def open(self, name: str) -> BinaryIO:
         """A file open for reading; see `Store`."""

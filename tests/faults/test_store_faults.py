@@ -77,8 +77,8 @@ class FailingStore:
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         return iter(self._request(lambda: list(self._store.sizes(prefix))))
 
-    def delete(self, name: str) -> None:
-        self._request(self._store.delete, name)
+    def delete(self, *names: str) -> None:
+        self._request(self._store.delete, *names)
 
     def open(self, name: str) -> BinaryIO:
         return self._request(self._store.open, name)
