@@ -98,7 +98,8 @@ def label_folder(
 
 @pytest.fixture(scope="module")
 def run(labeler: Labeler, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return label_folder(labeler, folder, tmp_path_factory.mktemp("runs") / "run", ANIMALS)
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return gem_label.label_images([folder], ANIMALS, out, labeler, progress=False)
 
 
 def rows_of(run: Run) -> list[dict]:

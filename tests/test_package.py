@@ -23,6 +23,11 @@ def test_every_public_name_is_there(name: str) -> None:
     assert name in dir(gem_label)
 
 
+def test_only_public_names_are_shown() -> None:
+    assert {name for name in dir(gem_label) if not name.startswith("_")} == set(gem_label.__all__)
+    assert gem_label.__version__ == PROJECT["version"]
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nothing_like_it"):
         _ = gem_label.nothing_like_it

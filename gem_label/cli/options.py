@@ -302,16 +302,10 @@ def proposal_settings(
 
 
 def resolve_device(device: Device) -> str:
-    """The torch device: "cpu" or "cuda".
+    """The torch device: "cpu" or "cuda"; see `gem_label.devices.pick_device`."""
+    from gem_label.devices import pick_device
 
-    Raises:
-        UsageError: cuda is asked for where torch finds none.
-    """
-    import torch
-
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise UsageError("torch finds no CUDA device: use --device cpu or auto")
-    return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
+    return str(pick_device(device.value))
 
 
 def print_summary(place: object, summary: RunSummary) -> None:

@@ -25,7 +25,7 @@ def load_model(
     clip: str,
     weights: str | None = None,
     short_side: int | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
     window: Window | None = None,
     templates: Sequence[str] = GEM_TEMPLATES,
 ) -> DenseModel | MaskModel:
@@ -54,7 +54,7 @@ def load_model(
     return EncoderModel(DenseEncoder(loaded, method, text=text, window=window), short_side)
 
 
-def encoder_of_run(run: Run, device: torch.device | str = "cpu") -> EncoderModel:
+def encoder_of_run(run: Run, device: torch.device | str = "auto") -> EncoderModel:
     """The dense model that made a run, with its settings and prompts.
 
     Raises:
