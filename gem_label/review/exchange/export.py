@@ -199,7 +199,7 @@ def _mask(detection: Document, photo: _Photo, id: int, classes: frozenset[str]) 
     height, width = photo.size
     try:
         box = pixel_box(detection, width, height)
-    except (ValueError, TypeError, OverflowError) as error:
+    except GemLabelError as error:
         raise GemLabelError(f"cannot write mask {name} of {photo.name}: its box is no box") from error
     state: State = state_of(detection)
     decided_at = detection.get("decided_at")
