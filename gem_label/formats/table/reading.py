@@ -180,6 +180,8 @@ def _mask(name: str, row: Row, size: Size | None) -> AnnotatedMask:
     if label is None:
         draw = unusable("no label")
     elif _has(counts):
+        if isinstance(counts, bytes) and counts.isascii():  # as pycocotools gives them
+            counts = counts.decode("ascii")
         draw = (
             RunLengths(counts, size) if isinstance(counts, str) else unusable("run lengths that are no text")
         )
