@@ -50,7 +50,7 @@ class WordsPerImage:
         words: dict[str, dict[str, None]] = {}
         try:
             with open_text(path, newline="") as file:
-                rows = csv.DictReader(file)
+                rows = csv.DictReader(file, strict=True)  # else an open quote takes in the rows behind it
                 if not {"image", "words"} <= set(rows.fieldnames or ()):
                     raise UsageError(f"{path} needs a first line with the columns image,words")
                 for row in rows:

@@ -367,3 +367,44 @@ def test_text_of_other_systems(dataset: Any, tmp_path: Path, suffix: str, encodi
         path.write_bytes(text.encode(encoding))
     expected = {"unchanged": 3} if suffix == ".json" else {"unchanged": 2, "redrawn": 1}
     assert counts(load(dataset, path)) == expected
+
+
+def test_tags_of_photos_in_cvat_are_no_masks(dataset: Any, tmp_path: Path) -> None:
+    text = (
+        (CASES / "box_rotated.xml")
+        .read_text()
+        .replace("</image>", '<tag label="cat" source="manual"/></image>')
+    )
+    assert "<tag" in text
+    report = load(dataset, written(tmp_path, text, "a.xml"))
+    assert counts(report) == {"unchanged": 2, "redrawn": 1}
+    assert report.problems == ["1 tags, which are of whole photos"]
+
+
+@pytest.mark.parametrize("missing", ["keep", "delete"])
+def test_a_copy_over_another_mask_is_no_change_of_that_mask(
+    dataset: Any, tmp_path: Path, missing: str
+) -> None:
+    def copy_over_the_dog(content: dict[str, Any]) -> None:
+        cat, _, cup = content["annotations"]
+        content["annotations"] = [
+            cat,
+            {**cat, "id": 9, "segmentation": [[30, 6, 44, 6, 44, 18, 30, 18]]},
+            cup,
+        ]
+
+    report = load(dataset, written(tmp_path, coco(copy_over_the_dog)), missing=missing)
+    assert counts(report) == {"unchanged": 2, "added": 1, "missing": 1}
+    now = masks(dataset)
+    assert set(now) == {"1#0", "1#0.2", "1#2"} | ({"1#1"} if missing == "keep" else set())
+    np.testing.assert_array_equal(now["1#0.2"], filled(*BOXES["1#1"]))
+
+
+def test_a_quote_that_is_not_closed_is_an_error(dataset: Any, tmp_path: Path) -> None:
+    rows = [f"1.png,{id},cat,{x},{y},{w},{h}" for id, (x, y, w, h) in BOXES.items()]
+    rows[1] = rows[1].replace("cat", '"cat')
+    path = written(tmp_path, "\n".join(["photo,mask_id,label,x,y,w,h", *rows]), "a.csv")
+    before = state(dataset)
+    with pytest.raises(UsageError, match=r"cannot read .*a\.csv as a table, line 4: unexpected end of data"):
+        load(dataset, path, missing="delete")
+    assert state(dataset) == before

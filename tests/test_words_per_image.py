@@ -56,7 +56,10 @@ def test_names_of_other_systems_are_the_same_photos(tmp_path: Path) -> None:
         )
 
 
-def test_a_line_without_a_photo_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "words.csv").write_text("image,words\n  ,cat\n")
-    with pytest.raises(UsageError, match="line 2: no image"):
+@pytest.mark.parametrize(
+    ("rows", "problem"), [("  ,cat\n", "line 2: no image"), ('1,"cat\n2,dog\n', "unexpected end of data")]
+)
+def test_a_table_that_cannot_be_right_is_refused(tmp_path: Path, rows: str, problem: str) -> None:
+    (tmp_path / "words.csv").write_text(f"image,words\n{rows}")
+    with pytest.raises(UsageError, match=problem):
         WordsPerImage.from_csv(tmp_path / "words.csv")

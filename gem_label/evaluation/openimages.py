@@ -218,7 +218,7 @@ def read_class_names(path: str | Path) -> dict[str, str]:
     names: dict[str, str] = {}
     try:
         with open_text(path, newline="") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(file, strict=True)  # else an open quote takes in the rows behind it
             for row in rows:
                 row = [cell.strip() for cell in row]
                 if not any(row) or row[0].startswith("#"):

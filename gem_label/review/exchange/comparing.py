@@ -88,7 +88,7 @@ def pair_masks(
     """Which mask of a file is which detection: by mask id, then the rest greedily by overlap.
 
     Several masks, detections or both may have one id (copied, or split in another tool): those with the greatest
-    overlap belong together.
+    overlap belong together. Further masks of the file with that id are new ones.
 
     Args:
         existing: the photo's detections.
@@ -109,7 +109,8 @@ def pair_masks(
             by_id[mask.mask_id][0].append(i)
     for rows, columns in by_id.values():
         pairs |= _pair_by_overlap(of_file, rles, rows, columns, 0.0)
-    rows = [i for i in range(len(of_file)) if i not in pairs]
+    # a copy of a mask that is there is no other mask, whatever it lies over
+    rows = [i for i, mask in enumerate(of_file) if i not in pairs and mask.mask_id not in by_id]
     columns = [j for j in range(len(existing)) if j not in {*pairs.values(), *held}]
     return pairs | _pair_by_overlap(of_file, rles, rows, columns, SAME_MASK_IOU)
 
