@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from gem_label.formats.annotations import is_text
 from gem_label.formats.cvat.writing import xml_text
 from gem_label.formats.table.writing import cell_text
 from gem_label.geometry import are_near
@@ -38,9 +39,10 @@ def compare_masks(
 
     Args:
         existing: the photo's detections.
-        rles: their masks as compressed COCO run lengths.
+        rles: their masks as compressed COCO run lengths; not needed where the file has no masks.
         of_file: what the file has of the photo.
-        missing: what becomes of detections that the file does not have.
+        missing: what becomes of detections that the file does not have; those without a label or a pixel, which no
+            export has, stay.
         accept_unchanged: accept the detections that are as they were, too.
         report: what is counted.
         tolerance: pixels; a mask whose border stays within so many pixels of a detection's does not change it.
@@ -70,7 +72,12 @@ def compare_masks(
             changes.replaced.append((old, new))
     if None in refused:  # any of the rest may be meant by an annotation that cannot be used
         return changes
-    for j in sorted(set(range(len(existing))) - set(pairs.values()) - held):
+    in_no_file = {
+        j
+        for j, mask in enumerate(existing)
+        if not is_text(mask.get("label")) or (rles and not coco_mask.area(rles[j]))
+    }
+    for j in sorted(set(range(len(existing))) - set(pairs.values()) - held - in_no_file):
         report.missing += 1
         if missing == "delete":
             changes.removed.append(existing[j])
