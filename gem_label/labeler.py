@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,9 +17,9 @@ from PIL import Image
 from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.models import Clip, as_clip, load_clip
 from gem_label.clip.text import TextEncoder
-from gem_label.engines import EmbeddedPhoto, LabelJob
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.labeling import LabelSettings, MaskLabels, Thresholds, Vocabulary, label_maskset
+from gem_label.labeled_photo import EmbeddedPhoto, LabeledPhoto, LabelJob, label_embedded
+from gem_label.labeling import LabelSettings, Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.masks import MaskSet, patch_weights, pool_patches
@@ -41,9 +40,6 @@ from gem_label.words import WordsPerImage
 if TYPE_CHECKING:
     import open_clip
 
-# Attention grows with the square of the patches; a photo longer than about 5:1 is seen smaller instead.
-MAX_PATCHES = 4096
-
 P = ParamSpec("P")
 R = TypeVar("R")
 Picture = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
@@ -63,22 +59,6 @@ def _free_memory_on_failure(
             raise
 
     return wrapped
-
-
-@dataclass(frozen=True)
-class LabeledMasks:
-    """The masks of one photo and their labels, N each; `kept` alone has what passed."""
-
-    masks: MaskSet
-    labels: MaskLabels
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    @property
-    def kept(self) -> LabeledMasks:
-        """Only the masks whose labels are kept."""
-        return LabeledMasks(self.masks[self.labels.kept], self.labels[self.labels.kept])
 
 
 class Labeler:
@@ -130,7 +110,7 @@ class Labeler:
         top_k: int = 5,
         negatives: Wanted = "auto",
         learned: Learned | None = None,
-    ) -> LabeledMasks:
+    ) -> LabeledPhoto:
         """All masks of a photo with their labels.
 
         Args:
@@ -148,16 +128,7 @@ class Labeler:
         embedded = self.embed(pixels, self.propose_masks(pixels))
         settings = LabelSettings(Thresholds.of(min_score), top_k)
         job = self.job(vocabulary, settings, negatives=negatives, learned=learned)
-        labels = label_maskset(
-            embedded.masks,
-            job.text,
-            job.vocabulary,
-            job.logit_scale,
-            job.settings,
-            image_embedding=embedded.image_embedding,
-            rescore=job.rescore,
-        )
-        return LabeledMasks(embedded.masks, labels)
+        return label_embedded(embedded, job)
 
     @_free_memory_on_failure
     def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
@@ -184,20 +155,8 @@ class Labeler:
         Returns:
             (h, w, d) unit-length patch features and the (d,) embedding of the class token.
         """
-        pixels = self.clip.preprocess(image, self._short_side(*image.shape[:2]))
-        features, class_token = self.dense.encode_with_class_token(pixels[None])
+        features, class_token = self.dense.encode_with_class_token(self.dense.preprocess(image)[None])
         return features[0].cpu().numpy(), class_token[0].cpu().numpy()
-
-    def _short_side(self, height: int, width: int) -> int | None:
-        """A smaller short side where a long photo would have more than `MAX_PATCHES` patches at once."""
-        if self.dense.window is not None:
-            return None
-        rows, columns = (side // self.clip.patch_size for side in self.clip.input_size(height, width))
-        if rows * columns <= MAX_PATCHES:
-            return None
-        return max(
-            self.clip.patch_size, int(self.clip.short_side * math.sqrt(MAX_PATCHES / (rows * columns)))
-        )
 
     @property
     def settings(self) -> dict[str, Any]:

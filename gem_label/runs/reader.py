@@ -41,7 +41,7 @@ from gem_label.runs.listing import (
     LISTING_FIELDS,
     LISTING_REMEDY,
     Failure,
-    RunPhoto,
+    Photo,
     listed_photo,
     read_parts,
 )
@@ -146,7 +146,7 @@ class Run:
         """Whether masks have embeddings of their surrounds; runs of format 1 have none."""
         return int(self.manifest["format"]) > 1
 
-    def listing(self) -> Iterator[RunPhoto]:
+    def listing(self) -> Iterator[Photo]:
         """Yield every photo that the run was asked to label, in order.
 
         Raises:
@@ -166,7 +166,7 @@ class Run:
                 raise GemLabelError(f"{path}: the path of photo {last} is not absolute: {LISTING_REMEDY}")
             yield photo
 
-    def listing_parts(self) -> Iterator[list[RunPhoto]]:
+    def listing_parts(self) -> Iterator[list[Photo]]:
         """Yield the parts of the listing of a shared run."""
         return read_parts(LocalStore(self.path))
 
