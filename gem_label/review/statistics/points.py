@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.evaluation.openimages import class_names, read_points
+from gem_label.evaluation.openimages import class_names, image_name, read_points
 from gem_label.metrics.points import ImagePoints, PointAverages, PointTotals, point_counts
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
@@ -67,16 +67,17 @@ def import_points(dataset: Any, path: str | Path, field: str = "points") -> int:
         How many samples got points.
 
     Raises:
-        UsageError: the file cannot be read or names none of the photos.
+        UsageError: the file cannot be read or names none of the photos, or several by one name.
     """
     fo = load_fiftyone()
     table = read_points(path)
     names = class_names(table, path)
     if not dataset.has_field(field):
         check_field_name(dataset, field)
+    table.check_photos(dataset.values("filepath"))
     values = {}
     for identifier, filepath in zip(*dataset.values(["id", "filepath"]), strict=True):
-        place = table.index.get(Path(filepath).stem)
+        place = table.index.get(image_name(filepath))
         if place is None:
             continue
         labels, points = table.image(place)
