@@ -27,7 +27,7 @@ from gem_label.formats.annotations import (
     brief,
     is_text,
 )
-from gem_label.formats.drawing import DrawnMask, WriteSettings, draw_masks, polygons_of
+from gem_label.formats.drawing import MAX_TOLERANCE, DrawnMask, WriteSettings, draw_masks, polygons_of
 from gem_label.formats.numbering import with_numbers
 from gem_label.geometry import Segmentation, is_number, number_or_none, rectangle, whole_or_none
 
@@ -226,7 +226,7 @@ def read_coco_results(path: Path, rows: Sequence[Any], truth: Annotations) -> An
 
 def _tolerance(value: Any) -> float:
     """What `write_coco` notes of outlines with a tolerance."""
-    return float(value) if is_number(value) and 0 <= value <= 1000 else 0.0
+    return float(value) if is_number(value) and 0 <= value <= MAX_TOLERANCE else 0.0
 
 
 def _categories(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int | str, str]]:

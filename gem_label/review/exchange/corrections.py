@@ -9,6 +9,7 @@ from typing import Any
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import AnnotatedPhoto, Size
+from gem_label.formats.drawing import MAX_TOLERANCE
 from gem_label.formats.photo_names import match_photos
 from gem_label.formats.reading import read_annotations
 from gem_label.progress import Progress
@@ -68,7 +69,7 @@ def import_corrections(
         Progress; the generator returns the report.
 
     Raises:
-        UsageError: the file cannot be read, or has none of the photos.
+        UsageError: the file cannot be read, or has none of the photos, or an option is none of what it may be.
         GemLabelError: FiftyOne's database did not take the changes.
     """
     if missing not in MISSING:
@@ -77,6 +78,8 @@ def import_corrections(
         raise UsageError(f"boxes is one of {', '.join(BOXES)}, not {boxes!r}")
     if boxes == "sam" and draw_boxes is None:
         raise UsageError("boxes become masks by SAM only where a SAM model is given")
+    if tolerance is not None and not 0 <= tolerance <= MAX_TOLERANCE:
+        raise UsageError(f"the tolerance is a number of pixels from 0 to {MAX_TOLERANCE}, not {tolerance}")
     check_field_name_or_masks(dataset, field)
     report = CorrectionReport()
     annotations = read_annotations(path)
