@@ -171,10 +171,9 @@ def test_long_photos_are_seen_smaller(labeler: Labeler) -> None:
     clip = labeler.clip
     side, clip.short_side = clip.short_side, 1024
     try:
-        assert labeler._short_side(1000, 1000) is None
-        smaller = labeler._short_side(1000, 4000)
-        assert smaller is not None
-        height, width = clip.input_size(1000, 4000, smaller)
+        square = labeler.dense.preprocess(np.zeros((1000, 1000, 3), np.uint8))
+        assert min(square.shape[1:]) == 1024
+        height, width = labeler.dense.preprocess(np.zeros((1000, 4000, 3), np.uint8)).shape[1:]
         assert 0.8 * MAX_PATCHES < height * width / clip.patch_size**2 <= 1.02 * MAX_PATCHES
     finally:
         clip.short_side = side
