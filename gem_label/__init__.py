@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gem_label.errors import GemLabelError, ImageError, UsageError
     from gem_label.formats.reading import read_annotations
     from gem_label.formats.writing import write_annotations
-    from gem_label.label_images import label_images
+    from gem_label.label_folder import label_images
     from gem_label.labeled_photo import LabeledPhoto, PhotoError
     from gem_label.labeler import Labeler, load_labeler
     from gem_label.labeling import LabelSettings, MaskLabels, Thresholds
@@ -103,7 +103,7 @@ _HOMES = {
     "WordsPerImage": "gem_label.words",
     "export_run": "gem_label.runs.export",
     "iter_labeled_photos": "gem_label.engines.stream",
-    "label_images": "gem_label.label_images",
+    "label_images": "gem_label.label_folder",
     "learn_run": "gem_label.runs.learn",
     "list_images": "gem_label.photos.listing",
     "load_clip": "gem_label.clip.models",
