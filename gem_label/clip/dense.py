@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from gem_label.checks import Numbers
+from gem_label.clip.mask_tokens import advance_mask_tokens, check_mask_tokens, mask_bias
 from gem_label.clip.methods import DenseMethod, named
 from gem_label.clip.models import Clip, as_clip
+from gem_label.clip.streams import Step, ordinary_steps
 from gem_label.clip.text import TextEncoder
 from gem_label.clip.windows import Encode, Window, encode_scales, encode_windows
 from gem_label.errors import UsageError
@@ -24,6 +28,21 @@ if TYPE_CHECKING:
 
 CPU_PATCHES_AT_ONCE = 2048
 """Larger batches fall out of a processor's caches, and their memory goes back to the system after every layer."""
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """What CLIP's image tower says of a photo; all vectors are of unit length.
+
+    Attributes:
+        patches: (h, w, d) patch features.
+        embedding: (d,) the ordinary image embedding.
+        mask_tokens: (N, d) embeddings of N masks by tokens of their own; None where none were asked for.
+    """
+
+    patches: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    mask_tokens: NDArray[np.float32] | None = None
 
 
 class DenseEncoder:
@@ -135,6 +154,26 @@ class DenseEncoder:
             return self._run(images)
         return self.encode(images), self._embed(self._at_native_size(images))
 
+    def encode_photo(self, image: Tensor, mask_shares: NDArray[np.float32] | None = None) -> PhotoFeatures:
+        """All that a photo's labels need.
+
+        Args:
+            image: (3, H, W), as in `encode`.
+            mask_shares: (N, h, w) share of each patch's area under each of N masks, in [0, 1], for mask tokens;
+                None: no mask tokens.
+
+        Raises:
+            UsageError: mask tokens from a model without a class token, or with windows or scales.
+        """
+        if mask_shares is None:
+            patches, embedding = self.encode_with_class_token(image[None])
+            return PhotoFeatures(patches[0].cpu().numpy(), embedding[0].cpu().numpy())
+        check_mask_tokens(self.tower, self.clip.name)
+        if self.window is not None or self.scales != (1.0,):
+            raise UsageError("mask tokens need the whole image at once: leave out windows and scales")
+        patches, embedding, tokens = self._forward(image[None], torch.from_numpy(mask_shares))
+        return PhotoFeatures(*(each.cpu().numpy() for each in (patches[0], embedding[0], tokens)))
+
     def encode_layers(self, images: Tensor) -> Tensor:
         """The dense stream after every block, as if it were the last (GEM supplement, D.3).
 
@@ -146,8 +185,14 @@ class DenseEncoder:
             last `depth` show the ordinary stream.
         """
         grid = self.tower.grid(images)
+        layers = []
         with torch.no_grad(), computing_in(self.clip.precision, self.clip.device):
-            return torch.stack([self._features(dense, grid) for dense, _ in self._streams(images)])
+            dense = x = self.tower.tokens(images.to(self.clip.device))
+            bias = self._bias(grid, x)
+            for index, step in enumerate(ordinary_steps(self.tower, x)):
+                dense = self._advance(dense, step, index, bias)
+                layers.append(self._features(dense, grid))
+        return torch.stack(layers)
 
     def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
         """Cosine of each patch with each text.
@@ -163,24 +208,39 @@ class DenseEncoder:
         embeddings = torch.from_numpy(self.text.encode(texts)).to(patches)
         return torch.einsum("bhwd,cd->bchw", patches, embeddings)
 
-    @torch.no_grad()
     def _encode_whole(self, images: Tensor) -> Tensor:
-        features = []
-        with computing_in(self.clip.precision, self.clip.device):
-            for part in self._parts(images):
-                *_, (dense, _) = self._streams(part, finish=False)
-                features.append(self._features(dense, self.tower.grid(part)))
-        return torch.cat(features)
+        return torch.cat([self._forward(part, finish=False)[0] for part in self._parts(images)])
+
+    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        found = [self._forward(part) for part in self._parts(images)]
+        return torch.cat([patches for patches, _, _ in found]), torch.cat([pooled for _, pooled, _ in found])
 
     @torch.no_grad()
-    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features, embeddings = [], []
+    def _forward(
+        self, images: Tensor, mask_shares: Tensor | None = None, finish: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass over images.
+
+        Args:
+            images: as in `encode`.
+            mask_shares: (N, h, w) of the one image; None: there are no masks.
+            finish: False: the ordinary stream may stop short of its last block.
+
+        Returns:
+            (B, h, w, d) patch features, (B, d) image embeddings, none unless `finish` is set, and (N, d) mask tokens.
+        """
+        grid = self.tower.grid(images)
         with computing_in(self.clip.precision, self.clip.device):
-            for part in self._parts(images):
-                *_, (dense, ordinary) = self._streams(part)
-                features.append(self._features(dense, self.tower.grid(part)))
-                embeddings.append(F.normalize(self.tower.pool(ordinary).float(), dim=-1))
-        return torch.cat(features), torch.cat(embeddings)
+            dense = x = self.tower.tokens(images.to(self.clip.device))
+            bias = self._bias(grid, x)
+            seen = None if mask_shares is None or not len(mask_shares) else mask_bias(mask_shares.to(x.device))
+            tokens = x[:1, :1].expand(-1, 0 if seen is None else len(seen), -1)
+            for index, step in enumerate(ordinary_steps(self.tower, x, finish or self.method.is_ordinary)):
+                dense = self._advance(dense, step, index, bias)
+                if seen is not None:
+                    tokens = advance_mask_tokens(step.block, tokens, step.k, step.v, seen)
+            pooled = self._pool(step.output if finish else x[:0])
+            return self._features(dense, grid), pooled, self._pool(tokens[0, :, None])
 
     def _parts(self, images: Tensor) -> tuple[Tensor, ...]:
         """A batch in parts that are no slower than one image at a time; on a GPU, the batch."""
@@ -192,10 +252,12 @@ class DenseEncoder:
     @torch.no_grad()
     def _embed(self, images: Tensor) -> Tensor:
         with computing_in(self.clip.precision, self.clip.device):
-            x = self.tower.tokens(images.to(self.clip.device))
-            for block in self.tower.blocks:
-                x = block(x)
-            return F.normalize(self.tower.pool(x).float(), dim=-1)
+            *_, step = ordinary_steps(self.tower, self.tower.tokens(images.to(self.clip.device)))
+            return self._pool(step.output)
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        """The last block's output (B, n, D) to image embeddings (B, d) of unit length."""
+        return F.normalize(self.tower.pool(tokens).float(), dim=-1)
 
     def _at_native_size(self, images: Tensor) -> Tensor:
         size = self.clip.input_size(images.shape[-2], images.shape[-1], self.tower.native_size)
@@ -204,26 +266,14 @@ class DenseEncoder:
     def _features(self, dense: Tensor, grid: tuple[int, int]) -> Tensor:
         return F.normalize(self.tower.project(self.tower.patches(dense, grid)).float(), dim=-1)
 
-    def _streams(self, images: Tensor, finish: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        """The dense and the ordinary stream after every block, both (B, n, D).
+    def _bias(self, grid: tuple[int, int], like: Tensor) -> Tensor | None:
+        bias = self.method.bias(grid, self.tower.class_tokens)
+        return None if bias is None else bias.to(like)
 
-        The ordinary stream stays as trained and feeds every block (GEM, figure 2). Unless `finish` is set it
-        stops short of its last block wherever the dense stream does not need it.
-        """
-        first = self.tower.num_blocks - (0 if self.method.is_ordinary else self.depth)
-        dense = x = self.tower.tokens(images.to(self.clip.device))
-        bias = self.method.bias(self.tower.grid(images), self.tower.class_tokens)
-        bias = None if bias is None else bias.to(x)
-        for index, block in enumerate(self.tower.blocks):
-            if index < first:
-                dense = x = block(x)
-            else:
-                normed = block.ln_1(x)
-                q, k, v = block.qkv(normed)
-                branch = block.out_proj(self.method.attend(normed, q, k, v, bias))
-                dense = dense + branch if self.method.residual else branch
-                if self.method.mlp:
-                    dense = block.feed_forward(dense)
-                if finish or index + 1 < self.tower.num_blocks:
-                    x = block.attend(x, q, k, v)
-            yield dense, x
+    def _advance(self, dense: Tensor, step: Step, index: int, bias: Tensor | None) -> Tensor:
+        """The dense stream (B, n, D) after a block; the ordinary one feeds it (GEM, figure 2)."""
+        if self.method.is_ordinary or index < self.tower.num_blocks - self.depth:
+            return step.output
+        branch = step.block.out_proj(self.method.attend(step.normed, step.q, step.k, step.v, bias))
+        dense = dense + branch if self.method.residual else branch
+        return step.block.feed_forward(dense) if self.method.mlp else dense

@@ -146,6 +146,11 @@ class Run:
         """Whether masks have embeddings of their surrounds; runs of format 1 have none."""
         return int(self.manifest["format"]) > 1
 
+    @property
+    def has_mask_tokens(self) -> bool:
+        """Whether masks have embeddings by class tokens of their own; see `gem_label.clip.mask_tokens`."""
+        return has_mask_tokens(self.manifest)
+
     def listing(self) -> Iterator[RunPhoto]:
         """Yield every photo that the run was asked to label, in order.
 

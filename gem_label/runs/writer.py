@@ -293,7 +293,12 @@ class RunWriter:
 
     def _write_shard(self, path: Path, rows: Iterable[tuple[PhotoRecord, Any]]) -> None:
         def write(file: Any) -> None:
-            with ShardWriter(file, self.embedding_dim, run_id=self.manifest.get("id")) as writer:
+            with ShardWriter(
+                file,
+                self.embedding_dim,
+                run_id=self.manifest.get("id"),
+                mask_tokens=has_mask_tokens(self.manifest),
+            ) as writer:
                 for record, table in rows:
                     writer.add([record], table)
 
