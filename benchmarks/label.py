@@ -244,7 +244,7 @@ def our_chain(arguments: argparse.Namespace) -> Chain:
     """A run directory, and its masks as COCO annotations."""
     from gem_label.clip.models import load_clip
     from gem_label.engines.local import LocalEngine
-    from gem_label.engines.photos import workers_for
+    from gem_label.engines.stream import workers_for
     from gem_label.labeler import Labeler
     from gem_label.photos.listing import list_images
     from gem_label.runs import open_run

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from gem_label.labeling import LabelSettings, Vocabulary, label_maskset
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.overlaps import find_overlaps
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter, open_run, relabel_run
 from gem_label.runs.shard_writer import ShardWriter

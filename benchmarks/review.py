@@ -158,7 +158,8 @@ def make_run(folder: Path, photos: int) -> Any:
     """A run of ellipses whose embeddings lie near one of the classes, some nearer than others."""
     from gem_label.labeling import LabelSettings, Thresholds, label_maskset
     from gem_label.masks import MaskSet, encode_mask
-    from gem_label.runs import PhotoRecord, RunPhoto, RunWriter, open_run
+    from gem_label.photos.photo import Photo
+    from gem_label.runs import PhotoRecord, RunWriter, open_run
     from gem_label.runs.files import MASKS
     from gem_label.runs.jsonl import write_jsonl
     from gem_label.runs.schema import photo_table
@@ -185,7 +186,7 @@ def make_run(folder: Path, photos: int) -> Any:
     )  # fmt: skip
     writer.close(finished=False)
     run_id = writer.manifest["id"]
-    listing = [RunPhoto(i, f"/photos/{i:06}.jpg", f"{i:06}") for i in range(1, photos + 1)]
+    listing = [Photo(f"/photos/{i:06}.jpg", f"{i:06}", i) for i in range(1, photos + 1)]
     write_jsonl(
         folder / "images.jsonl",
         ({"number": p.number, "image": p.path, "image_id": p.image_id} for p in listing),

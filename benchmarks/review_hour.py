@@ -35,7 +35,7 @@ from gem_label.evaluation.results import percent
 from gem_label.labeler import pool_photo
 from gem_label.labeling import LabelSettings, Thresholds, label_maskset
 from gem_label.masks import MaskSet, encode_mask
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.review.statistics.measuring import measure_labels
 from gem_label.review.storage.detections import detections_of
 from gem_label.review.storage.internals import samples_of

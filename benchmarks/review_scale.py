@@ -69,7 +69,8 @@ def make_run(folder: Path, photos: int) -> Any:
 
     from gem_label.labeling import LabelSettings, MaskLabels, Thresholds
     from gem_label.masks import MaskSet, Overlaps, encode_mask
-    from gem_label.runs import PhotoRecord, RunPhoto, RunWriter, open_run
+    from gem_label.photos.photo import Photo
+    from gem_label.runs import PhotoRecord, RunWriter, open_run
     from gem_label.runs.files import MASKS
     from gem_label.runs.jsonl import write_jsonl
     from gem_label.runs.schema import photo_table
@@ -89,7 +90,7 @@ def make_run(folder: Path, photos: int) -> Any:
 
     writer().close(finished=False)
     run_id = open_run(folder).manifest["id"]
-    listing = [RunPhoto(i, f"/photos/{i:06}.jpg", f"{i:06}") for i in range(1, photos + 1)]
+    listing = [Photo(f"/photos/{i:06}.jpg", f"{i:06}", i) for i in range(1, photos + 1)]
     rows = ({"number": p.number, "image": p.path, "image_id": p.image_id} for p in listing)
     write_jsonl(folder / "images.jsonl", rows)
     mask = np.zeros(SIZE, bool)

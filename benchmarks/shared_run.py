@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gem_label.engines import EmbeddedPhoto, LabelJob
 from gem_label.engines.shared import Part, label_chunks
+from gem_label.labeled_photo import EmbeddedPhoto, LabelJob
 from gem_label.labeling import LabelSettings
 from gem_label.masks import MaskSet, encode_mask
-from gem_label.runs.listing import RunPhoto, create_part
+from gem_label.photos.photo import Photo
+from gem_label.runs.listing import create_part
 from gem_label.runs.manifest import new_manifest
 from gem_label.runs.shared import SharedRun
 from gem_label.stores import Store, open_store
@@ -138,9 +139,7 @@ def measure(arguments: argparse.Namespace, picture: str, out: str) -> None:
     size = PART // arguments.photos_per_chunk * arguments.photos_per_chunk
     for part, first in enumerate(range(1, photos + 1, size)):
         last = min(photos, first + size - 1)
-        create_part(
-            store, part, [RunPhoto(number, picture, str(number)) for number in range(first, last + 1)]
-        )
+        create_part(store, part, [Photo(picture, str(number), number) for number in range(first, last + 1)])
     started = time.perf_counter()
     todo = list(Part(0, 1).of(run))
     listed = time.perf_counter()

@@ -21,18 +21,16 @@ from pycocotools import mask as coco_mask
 from torch import nn
 from tqdm import tqdm
 
-from gem_label.engines import LabelJob, PhotoResult
 from gem_label.engines.local import LocalEngine
-from gem_label.engines.photos import workers_for
+from gem_label.engines.stream import workers_for
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.coverage import Coverage, PhotoOverlap, coverage_by_size, overlap
 from gem_label.evaluation.label_files import draw_all, read_truth
+from gem_label.labeled_photo import LabeledPhoto, LabelJob, label_embedded
 from gem_label.labeler import Labeler, pool_photo
-from gem_label.labeling import label_maskset
 from gem_label.masks import MaskSet
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.photos.reading import read_image
-from gem_label.runs import RunPhoto
 
 STAGES = ("decode", "SAM encoder", "prompts", "GEM", "pooling", "labeling", "writing")
 
@@ -234,7 +232,7 @@ def _seconds_of_label(labeler: Labeler, job: LabelJob, photos: Sequence[Photo], 
     return seconds / len(photos)
 
 
-def _label(labeler: Labeler, job: LabelJob, photo: RunPhoto, watch: Stopwatch) -> PhotoResult:
+def _label(labeler: Labeler, job: LabelJob, photo: Photo, watch: Stopwatch) -> LabeledPhoto:
     with watch.stage("decode"):
         image: NDArray[np.uint8] = read_image(photo.path)
     encoding = watch.seconds["SAM encoder"]
@@ -242,15 +240,14 @@ def _label(labeler: Labeler, job: LabelJob, photo: RunPhoto, watch: Stopwatch) -
         masks = labeler.propose_masks(image)
     watch.seconds["prompts"] -= watch.seconds["SAM encoder"] - encoding
     with watch.stage("GEM"):
-        patches, class_token = labeler.patch_features(image)
+        features = labeler.photo_features(image, masks)
     with watch.stage("pooling"):
-        embedded = pool_photo(masks, patches, class_token)
+        embedded = pool_photo(masks, features.patches, features.embedding, features.mask_tokens)
     with watch.stage("labeling"):
-        labels = label_maskset(embedded.masks, job.text, job.vocabulary, job.logit_scale, job.settings)
-    return PhotoResult(embedded.masks, labels, embedded.image_embedding, None)
+        return label_embedded(embedded, job)
 
 
-def _overlap(photo: RunPhoto, masks: MaskSet, annotations: Annotations) -> PhotoOverlap:
+def _overlap(photo: Photo, masks: MaskSet, annotations: Annotations) -> PhotoOverlap:
     instances, areas = annotations.instances(photo.path)
     if instances and list(instances[0]["size"]) != [masks.height, masks.width]:
         raise GemLabelError(

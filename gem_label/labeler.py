@@ -6,7 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gem_label.clip.dense import DenseEncoder
+from gem_label.clip.dense import DenseEncoder, PhotoFeatures
+from gem_label.clip.mask_tokens import check_mask_tokens
 from gem_label.clip.models import Clip, as_clip, load_clip
 from gem_label.clip.text import TextEncoder
-from gem_label.engines import EmbeddedPhoto, LabelJob
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.labeling import LabelSettings, MaskLabels, Thresholds, Vocabulary, label_maskset
+from gem_label.labeled_photo import EmbeddedPhoto, LabeledPhoto, LabelJob, label_embedded
+from gem_label.labeling import LabelSettings, Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.masks import MaskSet, patch_weights, pool_patches
@@ -29,7 +30,7 @@ from gem_label.photos.reading import read_image, to_rgb
 from gem_label.precision import Precision
 from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter
-from gem_label.runs.manifest import new_manifest
+from gem_label.runs.manifest import MASK_TOKENS, new_manifest
 from gem_label.runs.shared import PHOTOS_PER_SHARD, SharedRun
 from gem_label.sam.fast import FastSettings
 from gem_label.sam.models import Sam, load_sam
@@ -65,22 +66,6 @@ def _free_memory_on_failure(
     return wrapped
 
 
-@dataclass(frozen=True)
-class LabeledMasks:
-    """The masks of one photo and their labels, N each; `kept` alone has what passed."""
-
-    masks: MaskSet
-    labels: MaskLabels
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    @property
-    def kept(self) -> LabeledMasks:
-        """Only the masks whose labels are kept."""
-        return LabeledMasks(self.masks[self.labels.kept], self.labels[self.labels.kept])
-
-
 class Labeler:
     """Proposes and labels the masks of photos.
 
@@ -90,6 +75,10 @@ class Labeler:
         proposals: how masks are proposed, `FastSettings` or `ProposalSettings`; None: fast, as it comes.
         dense: the patch features; None: GEM with the model's own settings.
         text: prompts and cache of the words; None: the dense encoder's, "a photo of a {}.".
+        mask_tokens: embed every mask by a class token of its own, too (`gem_label.clip.mask_tokens`).
+
+    Raises:
+        UsageError: mask tokens from a model without a class token.
     """
 
     def __init__(
@@ -99,12 +88,16 @@ class Labeler:
         proposals: AnySettings | None = None,
         dense: DenseEncoder | None = None,
         text: TextEncoder | None = None,
+        mask_tokens: bool = False,
     ) -> None:
         self.clip = dense.clip if dense is not None else as_clip(clip)
         self.sam = sam
         self.proposals = proposals or FastSettings()
         self.dense = dense or DenseEncoder(self.clip)
         self.text = text or self.dense.text
+        self.mask_tokens = mask_tokens
+        if mask_tokens:
+            check_mask_tokens(self.clip.tower, self.clip.name)
         self._vocabularies: dict[tuple[Vocabulary, str | int | tuple[str, ...]], Vocabulary] = {}
 
     @property
@@ -130,7 +123,7 @@ class Labeler:
         top_k: int = 5,
         negatives: Wanted = "auto",
         learned: Learned | None = None,
-    ) -> LabeledMasks:
+    ) -> LabeledPhoto:
         """All masks of a photo with their labels.
 
         Args:
@@ -148,16 +141,7 @@ class Labeler:
         embedded = self.embed(pixels, self.propose_masks(pixels))
         settings = LabelSettings(Thresholds.of(min_score), top_k)
         job = self.job(vocabulary, settings, negatives=negatives, learned=learned)
-        labels = label_maskset(
-            embedded.masks,
-            job.text,
-            job.vocabulary,
-            job.logit_scale,
-            job.settings,
-            image_embedding=embedded.image_embedding,
-            rescore=job.rescore,
-        )
-        return LabeledMasks(embedded.masks, labels)
+        return label_embedded(embedded, job)
 
     @_free_memory_on_failure
     def propose_masks(self, image: NDArray[np.uint8]) -> MaskSet:
@@ -175,18 +159,14 @@ class Labeler:
             image: (H, W, 3) uint8 RGB.
             masks: N masks of it.
         """
-        patches, class_token = self.patch_features(image)
-        return pool_photo(masks, patches, class_token)
+        features = self.photo_features(image, masks)
+        return pool_photo(masks, features.patches, features.embedding, features.mask_tokens)
 
-    def patch_features(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """GEM's features of (H, W, 3) uint8 RGB.
-
-        Returns:
-            (h, w, d) unit-length patch features and the (d,) embedding of the class token.
-        """
+    def photo_features(self, image: NDArray[np.uint8], masks: MaskSet) -> PhotoFeatures:
+        """The features of (H, W, 3) uint8 RGB and of its N masks."""
         pixels = self.clip.preprocess(image, self._short_side(*image.shape[:2]))
-        features, class_token = self.dense.encode_with_class_token(pixels[None])
-        return features[0].cpu().numpy(), class_token[0].cpu().numpy()
+        grid = self.clip.tower.grid(pixels[None])
+        return self.dense.encode_photo(pixels, patch_weights(masks, grid) if self.mask_tokens else None)
 
     def _short_side(self, height: int, width: int) -> int | None:
         """A smaller short side where a long photo would have more than `MAX_PATCHES` patches at once."""
@@ -214,7 +194,8 @@ class Labeler:
             "proposals": proposals,
             "dense": self.dense.settings,
             "templates": list(self.text.templates),
-            # only where it is not float32, so that runs of versions that had no other go on
+            # only where they differ from what earlier versions did, so that their runs go on
+            **({MASK_TOKENS: True} if self.mask_tokens else {}),
             **({} if set(precision.values()) == {Precision.float32} else {"precision": precision}),
         }
 
@@ -315,6 +296,7 @@ def load_labeler(
     method: str = "gem",
     precision: Precision = Precision.float32,
     short_side: int | None = None,
+    mask_tokens: bool = False,
 ) -> Labeler:
     """A labeler by the names of its parts.
 
@@ -326,20 +308,24 @@ def load_labeler(
         method: of the patch features, see `gem_label.clip.methods`.
         precision: what the image encoders compute in.
         short_side: pixels of a photo's shorter side as CLIP sees it; None: the model's, 448 as a rule.
+        mask_tokens: as `Labeler` takes it.
 
     Raises:
-        UsageError: a name or setting that does not exist.
+        UsageError: a name or setting that does not exist, or mask tokens from a model without a class token.
         GemLabelError: weights that cannot be loaded.
     """
     loaded = load_clip(clip, device, precision)
     if short_side is not None:
         loaded = replace(loaded, short_side=short_side)
     dense = DenseEncoder(loaded, method)
-    return Labeler(dense.clip, load_sam(sam, device, precision), proposals, dense)
+    return Labeler(dense.clip, load_sam(sam, device, precision), proposals, dense, mask_tokens=mask_tokens)
 
 
 def pool_photo(
-    masks: MaskSet, patches: NDArray[np.float32], class_token: NDArray[np.float32]
+    masks: MaskSet,
+    patches: NDArray[np.float32],
+    class_token: NDArray[np.float32],
+    mask_tokens: NDArray[np.float32] | None = None,
 ) -> EmbeddedPhoto:
     """Pool a photo's features under its masks and around them, rounded as a run stores them.
 
@@ -347,6 +333,7 @@ def pool_photo(
         masks: N masks.
         patches: (h, w, d) unit-length patch features.
         class_token: (d,).
+        mask_tokens: (N, d) embeddings of the masks by class tokens of their own; None: there are none.
     """
     grid = (patches.shape[0], patches.shape[1])
     inside = around = np.zeros((0, patches.shape[2]), np.float32)
@@ -354,7 +341,14 @@ def pool_photo(
         inside = round_to_codes(pool_patches(patch_weights(masks, grid), patches))
         around = round_to_codes(pool_patches(surround_weights(masks, grid), patches))
     return EmbeddedPhoto(
-        masks=replace(masks, embeddings=inside, surrounds=around, overlaps=find_overlaps(masks), grid=grid),
+        masks=replace(
+            masks,
+            embeddings=inside,
+            surrounds=around,
+            mask_tokens=None if mask_tokens is None else round_to_codes(mask_tokens),
+            overlaps=find_overlaps(masks),
+            grid=grid,
+        ),
         image_embedding=class_token.astype(np.float16),
         patches=patches,
     )

@@ -7,19 +7,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.phrases import as_words
 from gem_label.text_files import open_text
 from gem_label.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from gem_label.runs import RunPhoto
 
 
 class WordsPerImage:
@@ -101,7 +97,7 @@ class WordsPerImage:
             raise UsageError("the words per image name no photo")
         vocabulary.allowed(dict.fromkeys(word for words in self.words.values() for word in words))
 
-    def check_names(self, photos: Iterable[Photo | RunPhoto]) -> None:
+    def check_names(self, photos: Iterable[Photo]) -> None:
         """Make sure that no name of the table is that of several photos, such as "1" of a/1.jpg and b/1.jpg.
 
         Raises:

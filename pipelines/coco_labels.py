@@ -20,7 +20,7 @@ import yaml
 from gem_label.cli.eval_labels import print_report
 from gem_label.clip.models import load_clip
 from gem_label.engines.local import LocalEngine
-from gem_label.engines.photos import workers_for
+from gem_label.engines.stream import workers_for
 from gem_label.errors import UsageError
 from gem_label.evaluation.label_files import read_truth
 from gem_label.evaluation.label_plots import write_plots

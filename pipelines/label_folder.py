@@ -16,7 +16,7 @@ import yaml
 
 from gem_label import Labeler, Vocabulary, load_clip, load_sam, open_run
 from gem_label.engines.local import LocalEngine
-from gem_label.engines.photos import workers_for
+from gem_label.engines.stream import workers_for
 from gem_label.labeling import LabelSettings
 from gem_label.photos.listing import list_images
 from gem_label.runs.export import export_run

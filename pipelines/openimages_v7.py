@@ -8,6 +8,7 @@ Every row keeps its finished photos on disk: an interrupted recipe resumes where
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import yaml
 from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.models import load_clip
 from gem_label.engines.local import LocalEngine
-from gem_label.engines.photos import workers_for
+from gem_label.engines.stream import workers_for
 from gem_label.errors import UsageError
 from gem_label.evaluation.models import encoder_of_run, load_model
 from gem_label.evaluation.openimages import PointTable, class_names, read_points
@@ -30,7 +31,8 @@ from gem_label.evaluation.point_evaluation import (
 )
 from gem_label.evaluation.results import percent, text_table, write_result
 from gem_label.labeler import Labeler
-from gem_label.photos.listing import Photo, list_images
+from gem_label.photos.listing import list_images
+from gem_label.photos.photo import Photo
 from gem_label.runs import open_run
 from gem_label.sam.models import load_sam
 from gem_label.sam.proposals import ProposalSettings
@@ -114,9 +116,11 @@ def evaluate_gem_sam(data: Data, settings: dict[str, Any], device: str) -> dict[
     labeler = Labeler(dense.clip, load_sam(settings["sam"], device), proposals, dense)
     job = labeler.job(vocabulary, words=WordsPerImage(present), keep_patches=True)
     out = Path(settings["out"])
+    started = time.monotonic()
     with labeler.start_run(out / "run", job) as writer:
         labeled = LocalEngine(workers_for(device)).run(writer.register(data.photos), labeler, job, writer)
 
+    labeling_seconds = time.monotonic() - started
     # from the run on, no photo is opened
     run = open_run(out / "run")
     asked = {
@@ -127,7 +131,7 @@ def evaluate_gem_sam(data: Data, settings: dict[str, Any], device: str) -> dict[
     evaluation = PointEvaluation(data.table, asked, out / "gem-sam.partial.jsonl")
     model = encoder_of_run(run, device)
     evaluation.run(run_predictions(run, data.table, data.names, model, done=evaluation.done))
-    seconds = labeled.seconds / labeled.photos if labeled.photos else None  # nothing was left to label
+    seconds = labeling_seconds / labeled.photos if labeled.photos else None  # nothing was left to label
     return evaluation.report(data.names) | {"seconds_per_image": seconds}
 
 

@@ -16,7 +16,7 @@ from gem_label.clip.text import TextEncoder
 from gem_label.labeling import LabelSettings, label_maskset
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.masks import MaskSet
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter, open_run
 from gem_label.vocabulary import Vocabulary

@@ -16,7 +16,7 @@ from gem_label.demo import demo_folder, scene_paths
 from gem_label.labeler import Labeler, as_vocabulary
 from gem_label.labeling import LabelSettings, label_maskset
 from gem_label.masks import MaskSet
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.photos.reading import read_image
 from gem_label.runs import Run, open_run
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from gem_label.labeling import LabelSettings, label_maskset
 from gem_label.masks import MaskSet, encode_mask
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.quantization import round_to_codes
-from gem_label.runs import Run, RunPhoto, RunWriter, open_run
+from gem_label.runs import Run, RunWriter, open_run
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
 
@@ -66,7 +66,7 @@ def open_writer(path: Path, vocabulary: Vocabulary = ANIMALS, **changes: Any) ->
 
 def write_photo(
     writer: RunWriter,
-    photo: RunPhoto,
+    photo: Photo,
     vocabulary: Vocabulary = ANIMALS,
     settings: LabelSettings | None = None,
     words: WordsPerImage | None = None,

@@ -13,7 +13,7 @@ from run_factory import rectangles
 
 from gem_label.labeling import LabelSettings, label_maskset
 from gem_label.masks import MaskSet, encode_mask
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.runs import Run, RunWriter, open_run
 from gem_label.vocabulary import Vocabulary
 

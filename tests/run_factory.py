@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.masks import MaskSet, encode_mask
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.runs import Run, RunWriter, open_run
 
 CLASSES = ("cat", "dog", "cup")

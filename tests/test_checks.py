@@ -12,10 +12,10 @@ from random_run import ANIMALS, open_writer, text_of, write_run
 
 from gem_label.clip.methods import DenseMethod
 from gem_label.clip.windows import Window
-from gem_label.engines import LabelJob
 from gem_label.engines.local import LocalEngine
 from gem_label.engines.ray_data import RayEngine
 from gem_label.errors import UsageError
+from gem_label.labeled_photo import LabelJob
 from gem_label.labeling import LabelSettings, Thresholds
 from gem_label.labeling.selection import SelectionRule
 from gem_label.precision import Precision

@@ -12,7 +12,7 @@ import pytest
 from random_run import ANIMALS, open_writer, photos, rows_of, text_of, write_photo, write_run
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.runs import open_run, relabel_run
 from gem_label.runs.files import FAILURES, IMAGES, MANIFEST, MASKS, PENDING
 from gem_label.runs.jsonl import append_jsonl, json_line, last_row, read_jsonl, repair_jsonl

@@ -12,16 +12,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gem_label.engines import EmbeddedPhoto, LabelJob, LabelReport, PhotoModels, photos
-from gem_label.engines.decoding import PixelBudget, decode_ahead
+from gem_label.engines import stream
+from gem_label.engines.counts import LabelCounts
+from gem_label.engines.decoding import PixelBudget, iter_decoded
 from gem_label.engines.local import LocalEngine
-from gem_label.engines.photos import workers_for
+from gem_label.engines.stream import workers_for
 from gem_label.engines.writing import FAILURES_IN_A_ROW
 from gem_label.errors import GemLabelError, ImageError
+from gem_label.labeled_photo import EmbeddedPhoto, LabelJob, PhotoModels
 from gem_label.labeling import LabelSettings
 from gem_label.masks import MaskSet, encode_mask
-from gem_label.photos.listing import Photo, list_images
-from gem_label.runs import RunPhoto, RunWriter, open_run
+from gem_label.photos.listing import list_images
+from gem_label.photos.photo import Photo
+from gem_label.runs import RunWriter, open_run
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
 
@@ -60,7 +63,7 @@ def save(folder: Path, **colors: str) -> Path:
 
 def run_photos(
     folder: Path, run: Path, job: LabelJob = JOB, workers: int = 1, models: PhotoModels | None = None
-) -> LabelReport:
+) -> LabelCounts:
     with RunWriter.create_or_resume(
         run,
         settings={},
@@ -183,27 +186,27 @@ def test_as_many_workers_as_there_is_room_for(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: processors)
     sizes = {"SC_PHYS_PAGES": gibibytes << 18, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(photos.os, "sysconf", sizes.__getitem__)
+    monkeypatch.setattr(stream.os, "sysconf", sizes.__getitem__)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (gibibytes << 30, 80 << 30))
     assert workers_for(device) == expected
 
 
 def test_photos_in_use_that_fill_the_memory_do_not_stop_the_next(tmp_path: Path) -> None:
     save(tmp_path, **{f"{i}": "red" for i in range(6)})
-    assert len(list(decode_ahead(numbered(tmp_path), threads=6, pixels_ahead=1, in_use=2))) == 6
+    assert len(list(iter_decoded(numbered(tmp_path), threads=6, pixels_ahead=1, in_use=2))) == 6
 
 
-def numbered(folder: Path) -> list[RunPhoto]:
-    return [RunPhoto(i, photo.path, photo.image_id) for i, photo in enumerate(list_images([folder]), start=1)]
+def numbered(folder: Path) -> list[Photo]:
+    return [Photo(photo.path, photo.image_id, i) for i, photo in enumerate(list_images([folder]), start=1)]
 
 
 def test_photos_come_decoded_in_order(tmp_path: Path) -> None:
     for i in range(20):
         Image.new("RGB", (1 + i * 37 % 50, 5), (i, 0, 0)).save(tmp_path / f"{i:02d}.png")
     (tmp_path / "07.png").unlink()
-    photos = [*numbered(tmp_path), RunPhoto(99, str(tmp_path / "07.png"), "07")]
+    photos = [*numbered(tmp_path), Photo(str(tmp_path / "07.png"), "07", 99)]
     for threads, pixels in ((1, 1), (3, 1), (3, 400), (8, 10**6)):
-        seen = list(decode_ahead(photos, threads, pixels))
+        seen = list(iter_decoded(photos, threads, pixels))
         assert [photo for photo, _ in seen] == photos
         assert [image[0, 0, 0] for _, image in seen[:-1]] == [i for i in range(20) if i != 7]  # type: ignore[index]
         assert isinstance(seen[-1][1], ImageError)
@@ -237,7 +240,7 @@ def test_decoding_ahead_stays_within_its_pixels() -> None:
 def test_a_reader_that_stops_early_leaves_no_thread_behind(tmp_path: Path) -> None:
     save(tmp_path, **{f"{i:02d}": "red" for i in range(30)})
     before = threading.active_count()
-    images = decode_ahead(numbered(tmp_path), threads=4, pixels_ahead=200)
+    images = iter_decoded(numbered(tmp_path), threads=4, pixels_ahead=200)
     next(images)
     images.close()
     for _ in range(50):

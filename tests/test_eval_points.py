@@ -49,7 +49,8 @@ from gem_label.evaluation.points import PointTotals
 from gem_label.labeler import MAX_PATCHES
 from gem_label.labeling import LabelSettings, Vocabulary
 from gem_label.masks import MaskSet
-from gem_label.photos.listing import Photo, list_images
+from gem_label.photos.listing import list_images
+from gem_label.photos.photo import Photo
 from gem_label.photos.reading import read_image
 from gem_label.runs import Run, RunWriter, open_run
 from gem_label.weights import pull_weights

@@ -24,7 +24,7 @@ from gem_label.labeling import (
     score_evidence,
 )
 from gem_label.masks import MaskSet
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
 

@@ -82,18 +82,14 @@ def test_the_form_of_label(dataset: Any, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 @pytest.mark.slow
-def test_label_interrupted_and_gone_on_with(
-    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_label_interrupted_and_resumed(dataset: Any, tmp_path: Path) -> None:
     import fiftyone.operators as foo
     import fiftyone.operators.executor as executor
     from fiftyone.operators.delegated import DelegatedOperationService
 
-    from gem_label.review.tasks import labeling
     from gem_label.weights import pull_weights
 
     pull_weights("mobile_sam", progress=False)
-    monkeypatch.setattr(labeling, "PHOTOS_PER_STEP", 1)
     folder = tmp_path / "run"
     params = FAST | {"run_folder": str(folder)}
 

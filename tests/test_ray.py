@@ -21,7 +21,7 @@ from test_engines import JOB, run_photos, save
 from test_shared_runs import content
 
 from gem_label.cli import run as run_command
-from gem_label.engines import LabelReport
+from gem_label.engines.counts import LabelCounts
 from gem_label.engines.ray_data import ActorResources, RayEngine, _Actor, actor_resources
 from gem_label.engines.shared import Part
 from gem_label.errors import GemLabelError, UsageError
@@ -65,7 +65,7 @@ def cluster(environment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Ite
     ray.shutdown()
 
 
-def label(folder: Path, out: Path, engine: RayEngine) -> LabelReport:
+def label(folder: Path, out: Path, engine: RayEngine) -> LabelCounts:
     run = join(str(out))
     run.add_photos(list_images([folder]))
     report = engine.run(run, list(Part(0, 1).of(run)), NamedColors(), JOB)

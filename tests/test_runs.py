@@ -27,8 +27,8 @@ from random_run import (
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, Thresholds, label_maskset
 from gem_label.overlaps import find_overlaps
-from gem_label.photos.listing import Photo
-from gem_label.runs import RunPhoto, open_run, relabel_run, search_run
+from gem_label.photos.photo import Photo
+from gem_label.runs import open_run, relabel_run, search_run
 from gem_label.runs.files import MANIFEST, MASKS
 from gem_label.runs.jsonl import read_jsonl
 
@@ -160,9 +160,9 @@ def test_a_folder_that_grew_keeps_numbers_and_ids(tmp_path: Path) -> None:
     with open_writer(run.path) as writer:
         todo = writer.register(more)
         assert todo == [
-            RunPhoto(4, "/photos/0000.jpg", "0000"),
-            RunPhoto(5, "/photos/0002.png", "0002.png"),  # "0002" is the .jpg's already
-            RunPhoto(6, "/photos/0004.jpg", "0004"),
+            Photo("/photos/0000.jpg", "0000", 4),
+            Photo("/photos/0002.png", "0002.png", 5),  # "0002" is the .jpg's already
+            Photo("/photos/0004.jpg", "0004", 6),
         ]
     assert [photo.number for photo in open_run(run.path).listing()] == [1, 2, 3, 4, 5, 6]
 

@@ -15,7 +15,7 @@ from gem_label.cli import run as gem_label
 from gem_label.clip.models import load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.errors import UsageError
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.runs import RunWriter, search_run
 from gem_label.vocabulary import Vocabulary
 from gem_label.weights import file_sha256

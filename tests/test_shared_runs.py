@@ -216,7 +216,7 @@ def test_what_is_refused(tmp_path: Path, folder: Path) -> None:
 def test_photos_that_several_processes_list_are_listed_once(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from gem_label.photos.listing import Photo
+    from gem_label.photos.photo import Photo
 
     photos = [Photo(f"/photos/{i}.jpg", str(i)) for i in range(10)]
     runs = [join(str(tmp_path / "run")) for _ in range(6)]

@@ -8,7 +8,7 @@ import pytest
 from random_run import ANIMALS, open_writer, text_of, write_photo
 
 from gem_label.errors import UsageError
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.runs import open_run, relabel_run
 from gem_label.words import WordsPerImage
 

@@ -31,7 +31,7 @@ def demo(
     """
     from gem_label.demo import demo_folder, demo_words, scene_paths
     from gem_label.engines.local import LocalEngine
-    from gem_label.engines.photos import workers_for
+    from gem_label.engines.stream import workers_for
     from gem_label.labeler import load_labeler
     from gem_label.labeling import LabelSettings
     from gem_label.photos.listing import list_images

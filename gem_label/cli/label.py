@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,7 @@ def label(
     method: Annotated[
         str, typer.Option(help="Patch features: gem, or another method of docs/methods.md.")
     ] = "gem",
+    mask_tokens: options.MaskTokens = None,
     short_side: options.ShortSide = None,
     proposals: options.ProposalsOption = options.Proposals.fast,
     points_per_side: options.PointsPerSide = None,
@@ -164,6 +166,8 @@ def label(
     from gem_label.runs.learned_file import read_learned
 
     label_settings = LabelSettings(min_scores, top_k, overlaps, image_top_k or None)
+    if mask_tokens:
+        label_settings = replace(label_settings, token_share=mask_tokens)
     proposal_settings = options.proposal_settings(
         proposals, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh
     )
@@ -175,6 +179,7 @@ def label(
         method=method,
         precision=precision,
         short_side=short_side,
+        mask_tokens=bool(mask_tokens),
     )
     # with Ray the models here only say what the run is made with; those that work are in its processes
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)

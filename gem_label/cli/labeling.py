@@ -13,11 +13,11 @@ from gem_label.cli import options
 from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
-    from gem_label.engines import LabelJob
     from gem_label.engines.ray_data import RayEngine
     from gem_label.engines.shared import Part
+    from gem_label.labeled_photo import LabelJob
     from gem_label.labeler import Labeler
-    from gem_label.photos.listing import Photo
+    from gem_label.photos.photo import Photo
 
 _PART = re.compile(r"([0-9]+)/([0-9]+)")
 _ACTORS = re.compile(r"([0-9]+)(?::([0-9]+))?")
@@ -100,7 +100,7 @@ def label_alone(
 ) -> Failures:
     """Label photos into a run of this process, and print its counts."""
     from gem_label.engines.local import LocalEngine
-    from gem_label.engines.photos import workers_for
+    from gem_label.engines.stream import workers_for
     from gem_label.runs import open_run
 
     with labeler.start_run(out, job) as writer:
@@ -139,8 +139,8 @@ def label_shared(
         photo_timeout: seconds after which a photo that hangs ends this process.
         cluster: the engine, or None.
     """
-    from gem_label.engines.photos import workers_for
     from gem_label.engines.shared import label_chunks
+    from gem_label.engines.stream import workers_for
 
     if job.words is not None:
         job.words.check_names(photos)

@@ -74,6 +74,16 @@ ImageTopK = Annotated[
     int | None,
     typer.Option(min=0, help="Per photo, only the K classes most similar to the whole photo; 0: all."),
 ]
+MaskTokens = Annotated[
+    float | None,
+    typer.Option(
+        "--mask-tokens",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="Embed masks by class tokens of their own, too, which decide this share of a score (0.5: equal parts).",
+    ),
+]
 LearnedFile = Annotated[
     Path | None,
     typer.Option("--learned", metavar="FILE", help="What `gem-label learn` found: RUN/learned.json."),

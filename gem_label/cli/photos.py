@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from gem_label.photos.listing import Photo
+    from gem_label.photos.photo import Photo
 
 _REASONS = 3
 """Kinds of failures that a line names."""

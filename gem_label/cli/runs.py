@@ -12,6 +12,7 @@ import typer
 
 from gem_label.cli import options
 from gem_label.cli.options import RunPlace
+from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
     from gem_label.learning.learned import Learned
@@ -60,6 +61,7 @@ def relabel(
         bool | None,
         typer.Option("--overlaps/--no-overlaps", help="Keep masks that repeat a better one, too."),
     ] = None,
+    mask_tokens: options.MaskTokens = None,
     learned: Annotated[
         str | None,
         typer.Option(
@@ -100,6 +102,10 @@ def relabel(
         settings = replace(settings, overlaps=overlaps)
     if image_top_k is not None:
         settings = replace(settings, image_top_k=image_top_k or None)
+    if mask_tokens is not None:
+        if not old.has_mask_tokens:
+            raise UsageError(f"{run} holds no mask tokens: label the photos again with --mask-tokens")
+        settings = replace(settings, token_share=mask_tokens)
     encoder = text_encoder_of(old)
     options.note_unknown_words(encoder, vocabulary.phrases)
     vocabulary = encoder.prepare(vocabulary, wanted)

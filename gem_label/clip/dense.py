@@ -233,7 +233,9 @@ class DenseEncoder:
         with computing_in(self.clip.precision, self.clip.device):
             dense = x = self.tower.tokens(images.to(self.clip.device))
             bias = self._bias(grid, x)
-            seen = None if mask_shares is None or not len(mask_shares) else mask_bias(mask_shares.to(x.device))
+            seen = (
+                None if mask_shares is None or not len(mask_shares) else mask_bias(mask_shares.to(x.device))
+            )
             tokens = x[:1, :1].expand(-1, 0 if seen is None else len(seen), -1)
             for index, step in enumerate(ordinary_steps(self.tower, x, finish or self.method.is_ordinary)):
                 dense = self._advance(dense, step, index, bias)

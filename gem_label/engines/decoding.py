@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gem_label.errors import ImageError
 from gem_label.photos.buckets import Buckets
+from gem_label.photos.photo import Photo
 from gem_label.photos.reading import read_image
-from gem_label.runs import RunPhoto
 
 DECODER_THREADS = min(4, os.cpu_count() or 1)
 # Decoded photos that may wait or be decoded at a time, together; 3 bytes each, some more while decoding.
@@ -71,12 +71,12 @@ class PixelBudget:
             self._changed.notify_all()
 
 
-def decode_ahead(
-    photos: Sequence[RunPhoto],
+def iter_decoded(
+    photos: Sequence[Photo],
     threads: int = DECODER_THREADS,
     pixels_ahead: int = PIXELS_AHEAD,
     in_use: int = 1,
-) -> Generator[tuple[RunPhoto, NDArray[np.uint8] | ImageError], None, None]:
+) -> Generator[tuple[Photo, NDArray[np.uint8] | ImageError], None, None]:
     """Read photos in threads, in order; close the iterator to stop early.
 
     Args:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from tqdm import tqdm
+
 from gem_label.checks import COUNT, check_numbers
-from gem_label.engines import LabelJob, LabelReport, PhotoModels
+from gem_label.engines.counts import LabelCounts
 from gem_label.engines.decoding import DECODER_THREADS, PIXELS_AHEAD
-from gem_label.engines.photos import label_photos
-from gem_label.engines.writing import write_results
-from gem_label.runs import RunPhoto, RunWriter
+from gem_label.engines.stream import iter_labeled_photos
+from gem_label.engines.writing import iter_written
+from gem_label.labeled_photo import LabelJob, PhotoModels
+from gem_label.photos.photo import Photo
+from gem_label.runs import RunWriter
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class LocalEngine:
             good for.
         threads: how many photos are decoded at a time.
         pixels_ahead: decoded pixels held at a time.
-        progress: a bar on stderr.
+        progress: `run` shows a bar on stderr.
     """
 
     workers: int = 1
@@ -34,10 +39,19 @@ class LocalEngine:
     def __post_init__(self) -> None:
         check_numbers(self, dict.fromkeys(("workers", "threads", "pixels_ahead"), COUNT))
 
-    def run(
-        self, photos: Sequence[RunPhoto], models: PhotoModels, job: LabelJob, writer: RunWriter
-    ) -> LabelReport:
-        """Label photos into a run; what a photo's failure does is in `label_photo`.
+    def iter_counts(
+        self, photos: Sequence[Photo], models: PhotoModels, job: LabelJob, writer: RunWriter
+    ) -> Generator[LabelCounts, None, None]:
+        """Label photos into a run, photo by photo; close the iterator to stop early, which loses no finished photo.
+
+        Args:
+            photos: those that `writer.register` gave.
+            models: SAM and GEM.
+            job: the words and thresholds.
+            writer: of the run.
+
+        Yields:
+            The counts so far, after each photo.
 
         Raises:
             UsageError: the words per photo name several photos by one name.
@@ -45,6 +59,19 @@ class LocalEngine:
         """
         if job.words is not None:
             job.words.check_names(photos)
-        results = label_photos(photos, models, job, self.workers, self.threads, self.pixels_ahead)
-        with closing(results):
-            return write_results(results, len(photos), writer, self.progress)
+        labeled = iter_labeled_photos(photos, models, job, self.workers, self.threads, self.pixels_ahead)
+        with closing(labeled), closing(iter_written(labeled, writer)) as written:
+            yield from written
+
+    def run(
+        self, photos: Sequence[Photo], models: PhotoModels, job: LabelJob, writer: RunWriter
+    ) -> LabelCounts:
+        """Label photos into a run; arguments and errors as for `iter_counts`."""
+        counts = LabelCounts()
+        with tqdm(
+            total=len(photos), unit="photo", file=sys.stderr, disable=not self.progress, smoothing=0.05
+        ) as bar:
+            for counts in self.iter_counts(photos, models, job, writer):
+                bar.set_postfix(masks=counts.masks, kept=counts.kept, failed=counts.failed, refresh=False)
+                bar.update()
+        return counts

@@ -19,10 +19,11 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from gem_label.checks import COUNT, Numbers, check_number
-from gem_label.engines import LabelJob, LabelReport, PhotoModels, failure_reason
-from gem_label.engines.photos import workers_for
-from gem_label.engines.shared import PHOTO_TIMEOUT, ChunkLabeler, ChunkReport, sum_reports
+from gem_label.engines.counts import LabelCounts
+from gem_label.engines.shared import PHOTO_TIMEOUT, ChunkLabeler
+from gem_label.engines.stream import workers_for
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.labeled_photo import LabelJob, PhotoModels, failure_reason
 from gem_label.runs.chunks import ChunkPlace
 from gem_label.runs.shared import SharedRun
 from gem_label.stores import open_store
@@ -107,7 +108,7 @@ class RayEngine:
 
     def run(
         self, run: SharedRun, chunks: Sequence[ChunkPlace], models: NamedModels, job: LabelJob
-    ) -> LabelReport:
+    ) -> LabelCounts:
         """Label chunks of a shared run.
 
         Args:
@@ -121,12 +122,10 @@ class RayEngine:
             GemLabelError: the actors cannot make the models or make others, cannot reach the run, or their models
                 fail on photo after photo; the cluster has no room for an actor.
         """
-        started = time.monotonic()
+        counts = LabelCounts()
         if not chunks:
-            return sum_reports([], 0.0)
+            return counts
         total = sum(place.photos for place in chunks)
-        reports: list[ChunkReport] = []
-        failed = 0
         with _cluster(self.address) as ray:
             share = actor_resources(ray.nodes(), self.device, self.gpus_per_actor)
             wait_for_room(ray, share, self.wait)
@@ -136,11 +135,10 @@ class RayEngine:
                     if problem := row.pop("problem"):
                         raise GemLabelError(problem)
                     photos = row.pop("listed")
-                    reports.append(ChunkReport(**row))
-                    failed += reports[-1].failed
-                    bar.set_postfix(failed=failed, refresh=False)
+                    counts += LabelCounts(**row)
+                    bar.set_postfix(failed=counts.failed, refresh=False)
                     bar.update(photos)
-        return sum_reports(reports, time.monotonic() - started)
+        return counts
 
     def _rows(
         self,
@@ -213,13 +211,13 @@ class _Actor:
 
     def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
         place = ChunkPlace(**{name: int(values[0]) for name, values in batch.items()})
-        report = ChunkReport(place.number)
+        counts = LabelCounts()
         if not self._problem:
             try:
-                report = self._labeler.label(self._run.read_chunk(place))
+                counts = self._labeler.label(self._run.read_chunk(place))
             except GemLabelError as error:
                 self._problem = failure_reason(error)
-        row = asdict(report) | {"listed": place.photos, "problem": self._problem or ""}
+        row = asdict(counts) | {"listed": place.photos, "problem": self._problem or ""}
         return {name: [value] for name, value in row.items()}
 
 

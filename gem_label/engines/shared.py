@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from gem_label.engines import LabelJob, LabelReport, PhotoError, PhotoModels, PhotoResult
-from gem_label.engines.photos import label_photos
+from gem_label.engines.counts import LabelCounts
+from gem_label.engines.stream import iter_labeled_photos
 from gem_label.engines.watchdog import Watchdog
-from gem_label.engines.writing import FAILURES_IN_A_ROW
-from gem_label.errors import GemLabelError, UsageError
-from gem_label.runs import RunPhoto
+from gem_label.engines.writing import FailureGuard
+from gem_label.errors import UsageError
+from gem_label.labeled_photo import LabeledPhoto, LabelJob, PhotoError, PhotoModels
+from gem_label.photos.photo import Photo
 from gem_label.runs.attempts import Attempt, attempt_chunk
 from gem_label.runs.checking import RowError, checked_table
 from gem_label.runs.checksums import array_bytes
@@ -25,25 +25,6 @@ from gem_label.runs.schema import make_record
 from gem_label.runs.shared import SharedRun
 
 PHOTO_TIMEOUT = 1800.0
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkReport:
-    """What became of a chunk.
-
-    Attributes:
-        number: of the chunk.
-        photos: how many photos were labeled.
-        failed: how many could not be labeled.
-        masks: proposals of the labeled photos.
-        kept: those that carry a label.
-    """
-
-    number: int
-    photos: int = 0
-    failed: int = 0
-    masks: int = 0
-    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +83,16 @@ class ChunkLabeler:
         self._run, self._models, self._job = run, models, job
         self._workers, self._on_photo = workers, on_photo
         self._photo_timeout = photo_timeout
-        self._in_a_row = 0
+        self._guard = FailureGuard()
 
-    def label(self, chunk: Chunk) -> ChunkReport:
+    def label(self, chunk: Chunk) -> LabelCounts:
         """Label a chunk and write its shard.
 
         Raises:
             GemLabelError: the store cannot be written, or the models fail on photo after photo.
         """
         if self._run.is_committed(chunk):
-            return ChunkReport(chunk.number)
+            return LabelCounts()
         with attempt_chunk(self._run, chunk) as attempt, Watchdog(self._photo_timeout) as watchdog:
             for photo, result in self._results(attempt, attempt.remaining()):
                 watchdog.beat()
@@ -120,31 +101,25 @@ class ChunkLabeler:
             attempt.commit()
         kept = sum(int(np.count_nonzero(table["kept"])) for _, table in attempt.rows.values())
         masks = sum(len(table) for _, table in attempt.rows.values())
-        return ChunkReport(chunk.number, len(attempt.rows), len(attempt.failures), masks, kept)
+        return LabelCounts(len(attempt.rows), len(attempt.failures), masks, kept)
 
     def _results(
-        self, attempt: Attempt, photos: list[RunPhoto]
-    ) -> Iterator[tuple[RunPhoto, PhotoResult | PhotoError]]:
+        self, attempt: Attempt, photos: list[Photo]
+    ) -> Iterator[tuple[Photo, LabeledPhoto | PhotoError]]:
         """Yield photos with what became of them."""
         if not attempt.one_by_one:
-            with closing(label_photos(photos, self._models, self._job, self._workers)) as results:
+            with closing(iter_labeled_photos(photos, self._models, self._job, self._workers)) as results:
                 yield from results
             return
         for photo in photos:
             attempt.announce(photo)
-            yield from label_photos([photo], self._models, self._job)
+            yield from iter_labeled_photos([photo], self._models, self._job)
 
-    def _take(self, attempt: Attempt, photo: RunPhoto, result: PhotoResult | PhotoError) -> None:
+    def _take(self, attempt: Attempt, photo: Photo, result: LabeledPhoto | PhotoError) -> None:
+        self._guard.check(result)
         if isinstance(result, PhotoError):
-            self._in_a_row = 0 if result.stage == "read" else self._in_a_row + 1
-            if self._in_a_row >= FAILURES_IN_A_ROW:
-                raise GemLabelError(
-                    f"{self._in_a_row} photos in a row failed, the last with {result}: when the cause is mended, the "
-                    "same command resumes the run"
-                ) from result
             attempt.fail(photo, result.stage, str(result))
             return
-        self._in_a_row = 0
         record = make_record(photo.number, photo.path, photo.image_id, result.masks, result.image_embedding)
         if result.patches is not None:
             content = array_bytes(result.patches.astype(np.float16))
@@ -165,7 +140,7 @@ def label_chunks(
     workers: int,
     progress: bool = True,
     photo_timeout: float = PHOTO_TIMEOUT,
-) -> LabelReport:
+) -> LabelCounts:
     """Label chunks of a shared run in this process.
 
     Args:
@@ -181,28 +156,9 @@ def label_chunks(
         GemLabelError: the store cannot be written, or the models fail on photo after photo.
     """
     todo = list(chunks)
-    started = time.monotonic()
     total = sum(place.photos for place in todo)
     with tqdm(
         total=total, unit="photo", file=sys.stderr, disable=not (progress and total), smoothing=0.05
     ) as bar:
         labeler = ChunkLabeler(run, models, job, workers, bar.update, photo_timeout)
-        reports = [labeler.label(run.read_chunk(place)) for place in todo]
-    return sum_reports(reports, time.monotonic() - started)
-
-
-def sum_reports(reports: Iterable[ChunkReport], seconds: float) -> LabelReport:
-    """The report of several chunks.
-
-    Args:
-        reports: of the chunks.
-        seconds: wall time.
-    """
-    each = list(reports)
-    return LabelReport(
-        photos=sum(report.photos for report in each),
-        failed=sum(report.failed for report in each),
-        masks=sum(report.masks for report in each),
-        kept=sum(report.kept for report in each),
-        seconds=seconds,
-    )
+        return sum((labeler.label(run.read_chunk(place)) for place in todo), LabelCounts())

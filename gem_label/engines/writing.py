@@ -1,65 +1,80 @@
-"""Results into the run, behind the models, and what is said of them."""
+"""Labeled photos into the run of this process, behind the models."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
 
-from gem_label.engines import LabelReport, PhotoError, PhotoResult, failure_reason
+from gem_label.engines.counts import LabelCounts
 from gem_label.errors import GemLabelError
-from gem_label.runs import RunPhoto, RunWriter
+from gem_label.labeled_photo import LabeledPhoto, PhotoError, failure_reason
+from gem_label.photos.photo import Photo
+from gem_label.runs import RunWriter
 
-# So many model failures one after the other are no bad photos but a broken GPU or driver.
 FAILURES_IN_A_ROW = 50
 PHOTOS_BEHIND = 2  # finished photos that may wait for the disk
 
 
-def write_results(
-    results: Iterable[tuple[RunPhoto, PhotoResult | PhotoError]],
-    total: int,
-    writer: RunWriter,
-    progress: bool = True,
-) -> LabelReport:
-    """Write what engines make of photos, until there is no more.
+class FailureGuard:
+    """Tells bad photos from a broken GPU or driver, on which every photo fails."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def check(self, result: LabeledPhoto | PhotoError) -> None:
+        """Look at what became of the next photo.
+
+        Raises:
+            GemLabelError: the models failed on `FAILURES_IN_A_ROW` photos in a row.
+        """
+        if not isinstance(result, PhotoError) or result.stage == "read":
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        if self._in_a_row >= FAILURES_IN_A_ROW:
+            raise GemLabelError(
+                f"{self._in_a_row} photos in a row failed, the last with {result}: when the cause is mended, the "
+                "same command resumes the run"
+            ) from result
+
+
+def count_result(result: LabeledPhoto | PhotoError) -> LabelCounts:
+    """The counts of one photo."""
+    if isinstance(result, PhotoError):
+        return LabelCounts(failed=1)
+    return LabelCounts(photos=1, masks=len(result), kept=int(np.count_nonzero(result.labels.kept)))
+
+
+def iter_written(
+    results: Iterable[tuple[Photo, LabeledPhoto | PhotoError]], writer: RunWriter
+) -> Generator[LabelCounts, None, None]:
+    """Write labeled photos into a run, and record those that failed; close the iterator to stop early.
 
     Args:
         results: photos with what became of them, in any order.
-        total: how many there will be.
         writer: of the run.
-        progress: a bar on stderr.
+
+    Yields:
+        The counts so far, after each photo. At the end of the iterator everything is written.
 
     Raises:
         GemLabelError: the run cannot be written, or the models fail on every photo.
     """
-    started, done, failed, masks, kept, in_a_row = time.monotonic(), 0, 0, 0, 0, 0
-    bar = tqdm(total=total, unit="photo", file=sys.stderr, disable=not progress, smoothing=0.05)
-    with bar, closing(_WriteBehind(writer)) as output:
+    counts, guard = LabelCounts(), FailureGuard()
+    with closing(_WriteBehind(writer)) as output:
         for photo, result in results:
             if isinstance(result, PhotoError):
-                failed += 1
-                in_a_row = 0 if result.stage == "read" else in_a_row + 1
                 output.fail(photo, result)
-                if in_a_row >= FAILURES_IN_A_ROW:
-                    raise GemLabelError(
-                        f"{in_a_row} photos in a row failed, the last with {result}: when the cause is "
-                        "mended, the same command resumes the run"
-                    ) from result
             else:
-                done += 1
-                masks += len(result.masks)
-                kept += int(result.labels.kept.sum())
-                in_a_row = 0
                 output.write(photo, result)
-            bar.set_postfix(masks=masks, kept=kept, failed=failed, refresh=False)
-            bar.update()
-    return LabelReport(done, failed, masks, kept, time.monotonic() - started)
+            guard.check(result)
+            counts += count_result(result)
+            yield counts
 
 
 class _WriteBehind:
@@ -70,17 +85,17 @@ class _WriteBehind:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._waiting: deque[Future[None]] = deque()
 
-    def write(self, photo: RunPhoto, result: PhotoResult) -> None:
+    def write(self, photo: Photo, labeled: LabeledPhoto) -> None:
         """Write a finished photo.
 
         Raises:
             GemLabelError: an earlier photo could not be written.
         """
         self._submit(
-            self._writer.write, photo, result.masks, result.labels, result.image_embedding, result.patches
+            self._writer.write, photo, labeled.masks, labeled.labels, labeled.image_embedding, labeled.patches
         )
 
-    def fail(self, photo: RunPhoto, error: PhotoError) -> None:
+    def fail(self, photo: Photo, error: PhotoError) -> None:
         """Record a photo that could not be labeled; raises as `write` does."""
         self._submit(self._writer.fail, photo, error.stage, str(error))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gem_label.engines.decoding import decode_ahead
+from gem_label.engines.decoding import iter_decoded
 from gem_label.errors import ImageError, UsageError
 from gem_label.evaluation.interfaces import DenseModel, EncoderModel, MaskModel, mask_belief, similarity_of
 from gem_label.evaluation.openimages import PointTable
@@ -28,9 +28,9 @@ from gem_label.evaluation.points import (
     union_prediction,
 )
 from gem_label.masks import MaskSet
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.photos.reading import read_image
-from gem_label.runs import Run, RunPhoto
+from gem_label.runs import Run
 from gem_label.runs.jsonl import append_jsonl, read_jsonl, write_jsonl
 
 Rule = Literal["threshold", "argmax"]
@@ -224,13 +224,13 @@ def photo_predictions(
         done: image ids to leave out.
     """
     seen = set(done)
-    wanted: list[RunPhoto] = []
+    wanted: list[Photo] = []
     for photo in photos:
         image_id = image_name(photo.path)
         if image_id in table.index and image_id not in seen:
             seen.add(image_id)
-            wanted.append(RunPhoto(len(wanted) + 1, photo.path, image_id))
-    with closing(decode_ahead(wanted)) as decoded:
+            wanted.append(Photo(photo.path, image_id, len(wanted) + 1))
+    with closing(iter_decoded(wanted)) as decoded:
         for listed, pixels in decoded:
             if isinstance(pixels, ImageError):
                 yield listed.image_id, pixels

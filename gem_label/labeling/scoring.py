@@ -35,8 +35,8 @@ class ScoreModel:
         evidence  q    = p^inside * (1 - p_s)^outside * max(g, presence_floor) * z^size
         score          = 1 / (1 + exp(-(slope * log(q / (1 - q)) + offset)))
 
-    Where a mask has a token t, i is mixed with it, (1 - token_share) * i + token_share * t. This is the geometric mean
-    of the probabilities by patches and by token, as logits are linear in the vector.
+    Where a mask has a token t, i is mixed with it, (1 - token_share) * i + token_share * t. As logits are linear in
+    the vector, this is the geometric mean of the probabilities by patches and by token.
 
     A part of a thing has the thing's word in its surround, the whole has not. `contrast` takes out what attention
     spreads into a mask from around it. A mask of few patches has an embedding mixed with its neighbors'. The last

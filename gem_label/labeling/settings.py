@@ -169,5 +169,7 @@ class LabelSettings:
         unknown = data.keys() - {each.name for each in fields(cls)} - _EARLIER
         if unknown:
             raise UsageError(f"{min(unknown)}, a setting of a later version")
-        values = {name: data[name] for name in ("top_k", "overlaps", "image_top_k", "token_share") if name in data}
+        values = {
+            name: data[name] for name in ("top_k", "overlaps", "image_top_k", "token_share") if name in data
+        }
         return cls(Thresholds.from_json(data["min_score"]), **values)

@@ -13,6 +13,7 @@ from itertools import takewhile
 from gem_label.errors import GemLabelError, ImageError, UsageError
 from gem_label.photos.archives import unpack_photos
 from gem_label.photos.buckets import Buckets
+from gem_label.photos.photo import Photo
 from gem_label.photos.reading import check_header, image_suffixes
 from gem_label.photos.sources import (
     ARCHIVE_SUFFIX,
@@ -23,19 +24,6 @@ from gem_label.photos.sources import (
     refusal,
 )
 from gem_label.stores import is_address
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo to label.
-
-    Attributes:
-        path: absolute path.
-        image_id: path relative to the folder it was listed from, with "/", without suffix; unique in a run.
-    """
-
-    path: str
-    image_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ find masks by text with `search_run`.
 
 from __future__ import annotations
 
-from gem_label.runs.listing import Failure, RunPhoto
+from gem_label.runs.listing import Failure
 from gem_label.runs.opening import open_run
 from gem_label.runs.reader import Run
 from gem_label.runs.relabel import SearchHit, relabel_run, search_run
@@ -18,7 +18,6 @@ __all__ = [
     "Failure",
     "PhotoRecord",
     "Run",
-    "RunPhoto",
     "RunWriter",
     "SearchHit",
     "mask_schema",

@@ -23,8 +23,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from gem_label.errors import GemLabelError
+from gem_label.photos.photo import Photo
 from gem_label.runs.chunks import Chunk
-from gem_label.runs.listing import RunPhoto
 from gem_label.runs.schema import PhotoRecord
 from gem_label.runs.shards import ShardError, ShardFile
 from gem_label.runs.shared import SharedRun
@@ -66,7 +66,7 @@ class Attempt:
                 f"then delete {self._prefix}* in the run"
             )
 
-    def remaining(self) -> list[RunPhoto]:
+    def remaining(self) -> list[Photo]:
         """The photos to label now: those that no attempt has finished; those that end processes fail."""
         for photo in self.chunk.photos:
             if self._deaths[photo.number] >= MAX_DEATHS and photo.number not in self.rows | self.failures:
@@ -74,7 +74,7 @@ class Attempt:
                 self.fail(photo, "process died", reason)
         return [photo for photo in self.chunk.photos if photo.number not in self.rows | self.failures]
 
-    def announce(self, photo: RunPhoto) -> None:
+    def announce(self, photo: Photo) -> None:
         """Say that a photo is labeled now."""
         self._store.create(f"{self._prefix}try-{self.number}-photo-{photo.number}", b"")
 
@@ -84,7 +84,7 @@ class Attempt:
         if self.one_by_one:
             self._save(record.number)
 
-    def fail(self, photo: RunPhoto, stage: str, error: str) -> None:
+    def fail(self, photo: Photo, stage: str, error: str) -> None:
         """Take a photo that cannot be labeled, as `finish` does."""
         reason = " ".join(error.split())
         row = {"image": photo.path, "image_id": photo.image_id, "stage": stage, "error": reason}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gem_label.runs.listing import RunPhoto
+from gem_label.photos.photo import Photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Chunk:
     """
 
     number: int
-    photos: tuple[RunPhoto, ...]
+    photos: tuple[Photo, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from gem_label.errors import GemLabelError
-from gem_label.photos.listing import Photo, unique_image_id
+from gem_label.photos.listing import unique_image_id
+from gem_label.photos.photo import Photo
 from gem_label.runs.jsonl import json_line, parse_line
 from gem_label.stores import Store, is_address
-
-
-@dataclass(frozen=True, slots=True)
-class RunPhoto:
-    """A photo of the run's listing, finished or not: number (from 1), absolute path, image_id."""
-
-    number: int
-    path: str
-    image_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +32,13 @@ LISTING_FIELDS = MappingProxyType({"number": int, "image": str, "image_id": str}
 LISTING_REMEDY = "restore the file, or delete it: the same `gem-label label` writes it again"
 
 
-def listed_photo(row: Mapping[str, Any]) -> RunPhoto | None:
+def listed_photo(row: Mapping[str, Any]) -> Photo | None:
     """The photo of a row of a listing; None where its path is neither absolute nor an address."""
-    photo = RunPhoto(row["number"], row["image"], row["image_id"])
+    photo = Photo(row["image"], row["image_id"], row["number"])
     return photo if os.path.isabs(photo.path) or is_address(photo.path) else None
 
 
-def number_photos(photos: Iterable[Photo], last: int, taken: set[str]) -> list[RunPhoto]:
+def number_photos(photos: Iterable[Photo], last: int, taken: set[str]) -> list[Photo]:
     """Photos as the listing has them, with the numbers that follow.
 
     Args:
@@ -60,11 +52,11 @@ def number_photos(photos: Iterable[Photo], last: int, taken: set[str]) -> list[R
         whole = photo.image_id if photo.image_id.endswith(suffix) else photo.image_id + suffix
         image_id = unique_image_id(photo.path, whole, taken) if photo.image_id in taken else photo.image_id
         taken.add(image_id)
-        numbered.append(RunPhoto(number, photo.path, image_id))
+        numbered.append(Photo(photo.path, image_id, number))
     return numbered
 
 
-def read_parts(store: Store, first: int = 0) -> Iterator[list[RunPhoto]]:
+def read_parts(store: Store, first: int = 0) -> Iterator[list[Photo]]:
     """Yield the photos of each part of a shared run's listing.
 
     Args:
@@ -91,7 +83,7 @@ def read_parts(store: Store, first: int = 0) -> Iterator[list[RunPhoto]]:
         yield photos
 
 
-def create_part(store: Store, number: int, photos: Sequence[RunPhoto]) -> bool:
+def create_part(store: Store, number: int, photos: Sequence[Photo]) -> bool:
     """Write a part of the listing; False: somebody else has written one with this number."""
     rows = ({"number": each.number, "image": each.path, "image_id": each.image_id} for each in photos)
     return store.create(_part_name(number), b"".join(map(json_line, rows)))

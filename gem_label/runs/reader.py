@@ -41,10 +41,11 @@ from gem_label.runs.listing import (
     LISTING_FIELDS,
     LISTING_REMEDY,
     Failure,
-    RunPhoto,
+    Photo,
     listed_photo,
     read_parts,
 )
+from gem_label.runs.manifest import has_mask_tokens
 from gem_label.runs.schema import PhotoRecord, table_labels, table_masks
 from gem_label.runs.seen_photos import SeenPhotos
 from gem_label.runs.shards import OtherRunError, ShardFile, update_failures
@@ -151,7 +152,7 @@ class Run:
         """Whether masks have embeddings by class tokens of their own; see `gem_label.clip.mask_tokens`."""
         return has_mask_tokens(self.manifest)
 
-    def listing(self) -> Iterator[RunPhoto]:
+    def listing(self) -> Iterator[Photo]:
         """Yield every photo that the run was asked to label, in order.
 
         Raises:
@@ -171,7 +172,7 @@ class Run:
                 raise GemLabelError(f"{path}: the path of photo {last} is not absolute: {LISTING_REMEDY}")
             yield photo
 
-    def listing_parts(self) -> Iterator[list[RunPhoto]]:
+    def listing_parts(self) -> Iterator[list[Photo]]:
         """Yield the parts of the listing of a shared run."""
         return read_parts(LocalStore(self.path))
 

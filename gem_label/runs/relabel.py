@@ -22,6 +22,7 @@ from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import UsageError
 from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Rescore, Vocabulary, label_evidence
 from gem_label.learning.learned import Learned, apply_learned
+from gem_label.photos.photo import Photo
 from gem_label.runs.files import (
     FAILURES,
     IMAGES,
@@ -36,7 +37,7 @@ from gem_label.runs.files import (
 )
 from gem_label.runs.jsonl import write_jsonl
 from gem_label.runs.learned_file import write_learned
-from gem_label.runs.listing import RunPhoto, create_part
+from gem_label.runs.listing import create_part
 from gem_label.runs.manifest import new_run_id, now
 from gem_label.runs.opening import open_run
 from gem_label.runs.reader import Run
@@ -126,7 +127,7 @@ def relabel_run(
     job = _Relabeling(vocabulary, text, scale, label_settings or run.label_settings, words, using, rescore)
     if words is not None:
         words.check(vocabulary)
-        words.check_names(RunPhoto(photo.number, photo.image, photo.image_id) for photo in run.photos())
+        words.check_names(Photo(photo.image, photo.image_id, photo.number) for photo in run.photos())
     if out is None:
         if "shared" in run.manifest and not run.manifest["finished"]:
             raise UsageError(f"{run.place} is still being labeled: wait for all shards, or give --out")
@@ -190,9 +191,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
                 yield photos, relabelled(table, labels, evidence.overlaps, evidence.masks.tolist())
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
-        with ShardWriter(
-            file, run.embedding_dim, run.has_surrounds, run_id, run.has_mask_tokens
-        ) as writer:
+        with ShardWriter(file, run.embedding_dim, run.has_surrounds, run_id, run.has_mask_tokens) as writer:
             for photos, table in rows(files, writer):
                 writer.add(photos, table)
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from gem_label.atomic import delete_leftovers, sync_directory
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.photos.photo import Photo
 from gem_label.runs.checking import check_rows
 from gem_label.runs.files import (
     DAMAGED,
@@ -37,7 +38,7 @@ from gem_label.runs.files import (
     write_manifest,
 )
 from gem_label.runs.jsonl import damaged_lines, repair_jsonl, write_jsonl
-from gem_label.runs.listing import FAILURE_FIELDS, LISTING_FIELDS, RunPhoto, listed_photo
+from gem_label.runs.listing import FAILURE_FIELDS, LISTING_FIELDS, listed_photo
 from gem_label.runs.manifest import now
 from gem_label.runs.reader import Run
 from gem_label.runs.seen_photos import SeenPhotos
@@ -92,7 +93,7 @@ class RunCheck:
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     kept: Counter[str] = field(default_factory=Counter)
-    listed: dict[int, RunPhoto] = field(default_factory=dict)
+    listed: dict[int, Photo] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
 
@@ -192,7 +193,7 @@ def _check_shards(run: Run, masks: Path, check: RunCheck) -> set[int]:
     return finished
 
 
-def _check_shard(file: ShardFile, listed: dict[int, RunPhoto]) -> Counter[str]:
+def _check_shard(file: ShardFile, listed: dict[int, Photo]) -> Counter[str]:
     """Verify the rows of a shard and return how many masks are kept of each class."""
     kept: Counter[str] = Counter()
     for photo in file.photos:
@@ -211,7 +212,7 @@ def _check_shard(file: ShardFile, listed: dict[int, RunPhoto]) -> Counter[str]:
 def _complete(run: Run, file: ShardFile, check: RunCheck) -> None:
     """Add the photos of a whole shard to the listing, which may have lost lines."""
     lost = [photo for photo in file.photos if photo.number not in check.listed]
-    check.listed |= {each.number: RunPhoto(each.number, each.image, each.image_id) for each in lost}
+    check.listed |= {each.number: Photo(each.image, each.image_id, each.number) for each in lost}
     path = run.path / IMAGES
     if lost and "shared" not in run.manifest and not any(fault.path == path for fault in check.faults):
         problem = f"{path}: it lacks photo {lost[0].number}, which {file.path.name} holds"

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 from gem_label.checks import COUNT, check_number
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.learning.learned import Learned
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.runs.checking import Expected
 from gem_label.runs.chunks import Chunk, ChunkPlace, Progress
 from gem_label.runs.files import (
@@ -43,7 +43,7 @@ from gem_label.runs.files import (
     shard_name,
 )
 from gem_label.runs.jsonl import json_line
-from gem_label.runs.listing import RunPhoto, create_part, number_photos, read_parts
+from gem_label.runs.listing import create_part, number_photos, read_parts
 from gem_label.runs.manifest import check_same_settings, now
 from gem_label.runs.schema import PhotoRecord
 from gem_label.runs.seen_photos import SeenPhotos
@@ -69,7 +69,7 @@ class SharedRun:
         self.store = store
         self.manifest = manifest
         self.photos_per_shard = int(manifest["shared"]["photos_per_shard"])
-        self._part: tuple[int, list[RunPhoto]] = (-1, [])
+        self._part: tuple[int, list[Photo]] = (-1, [])
 
     @classmethod
     def create_or_join(
@@ -160,7 +160,7 @@ class SharedRun:
 
     # --- the listing ---------------------------------------------------------------------------------------------
 
-    def parts(self, first: int = 0) -> Iterator[list[RunPhoto]]:
+    def parts(self, first: int = 0) -> Iterator[list[Photo]]:
         """Yield the photos of each part of the listing.
 
         Args:
@@ -202,9 +202,7 @@ class SharedRun:
         for part in self.parts():
             ids.update({photo.path: photo for photo in part if photo.path in failed})
             last, parts = part[-1].number, parts + 1
-        again = [
-            RunPhoto(last + i, photo.path, photo.image_id) for i, photo in enumerate(ids.values(), start=1)
-        ]
+        again = [Photo(photo.path, photo.image_id, last + i) for i, photo in enumerate(ids.values(), start=1)]
         if again:
             create_part(self.store, parts, again)
         return len(again)

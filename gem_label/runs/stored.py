@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.learning.learned import Learned
+from gem_label.photos.photo import Photo
 from gem_label.runs.checksums import read_array
 from gem_label.runs.files import LEARNED, PATCHES
 from gem_label.runs.learned_file import parse_learned
-from gem_label.runs.listing import RunPhoto
 from gem_label.runs.reader import Run
 from gem_label.runs.shards import ShardFile
 from gem_label.runs.shared import SharedRun
@@ -61,7 +61,7 @@ class StoredRun(Run):
             raise UsageError(f"{self._learned_place} is not there") from error
         return parse_learned(content.decode(errors="replace"), self._learned_place)
 
-    def listing_parts(self) -> Iterator[list[RunPhoto]]:
+    def listing_parts(self) -> Iterator[list[Photo]]:
         """Yield the parts of the listing."""
         return self._shared.parts()
 

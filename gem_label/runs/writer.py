@@ -25,7 +25,7 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet
-from gem_label.photos.listing import Photo
+from gem_label.photos.photo import Photo
 from gem_label.runs.checking import RowError, checked_table
 from gem_label.runs.checksums import array_bytes
 from gem_label.runs.files import (
@@ -50,8 +50,8 @@ from gem_label.runs.files import (
 )
 from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
 from gem_label.runs.learned_file import write_learned
-from gem_label.runs.listing import FAILURE_FIELDS, LISTING_REMEDY, RunPhoto, number_photos
-from gem_label.runs.manifest import check_same_settings, new_manifest, now
+from gem_label.runs.listing import FAILURE_FIELDS, LISTING_REMEDY, number_photos
+from gem_label.runs.manifest import check_same_settings, has_mask_tokens, new_manifest, now
 from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord, make_record
 from gem_label.runs.shard_writer import ShardWriter
@@ -88,7 +88,7 @@ class RunWriter:
         self._lock = lock
         self._masks = path / MASKS
         self._pending_folder = self._masks / PENDING
-        self._numbers: dict[str, RunPhoto] = {}
+        self._numbers: dict[str, Photo] = {}
         self._done: set[int] = set()
         self._failed: set[str] = set()
         self.counts: Counter[str] = Counter()
@@ -191,7 +191,7 @@ class RunWriter:
         for photos, table in run.groups(["label", "kept"], listed=False):
             self._count(photos, pc.filter(table["label"], table["kept"]).to_pylist())
             for photo in photos:
-                listed.setdefault(photo.number, RunPhoto(photo.number, photo.image, photo.image_id))
+                listed.setdefault(photo.number, Photo(photo.image, photo.image_id, photo.number))
                 if listed[photo.number].path != photo.image:
                     raise GemLabelError(
                         f"{self.path / IMAGES} has {listed[photo.number].path} as photo {photo.number}, whose masks "
@@ -231,7 +231,7 @@ class RunWriter:
         with explain_removal(self.path):
             write_manifest(self.path, self.manifest)
 
-    def register(self, photos: Iterable[Photo]) -> list[RunPhoto]:
+    def register(self, photos: Iterable[Photo]) -> list[Photo]:
         """Add photos to the run's listing and say which are to do, in order.
 
         Photos that are already listed keep number and id; finished ones are left out, failed ones come last.
@@ -256,7 +256,7 @@ class RunWriter:
 
     def write(
         self,
-        photo: RunPhoto,
+        photo: Photo,
         masks: MaskSet,
         labels: MaskLabels,
         image_embedding: NDArray[np.floating] | None = None,
@@ -325,7 +325,7 @@ class RunWriter:
         self._pending.clear()
         self._write_manifest(finished=False)
 
-    def fail(self, photo: RunPhoto, stage: str, error: str) -> None:
+    def fail(self, photo: Photo, stage: str, error: str) -> None:
         """Record a photo that could not be labeled; a later session tries it again."""
         row = {
             "image": photo.path,

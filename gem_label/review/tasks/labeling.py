@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gem_label.engines.local import LocalEngine
-from gem_label.engines.photos import workers_for
+from gem_label.engines.stream import workers_for
 from gem_label.errors import UsageError
 from gem_label.labeling import LabelSettings, Vocabulary
 from gem_label.labeling.negatives import Wanted
-from gem_label.photos.listing import Photo, photo_folder, unique_image_id
+from gem_label.photos.listing import photo_folder, unique_image_id
+from gem_label.photos.photo import Photo
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
 from gem_label.review.pushing.push_run import PushReport, push_run
@@ -26,9 +28,6 @@ from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
     from gem_label.labeler import Labeler
-
-PHOTOS_PER_STEP = 4
-"""Between two reports of progress: few, as an interruption is only heard there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +103,12 @@ def label_dataset(
     with labeler.start_run(run_folder, job) as writer:
         todo = writer.register(photos)
         before = len(photos) - len(todo)
-        engine = LocalEngine(workers_for(labeler.device), progress=False)
-        for start in range(0, len(todo), PHOTOS_PER_STEP):
-            yield Progress(start + before, len(photos), f"{start + before} of {len(photos)} photos labeled")
-            labeled += engine.run(todo[start : start + PHOTOS_PER_STEP], labeler, job, writer).photos
+        engine = LocalEngine(workers_for(labeler.device))
+        yield Progress(before, len(photos), f"{before} of {len(photos)} photos labeled")
+        with closing(engine.iter_counts(todo, labeler, job, writer)) as stream:
+            for counts in stream:
+                labeled, done = counts.photos, before + counts.photos + counts.failed
+                yield Progress(done, len(photos), f"{done} of {len(photos)} photos labeled")
     yield Progress(len(photos), len(photos), "putting the masks into the dataset")
     run = open_run(run_folder)
     paths = {photo.path for photo in photos}

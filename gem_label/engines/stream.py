@@ -1,6 +1,7 @@
-"""Photos through the models: decoded ahead, several at a time, each by a thread of its own.
+"""The stream of labeled photos: decoded ahead, several at a time, each by a thread of its own.
 
-Engines know models by their protocol alone; torch is imported only where its threads and devices are asked about.
+Runs of one process and of several, actors of Ray, the App and Python users all read this stream. It knows models by
+their protocol alone; torch is imported only where its threads and devices are asked about.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.engines import LabelJob, PhotoError, PhotoModels, PhotoResult, label_photo
-from gem_label.engines.decoding import DECODER_THREADS, PIXELS_AHEAD, decode_ahead
+from gem_label.engines.decoding import DECODER_THREADS, PIXELS_AHEAD, iter_decoded
 from gem_label.errors import ImageError
-from gem_label.runs import RunPhoto
+from gem_label.labeled_photo import LabeledPhoto, LabelJob, PhotoError, PhotoModels, label_photo
+from gem_label.photos.photo import Photo
 
 if TYPE_CHECKING:
     import torch
@@ -47,15 +48,15 @@ def workers_for(device: torch.device | str) -> int:
     return max(1, min(processors, MOST_WORKERS_ON_GPU, free // GPU_BYTES_PER_WORKER))
 
 
-def label_photos(
-    photos: Sequence[RunPhoto],
+def iter_labeled_photos(
+    photos: Sequence[Photo],
     models: PhotoModels,
     job: LabelJob,
     workers: int = 1,
     threads: int = DECODER_THREADS,
     pixels_ahead: int = PIXELS_AHEAD,
-) -> Generator[tuple[RunPhoto, PhotoResult | PhotoError], None, None]:
-    """Label photos; close the iterator to stop early.
+) -> Generator[tuple[Photo, LabeledPhoto | PhotoError], None, None]:
+    """Yield photos with their labels; close the iterator to stop early.
 
     Args:
         photos: which.
@@ -67,9 +68,19 @@ def label_photos(
 
     Yields:
         Each photo, in order, with what became of it.
+
+    Example:
+        Label a folder without a run::
+
+            job = labeler.job(gem_label.Vocabulary.parse("cat, dog"))
+            for photo, labeled in iter_labeled_photos(list_images(["photos"]), labeler, job):
+                if isinstance(labeled, PhotoError):
+                    print(photo.path, labeled.stage, labeled)
+                else:
+                    print(photo.path, labeled.kept.labels.names)
     """
 
-    def work(photo: RunPhoto, image: NDArray[np.uint8] | ImageError) -> PhotoResult | PhotoError:
+    def work(photo: Photo, image: NDArray[np.uint8] | ImageError) -> LabeledPhoto | PhotoError:
         try:
             return label_photo(photo, image, models, job)
         except PhotoError as error:
@@ -77,14 +88,14 @@ def label_photos(
 
     workers = max(1, min(workers, len(photos)))  # one photo alone may have all threads
     with (
-        closing(decode_ahead(photos, threads, pixels_ahead, workers)) as images,
+        closing(iter_decoded(photos, threads, pixels_ahead, workers)) as images,
         _shared_threads(workers),
     ):
         if workers == 1:  # no thread: an interrupt then ends the photo too
             for photo, image in images:
                 yield photo, work(photo, image)
             return
-        started: deque[tuple[RunPhoto, Future[PhotoResult | PhotoError]]] = deque()
+        started: deque[tuple[Photo, Future[LabeledPhoto | PhotoError]]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="label")
         try:
             for photo, image in images:

@@ -1,0 +1,20 @@
+"""`Photo`: where a photo is, and what it is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo to label.
+
+    Attributes:
+        path: absolute path, or an address such as "s3://bucket/a.jpg".
+        image_id: path relative to the folder it was listed from, with "/", without suffix; unique in a run.
+        number: its place in a run's listing, from 1; 0: it is in none yet.
+    """
+
+    path: str
+    image_id: str
+    number: int = 0
