@@ -97,7 +97,7 @@ class Labeler:
         self.text = text or self.dense.text
         self.mask_tokens = mask_tokens
         if mask_tokens:
-            check_mask_tokens(self.clip.tower, self.clip.name)
+            check_mask_tokens(self.clip.tower, self.clip.name, "--mask-tokens")
         self._vocabularies: dict[tuple[Vocabulary, str | int | tuple[str, ...]], Vocabulary] = {}
 
     @property
@@ -166,7 +166,7 @@ class Labeler:
         """The features of (H, W, 3) uint8 RGB and of its N masks."""
         pixels = self.clip.preprocess(image, self._short_side(*image.shape[:2]))
         grid = self.clip.tower.grid(pixels[None])
-        return self.dense.encode_photo(pixels, patch_weights(masks, grid) if self.mask_tokens else None)
+        return self.dense.encode_photo(pixels, patch_weights(masks, grid), self.mask_tokens)
 
     def _short_side(self, height: int, width: int) -> int | None:
         """A smaller short side where a long photo would have more than `MAX_PATCHES` patches at once."""

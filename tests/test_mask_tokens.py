@@ -69,7 +69,7 @@ def one_token(model: open_clip.CLIP, image: Tensor, share: Tensor, beside: Besid
 def test_a_token_is_the_class_token_of_a_tower_that_sees_the_mask_alone(
     model: open_clip.CLIP, image: Tensor, shares: NDArray[np.float32]
 ) -> None:
-    found = DenseEncoder(model).encode_photo(image, shares).mask_tokens
+    found = DenseEncoder(model).encode_photo(image, shares, mask_tokens=True).mask_tokens
     expected = [one_token(model, image, share, "itself") for share in torch.from_numpy(shares)]
     torch.testing.assert_close(torch.from_numpy(found), torch.stack(expected), atol=1e-5, rtol=0)
 
@@ -95,7 +95,7 @@ def test_patches_and_image_are_as_without_masks(
     encoder = DenseEncoder(model, method)
     patches, embedding = encoder.encode_with_class_token(image[None])
     for some in (shares, shares[:0]):
-        found = encoder.encode_photo(image, some)
+        found = encoder.encode_photo(image, some, mask_tokens=True)
         np.testing.assert_array_equal(found.patches, patches[0])
         np.testing.assert_array_equal(found.embedding, embedding[0])
         assert found.mask_tokens is not None
@@ -106,15 +106,15 @@ def test_patches_and_image_are_as_without_masks(
 def test_the_token_of_the_whole_image_is_its_embedding(
     model: open_clip.CLIP, image: Tensor, shares: NDArray[np.float32]
 ) -> None:
-    found = DenseEncoder(model).encode_photo(image, shares)
+    found = DenseEncoder(model).encode_photo(image, shares, mask_tokens=True)
     assert found.mask_tokens is not None
     np.testing.assert_allclose(found.mask_tokens[4], found.embedding, atol=1e-5)
 
 
 def test_tokens_in_half_precision(model: open_clip.CLIP, image: Tensor, shares: NDArray[np.float32]) -> None:
-    exact = DenseEncoder(model).encode_photo(image, shares).mask_tokens
+    exact = DenseEncoder(model).encode_photo(image, shares, mask_tokens=True).mask_tokens
     half = DenseEncoder(replace(as_clip(model), precision=Precision.bfloat16))
-    rounded = half.encode_photo(image, shares).mask_tokens
+    rounded = half.encode_photo(image, shares, mask_tokens=True).mask_tokens
     assert exact is not None
     assert rounded is not None
     assert (exact * rounded).sum(axis=1).min() > 0.95
@@ -122,10 +122,10 @@ def test_tokens_in_half_precision(model: open_clip.CLIP, image: Tensor, shares: 
 
 def test_what_has_no_mask_tokens_says_so(image: Tensor, shares: NDArray[np.float32]) -> None:
     with pytest.raises(UsageError, match="pools its patches instead"):
-        DenseEncoder(build_model(layers=2, pool_type="avg")).encode_photo(image, shares)
+        DenseEncoder(build_model(layers=2, pool_type="avg")).encode_photo(image, shares, mask_tokens=True)
     windows = DenseEncoder(build_model(layers=2), window=Window(48, 48))
     with pytest.raises(UsageError, match="leave out windows"):
-        windows.encode_photo(image, shares)
+        windows.encode_photo(image, shares, mask_tokens=True)
 
 
 # labels

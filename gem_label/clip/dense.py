@@ -14,10 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gem_label.checks import Numbers
-from gem_label.clip.mask_tokens import advance_mask_tokens, check_mask_tokens, mask_bias
-from gem_label.clip.methods import DenseMethod, named
+from gem_label.clip.guides import Guide
+from gem_label.clip.mask_tokens import check_mask_tokens
+from gem_label.clip.method_settings import method_settings
+from gem_label.clip.methods import AnyMethod, DenseMethod, named
 from gem_label.clip.models import Clip, as_clip
-from gem_label.clip.streams import Step, ordinary_steps
+from gem_label.clip.passes import Pass, advance_frame, frame_bias, run_pass
+from gem_label.clip.streams import ordinary_steps
 from gem_label.clip.text import TextEncoder
 from gem_label.clip.windows import Encode, Window, encode_scales, encode_windows
 from gem_label.errors import UsageError
@@ -61,6 +64,7 @@ class DenseEncoder:
         text: the text encoder that `similarity` uses; None makes one with the prompt "a photo of a {}.".
         window: for large images, slides a window of its crop over them; None takes images whole.
         scales: factors on the images' sides; features are averaged over them.
+        guide: what methods such as "proxyclip" look at besides CLIP; None: nothing.
 
     Attributes:
         method: the resolved settings, with a number for `depth`.
@@ -72,7 +76,7 @@ class DenseEncoder:
     def __init__(
         self,
         clip: Clip | open_clip.CLIP,
-        method: str | DenseMethod = "gem",
+        method: str | AnyMethod = "gem",
         depth: int | None = None,
         iterations: int | None = None,
         temperature: float | None = None,
@@ -80,27 +84,35 @@ class DenseEncoder:
         text: TextEncoder | None = None,
         window: Window | None = None,
         scales: Sequence[float] = (1.0,),
+        guide: Guide | None = None,
     ) -> None:
         self.clip = as_clip(clip)
         self.tower = self.clip.tower
-        changes = {
+        chosen = named(method) if isinstance(method, str) else method
+        given = {
             "depth": depth,
             "iterations": iterations,
             "temperature": temperature,
             "projections": projections,
         }
-        chosen = replace(
-            named(method) if isinstance(method, str) else method,
-            **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
-        )
-        self.depth = self.clip.dense_depth if chosen.depth is None else chosen.depth
-        self.method = replace(chosen, depth=self.depth)
+        changes = {name: value for name, value in given.items() if value is not None}
+        if isinstance(chosen, DenseMethod):
+            chosen = replace(chosen, **changes)  # type: ignore[arg-type]
+            chosen = replace(chosen, depth=self.clip.dense_depth if chosen.depth is None else chosen.depth)
+        elif changes:
+            raise UsageError(f"{chosen.name} has no {' or '.join(changes)}")
+        else:
+            chosen.check(self.tower, self.clip.name)
+        self.method = chosen
+        self.depth = chosen.depth
+        self.guide = guide or Guide()
+        self.guide.check(chosen)
         self.text = text or TextEncoder(self.clip)
         self.window = window
         self.scales = tuple(scales)
-        if not Numbers(1, self.tower.num_blocks, whole=True).allow(self.depth):
+        if not Numbers(1, self.tower.num_blocks, whole=True).allow(self.method.depth):
             raise UsageError(
-                f"depth {self.depth} is not 1 to {self.tower.num_blocks}, the blocks of {self.clip.name}"
+                f"depth {self.method.depth} is not 1 to {self.tower.num_blocks}, the blocks of {self.clip.name}"
             )
         patch = self.tower.patch_size
         if window is not None and (window.crop % patch or window.stride % patch):
@@ -111,12 +123,10 @@ class DenseEncoder:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides over the features of a model, as JSON: the method's settings, windows and scales."""
-        settings = asdict(self.method)
-        if not settings["neighborhood"]:  # so that runs of versions that had none are resumed
-            del settings["neighborhood"]
+        proxy = self.guide.proxy
         return {
-            "method": settings.pop("name"),
-            **settings,
+            **method_settings(self.method),
+            **({} if isinstance(self.method, DenseMethod) or proxy is None else {"proxy": proxy.describe()}),
             "window": None if self.window is None else asdict(self.window),
             "scales": list(self.scales),
         }
@@ -154,25 +164,33 @@ class DenseEncoder:
             return self._run(images)
         return self.encode(images), self._embed(self._at_native_size(images))
 
-    def encode_photo(self, image: Tensor, mask_shares: NDArray[np.float32] | None = None) -> PhotoFeatures:
+    def encode_photo(
+        self, image: Tensor, mask_shares: NDArray[np.float32] | None = None, mask_tokens: bool = False
+    ) -> PhotoFeatures:
         """All that a photo's labels need.
 
         Args:
             image: (3, H, W), as in `encode`.
-            mask_shares: (N, h, w) share of each patch's area under each of N masks, in [0, 1], for mask tokens;
-                None: no mask tokens.
+            mask_shares: (N, h, w) share of each patch's area under each of N masks, in [0, 1]; None: not known.
+            mask_tokens: whether to embed the masks by class tokens of their own.
 
         Raises:
             UsageError: mask tokens from a model without a class token, or with windows or scales.
         """
-        if mask_shares is None:
+        whole = self.window is None and self.scales == (1.0,)
+        if mask_tokens:
+            check_mask_tokens(self.tower, self.clip.name, "--mask-tokens")
+        if mask_shares is None or not whole:
+            if mask_tokens:
+                raise UsageError(
+                    "mask tokens need masks and the whole image at once: leave out windows and scales"
+                )
             patches, embedding = self.encode_with_class_token(image[None])
             return PhotoFeatures(patches[0].cpu().numpy(), embedding[0].cpu().numpy())
-        check_mask_tokens(self.tower, self.clip.name)
-        if self.window is not None or self.scales != (1.0,):
-            raise UsageError("mask tokens need the whole image at once: leave out windows and scales")
-        patches, embedding, tokens = self._forward(image[None], torch.from_numpy(mask_shares))
-        return PhotoFeatures(*(each.cpu().numpy() for each in (patches[0], embedding[0], tokens)))
+        found = self._forward(image[None], torch.from_numpy(mask_shares), mask_tokens)
+        tokens = None if found.mask_tokens is None else self._pool(found.mask_tokens[:, None]).cpu().numpy()
+        assert found.last is not None
+        return PhotoFeatures(found.features[0].cpu().numpy(), self._pool(found.last)[0].cpu().numpy(), tokens)
 
     def encode_layers(self, images: Tensor) -> Tensor:
         """The dense stream after every block, as if it were the last (GEM supplement, D.3).
@@ -184,15 +202,22 @@ class DenseEncoder:
             (blocks, B, h, w, d) float32 of unit length; the last is what `encode` gives. Blocks ahead of the
             last `depth` show the ordinary stream.
         """
-        grid = self.tower.grid(images)
+        grid, method = self.tower.grid(images), self.method
         layers = []
         with torch.no_grad(), computing_in(self.clip.precision, self.clip.device):
             dense = x = self.tower.tokens(images.to(self.clip.device))
-            bias = self._bias(grid, x)
-            for index, step in enumerate(ordinary_steps(self.tower, x)):
-                dense = self._advance(dense, step, index, bias)
-                layers.append(self._features(dense, grid))
-        return torch.stack(layers)
+            bias = frame_bias(method, self.tower, grid, x) if isinstance(method, DenseMethod) else None
+            for left, step in zip(
+                range(self.tower.num_blocks)[::-1], ordinary_steps(self.tower, x), strict=True
+            ):
+                if isinstance(method, DenseMethod):
+                    dense = advance_frame(method, dense, step, left, bias)
+                else:
+                    dense = step.output
+                layers.append(self.tower.project(self.tower.patches(dense, grid)))
+        if not isinstance(method, DenseMethod):
+            layers[-1] = self._forward(images).features
+        return torch.stack([F.normalize(layer.float(), dim=-1) for layer in layers])
 
     def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
         """Cosine of each patch with each text.
@@ -209,43 +234,39 @@ class DenseEncoder:
         return torch.einsum("bhwd,cd->bchw", patches, embeddings)
 
     def _encode_whole(self, images: Tensor) -> Tensor:
-        return torch.cat([self._forward(part, finish=False)[0] for part in self._parts(images)])
+        return torch.cat([self._forward(part, finish=False).features for part in self._parts(images)])
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         found = [self._forward(part) for part in self._parts(images)]
-        return torch.cat([patches for patches, _, _ in found]), torch.cat([pooled for _, pooled, _ in found])
+        pooled = [self._pool(each.last) for each in found if each.last is not None]
+        return torch.cat([each.features for each in found]), torch.cat(pooled)
 
     @torch.no_grad()
     def _forward(
-        self, images: Tensor, mask_shares: Tensor | None = None, finish: bool = True
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One pass over images.
-
-        Args:
-            images: as in `encode`.
-            mask_shares: (N, h, w) of the one image; None: there are no masks.
-            finish: False: the ordinary stream may stop short of its last block.
-
-        Returns:
-            (B, h, w, d) patch features, (B, d) image embeddings, none unless `finish` is set, and (N, d) mask tokens.
-        """
-        grid = self.tower.grid(images)
+        self,
+        images: Tensor,
+        mask_shares: Tensor | None = None,
+        mask_tokens: bool = False,
+        finish: bool = True,
+    ) -> Pass:
+        """One pass over images, see `run_pass`; features are of unit length."""
+        on_device = images.to(self.clip.device)
+        guidance = self.guide.look(
+            self.method, self._denormalize(on_device), self.tower.grid(images), mask_shares
+        )
         with computing_in(self.clip.precision, self.clip.device):
-            dense = x = self.tower.tokens(images.to(self.clip.device))
-            bias = self._bias(grid, x)
-            seen = (
-                None if mask_shares is None or not len(mask_shares) else mask_bias(mask_shares.to(x.device))
-            )
-            tokens = x[:1, :1].expand(-1, 0 if seen is None else len(seen), -1)
-            for index, step in enumerate(ordinary_steps(self.tower, x, finish or self.method.is_ordinary)):
-                dense = self._advance(dense, step, index, bias)
-                if seen is not None:
-                    tokens = advance_mask_tokens(step.block, tokens, step.k, step.v, seen)
-            pooled = self._pool(step.output if finish else x[:0])
-            return self._features(dense, grid), pooled, self._pool(tokens[0, :, None])
+            found = run_pass(self.tower, self.method, on_device, guidance, mask_tokens, finish)
+        return replace(found, features=F.normalize(found.features.float(), dim=-1))
+
+    def _denormalize(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] of normalized images."""
+        mean, std = (torch.tensor(each).to(images)[:, None, None] for each in (self.clip.mean, self.clip.std))
+        return (images * std + mean).clamp(0, 1)
 
     def _parts(self, images: Tensor) -> tuple[Tensor, ...]:
         """A batch in parts that are no slower than one image at a time; on a GPU, the batch."""
+        if not isinstance(self.method, DenseMethod) and self.method.needs_masks:
+            return images.split(1)
         if self.clip.device.type != "cpu":
             return (images,)
         h, w = self.tower.grid(images)
@@ -255,27 +276,14 @@ class DenseEncoder:
     def _embed(self, images: Tensor) -> Tensor:
         with computing_in(self.clip.precision, self.clip.device):
             *_, step = ordinary_steps(self.tower, self.tower.tokens(images.to(self.clip.device)))
-            return self._pool(step.output)
+        return self._pool(step.output)
 
+    @torch.no_grad()
     def _pool(self, tokens: Tensor) -> Tensor:
         """The last block's output (B, n, D) to image embeddings (B, d) of unit length."""
-        return F.normalize(self.tower.pool(tokens).float(), dim=-1)
+        with computing_in(self.clip.precision, self.clip.device):
+            return F.normalize(self.tower.pool(tokens).float(), dim=-1)
 
     def _at_native_size(self, images: Tensor) -> Tensor:
         size = self.clip.input_size(images.shape[-2], images.shape[-1], self.tower.native_size)
         return F.interpolate(images, size=size, mode="bicubic", antialias=True)
-
-    def _features(self, dense: Tensor, grid: tuple[int, int]) -> Tensor:
-        return F.normalize(self.tower.project(self.tower.patches(dense, grid)).float(), dim=-1)
-
-    def _bias(self, grid: tuple[int, int], like: Tensor) -> Tensor | None:
-        bias = self.method.bias(grid, self.tower.class_tokens)
-        return None if bias is None else bias.to(like)
-
-    def _advance(self, dense: Tensor, step: Step, index: int, bias: Tensor | None) -> Tensor:
-        """The dense stream (B, n, D) after a block; the ordinary one feeds it (GEM, figure 2)."""
-        if self.method.is_ordinary or index < self.tower.num_blocks - self.depth:
-            return step.output
-        branch = step.block.out_proj(self.method.attend(step.normed, step.q, step.k, step.v, bias))
-        dense = dense + branch if self.method.residual else branch
-        return step.block.feed_forward(dense) if self.method.mlp else dense

@@ -20,20 +20,21 @@ Beside = Literal["itself", "class_token"]
 """What a mask's token sees besides the mask's patches."""
 
 
-def check_mask_tokens(tower: VisionTower, name: str) -> None:
+def check_mask_tokens(tower: VisionTower, name: str, wanted_by: str) -> None:
     """Make sure that a tower has a class token that images are embedded by.
 
     Args:
         tower: of the model.
         name: of the model, for the message.
+        wanted_by: what needs mask tokens, for the message.
 
     Raises:
         UsageError: it has none.
     """
     if not tower.embeds_class_token:
         raise UsageError(
-            f"mask tokens need a CLIP whose image embedding is that of its class token, and {name} pools its "
-            "patches instead: leave out --mask-tokens, or use a model such as ViT-B-16/openai"
+            f"{wanted_by} needs a CLIP whose image embedding is that of its class token, and {name} pools its "
+            "patches instead: use a model such as ViT-B-16/openai"
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from gem_label.clip.dense import DenseEncoder
-from gem_label.clip.methods import DenseMethod
+from gem_label.clip.method_settings import read_method
 from gem_label.clip.models import load_clip
 from gem_label.clip.templates import GEM_TEMPLATES
 from gem_label.clip.text import TextEncoder
@@ -65,7 +65,7 @@ def encoder_of_run(run: Run, device: torch.device | str = "cpu") -> EncoderModel
     try:
         chosen, short_side = dict(settings["dense"]), settings["short_side"]
         window, scales = chosen.pop("window"), chosen.pop("scales")
-        method = DenseMethod(name=chosen.pop("method"), **chosen)
+        method = read_method(chosen)
     except (KeyError, TypeError, ValueError) as error:
         raise GemLabelError(
             f"the manifest of {run.place} does not say how its patch features were made"
