@@ -87,12 +87,13 @@ soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MIN
 		tests/test_exchange_sequences.py tests/test_review_endurance.py $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.installed-dev ## ruff and mypy
+lint: $(VENV)/.installed-dev ## ruff, mypy and import-linter
 	$(call say,"checking style and types")
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy pipelines benchmarks zoo
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: panel
 panel: $(VENV)/.installed-dev ## build the review panel's JavaScript after its sources changed

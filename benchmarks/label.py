@@ -10,8 +10,8 @@ under every mask, softmax, and at the end write COCO annotations. Both sides hav
 CLIP of random ones: words come out wrong, as fast as right ones. --also-encode runs the image encoder of a larger
 SAM, with random weights, beside MobileSAM's and drops what it says, so that masks stay those of a trained model.
 
-Each side and repeat is a process of its own, in turns. The clock starts when the models are loaded and have seen one
-photo, and stops when the annotations are written.
+Each side and repeat is a process of its own, in turns; with --groups, repeats take different photos. The clock starts
+when the models are loaded and have seen one photo, and stops when the annotations are written.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--malloc", choices=("tuned", "installed"), default="tuned")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--groups", type=int, default=1, help="each repeat takes another part of the photos")
     parser.add_argument("--json", type=Path, help="write the numbers into this file too")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--group", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         print(json.dumps(measure(arguments)))
@@ -95,8 +97,10 @@ def compare(arguments: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
                 if side == "peers":
                     environment["PYTHONPATH"] = str(arguments.peer.resolve())
                 command = [sys.executable, *sys.argv, "--side", side, "--folder", folder]
+                command += ["--group", str(repeat % arguments.groups)]
                 done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
                 found[side].append(json.loads(done.stdout.splitlines()[-1]))
+                print(f"repeat {repeat + 1}, {side}: {found[side][-1]}", file=sys.stderr)
     return found
 
 
@@ -110,8 +114,11 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
             f"(CPU {middle['cpu_seconds']:.3f} s), {middle['annotations']:.0f} annotations, "
             f"peak {middle['peak_mib']:.0f} MiB"
         )
-    ratios = [a["seconds"] / b["seconds"] for a, b in zip(found["peers"], found["ours"], strict=True)]
-    lines.append(f"ratio {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})")
+    for name, what in (("seconds", "time"), ("cpu_seconds", "processor time")):
+        ratios = [a[name] / b[name] for a, b in zip(found["peers"], found["ours"], strict=True)]
+        lines.append(
+            f"ratio of {what}: {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+        )
     return "\n".join(lines)
 
 
@@ -133,7 +140,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """In the child: seconds a photo, and what came out."""
     import torch
 
-    photos = sorted(arguments.data.iterdir())[: arguments.photos]
+    photos = sorted(arguments.data.iterdir())[: arguments.photos][arguments.group :: arguments.groups]
     chain = (peers_chain if arguments.side == "peers" else our_chain)(arguments)
     with tempfile.TemporaryDirectory() as folder:
         chain(photos[:1], Path(folder) / "warm")

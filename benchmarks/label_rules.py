@@ -14,10 +14,10 @@ from pycocotools import mask as coco_mask
 
 from gem_label.errors import UsageError
 from gem_label.evaluation.label_files import draw_all, read_truth
-from gem_label.evaluation.labels import LabelReport, PhotoLabels, evaluate_labels
 from gem_label.evaluation.results import percent
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary, add_negatives, label_maskset
 from gem_label.masks import MaskSet
+from gem_label.metrics.labels import LabelReport, PhotoLabels, evaluate_labels
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 Figures = dict[str, float | None]

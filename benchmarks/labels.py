@@ -41,14 +41,15 @@ from tqdm import tqdm
 
 from gem_label.clip.text import TextEncoder
 from gem_label.demo import demo_words
-from gem_label.demo.report import DEMO_PROPOSALS, held_out_scenes, true_masks
 from gem_label.demo.scenes import Scene
 from gem_label.demo.sprites import load_sprites
+from gem_label.demo.truth import held_out_scenes, true_masks
 from gem_label.errors import UsageError
-from gem_label.evaluation.labels import LabelReport
+from gem_label.evaluation.demo_clip import DEMO_PROPOSALS
 from gem_label.evaluation.results import percent, text_table, write_result
 from gem_label.formats.photo_names import pair_photos
 from gem_label.labeler import Labeler, load_labeler, text_encoder_of
+from gem_label.metrics.labels import LabelReport
 from gem_label.photos.listing import list_images
 from gem_label.photos.reading import read_image
 from gem_label.runs import open_run

@@ -10,8 +10,6 @@ import numpy as np
 from label_rules import EmbeddedTruth, EncodedWords, photo_labels
 from numpy.typing import NDArray
 
-from gem_label.evaluation.labels.curves import Counts, curve
-from gem_label.evaluation.labels.matching import compare
 from gem_label.labeling import LabelSettings, MaskLabels, Thresholds, label_evidence
 from gem_label.labeling.settings import DEFAULT_MIN_SCORE
 from gem_label.learning.estimates import best_threshold, estimate_precision
@@ -20,6 +18,8 @@ from gem_label.learning.learned import Learned, apply_learned
 from gem_label.learning.learning import Lesson, learn
 from gem_label.learning.order import review_order
 from gem_label.learning.training import ReviewedPhoto, evidence_of_photos, judge_photos, thing_classes
+from gem_label.metrics.labels.curves import Counts, curve
+from gem_label.metrics.labels.matching import compare
 
 RECALL = 0.5
 """Recall at which the precision is reported."""

@@ -9,12 +9,12 @@ import numpy as np
 from label_rules import EmbeddedTruth, EncodedWords
 from learning_curves import reviewed
 
-from gem_label.evaluation.labels.curves import Counts
 from gem_label.labeling import LabelSettings, MaskLabels, label_evidence
 from gem_label.learning.judging import PhotoReview
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.learning.learning import learn
 from gem_label.learning.training import ReviewedPhoto, evidence_of_photos, judge_photos, thing_classes
+from gem_label.metrics.labels.curves import Counts
 
 
 def teach_nonsense(

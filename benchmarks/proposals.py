@@ -42,10 +42,10 @@ from tqdm import tqdm
 from gem_label.bench import Annotations
 from gem_label.demo import demo_folder
 from gem_label.errors import UsageError
-from gem_label.evaluation.coverage import Coverage, coverage_by_size, overlap
-from gem_label.evaluation.points import AssignmentRule
 from gem_label.evaluation.results import text_table
 from gem_label.masks import MaskSet
+from gem_label.metrics.coverage import Coverage, coverage_by_size, overlap
+from gem_label.metrics.points import AssignmentRule
 from gem_label.precision import Precision
 from gem_label.sam import FastSettings, ProposalSettings, load_sam, propose_masks
 
@@ -114,8 +114,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _render(count: int, folder: Path) -> None:
     from gem_label.demo.dataset import write_dataset
-    from gem_label.demo.report import held_out_scenes
     from gem_label.demo.sprites import load_sprites
+    from gem_label.demo.truth import held_out_scenes
 
     book = load_sprites()
     write_dataset(held_out_scenes(book, count), book.nouns, folder)
@@ -185,9 +185,9 @@ class _GemSam:
     def __init__(self, clip: str, precision: Precision, folder: Path) -> None:
         from gem_label.clip.dense import DenseEncoder
         from gem_label.clip.models import load_clip
-        from gem_label.evaluation.interfaces import EncoderModel
         from gem_label.evaluation.openimages import class_names, read_points
-        from gem_label.evaluation.points import PointTotals
+        from gem_label.evaluation.predictors import EncoderModel
+        from gem_label.metrics.points import PointTotals
 
         points = folder / "labels" / "points.csv"
         self._table = read_points(points)
@@ -198,8 +198,8 @@ class _GemSam:
 
     def add(self, side: str, image_id: str, pixels: Photo, masks: MaskSet) -> None:
         """Count one photo's points."""
-        from gem_label.evaluation.interfaces import mask_belief, similarity_of
-        from gem_label.evaluation.points import PointTotals, assign_masks, mask_prediction, point_counts
+        from gem_label.evaluation.predictors import mask_belief, similarity_of
+        from gem_label.metrics.points import PointTotals, assign_masks, mask_prediction, point_counts
 
         labels, points = self._table.image(self._table.index[image_id])
         if self._similarity[0] != image_id:  # the same for every side

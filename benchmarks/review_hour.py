@@ -28,9 +28,9 @@ from simulated_review import Moment, Reviewer, Seconds, review_masks, review_pag
 from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.models import load_clip
 from gem_label.demo.dataset import write_dataset
-from gem_label.demo.report import TEST_SEED
 from gem_label.demo.scenes import Scene, render_scene
 from gem_label.demo.sprites import SpriteBook, load_sprites
+from gem_label.demo.truth import TEST_SEED
 from gem_label.evaluation.results import percent
 from gem_label.labeler import pool_photo
 from gem_label.labeling import LabelSettings, Thresholds, label_maskset

@@ -58,11 +58,11 @@ from tqdm import tqdm
 
 from gem_label.errors import UsageError
 from gem_label.evaluation.openimages import class_names, read_points
-from gem_label.evaluation.points import ImagePoints, PointTotals, point_counts, similarity_prediction
 from gem_label.evaluation.results import percent, text_table, write_result
 from gem_label.labeler import pool_photo
 from gem_label.labeling.lexicon import load_lexicon
 from gem_label.masks import MaskSet
+from gem_label.metrics.points import ImagePoints, PointTotals, point_counts, similarity_prediction
 
 PUBLISHED = {"p_miou": 0.509, "voc20_miou": 0.799}
 """GEM with OpenAI's ViT-B/16: p-mIoU on Open Images V7 (GEM paper, table 3), and mIoU on the validation set of PASCAL

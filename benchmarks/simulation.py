@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.evaluation.points import ImagePoints
 from gem_label.masks import MaskSet, patch_weights
+from gem_label.metrics.points import ImagePoints
 
 DIMENSION = 512
 LOGIT_SCALE = 100.0
@@ -222,7 +222,7 @@ def sample_points(
 ) -> tuple[list[str], ImagePoints]:
     """Points in the form of Open Images V7: for each word pixels on it and as many off it.
 
-    Half of the no-points lie on other things, as far as there are any (as in `gem_label.demo.report.scene_points`).
+    Half of the no-points lie on other things, as far as there are any (as `demo_clip.scene_points` does).
 
     Args:
         truth: T annotated masks; where they overlap the last one counts.

@@ -39,7 +39,7 @@ def resolve_below(path: str | Path, folders: Sequence[Path]) -> Path:
     Example:
         >>> resolve_below("/srv/out/../../etc/passwd", [Path("/srv/out")])
         Traceback (most recent call last):
-        gem_label.errors.UsageError: ...
+        gem_label.errors.UsageError: this path is not in an allowed folder: give one below /srv/out; ...
     """
     try:
         given = Path(path).expanduser()

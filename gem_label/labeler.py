@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -41,9 +40,6 @@ from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
     import open_clip
-
-# Attention grows with the square of the patches; a photo longer than about 5:1 is seen smaller instead.
-MAX_PATCHES = 4096
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -164,20 +160,9 @@ class Labeler:
 
     def photo_features(self, image: NDArray[np.uint8], masks: MaskSet) -> PhotoFeatures:
         """The features of (H, W, 3) uint8 RGB and of its N masks."""
-        pixels = self.clip.preprocess(image, self._short_side(*image.shape[:2]))
-        grid = self.clip.tower.grid(pixels[None])
-        return self.dense.encode_photo(pixels, patch_weights(masks, grid), self.mask_tokens)
-
-    def _short_side(self, height: int, width: int) -> int | None:
-        """A smaller short side where a long photo would have more than `MAX_PATCHES` patches at once."""
-        if self.dense.window is not None:
-            return None
-        rows, columns = (side // self.clip.patch_size for side in self.clip.input_size(height, width))
-        if rows * columns <= MAX_PATCHES:
-            return None
-        return max(
-            self.clip.patch_size, int(self.clip.short_side * math.sqrt(MAX_PATCHES / (rows * columns)))
-        )
+        pixels = self.dense.preprocess(image)
+        shares = patch_weights(masks, self.clip.tower.grid(pixels[None]))
+        return self.dense.encode_photo(pixels, shares, self.mask_tokens)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -25,10 +25,10 @@ from gem_label.errors import UsageError
 from gem_label.evaluation.label_files import read_truth
 from gem_label.evaluation.label_plots import write_plots
 from gem_label.evaluation.label_sources import open_labels
-from gem_label.evaluation.labels import LabelReport, evaluate_labels
 from gem_label.evaluation.results import write_result
 from gem_label.labeler import Labeler
 from gem_label.labeling import LabelSettings
+from gem_label.metrics.labels import LabelReport, evaluate_labels
 from gem_label.photos.listing import list_images
 from gem_label.runs import open_run
 from gem_label.runs.export import export_run

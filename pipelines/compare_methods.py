@@ -27,14 +27,14 @@ from gem_label.clip.dense import DenseEncoder
 from gem_label.clip.methods import FIGURE_4_MULTIPLES, METHODS, DenseMethod
 from gem_label.clip.models import Clip, load_clip
 from gem_label.clip.text import TextEncoder
-from gem_label.demo.report import held_out_scenes, scene_points
 from gem_label.demo.scenes import Scene
 from gem_label.demo.sprites import load_sprites
-from gem_label.evaluation.interfaces import EncoderModel
+from gem_label.demo.truth import held_out_scenes, scene_points
 from gem_label.evaluation.localization import layer_properties
-from gem_label.evaluation.points import PointTotals, point_counts, similarity_prediction
+from gem_label.evaluation.predictors import EncoderModel
 from gem_label.evaluation.results import percent, text_table, write_result
 from gem_label.evaluation.segmentation import ConfusionMatrix, predict_labels
+from gem_label.metrics.points import PointTotals, point_counts, similarity_prediction
 
 EVERY = 2  # every second row and column of the label maps is asked: a quarter of the time, the same mIoU
 # the paper's order: GEM above CLIP Surgery above MaskCLIP above CLIP (tables 2 and 3)

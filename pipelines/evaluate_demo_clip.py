@@ -12,8 +12,9 @@ from pathlib import Path
 
 from gem_label.atomic import replacing
 from gem_label.clip.models import load_clip
-from gem_label.demo.report import held_out_scenes, report
 from gem_label.demo.sprites import load_sprites
+from gem_label.demo.truth import held_out_scenes
+from gem_label.evaluation.demo_clip import report
 from gem_label.precision import Precision
 from gem_label.sam.models import load_sam
 

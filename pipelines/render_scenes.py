@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 from gem_label.demo.dataset import write_dataset
-from gem_label.demo.report import held_out_scenes
 from gem_label.demo.sprites import load_sprites
+from gem_label.demo.truth import held_out_scenes
 
 
 def main() -> None:

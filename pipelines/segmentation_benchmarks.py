@@ -20,10 +20,10 @@ from gem_label.clip.templates import GEM_TEMPLATES, IMAGENET_TEMPLATES
 from gem_label.clip.windows import Window
 from gem_label.comparators import COMPARATORS
 from gem_label.evaluation.datasets import SegmentationDataset, open_dataset
-from gem_label.evaluation.interfaces import DenseModel, MaskModel
 from gem_label.evaluation.models import load_model
 from gem_label.evaluation.results import percent, text_table, write_result
 from gem_label.evaluation.segmentation import SegmentationSettings, evaluate_segmentation
+from gem_label.predictors import DenseModel, MaskModel
 
 CLEARCLIP_SETS = ("voc20", "context59", "cocostuff", "cityscapes", "ade20k")
 # GEM paper, table 2, and ClearCLIP supplement, table 2 (no background), both ViT-B/16, in percent

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from gem_label.evaluation.labels import PhotoLabels
 from gem_label.masks import encode_mask
+from gem_label.metrics.labels import PhotoLabels
 
 CLASSES = ("cat", "dog", "cup")
 SIZE = 20

@@ -30,8 +30,9 @@ from gem_label.comparators.grounding_sam import GroundingSam
 from gem_label.comparators.groupvit import GroupVit
 from gem_label.demo import demo_folder, scene_paths
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.evaluation.interfaces import MaskModel, similarity_of
+from gem_label.evaluation.predictors import similarity_of
 from gem_label.photos.reading import read_image
+from gem_label.predictors import MaskModel
 from gem_label.sam.boxes import mask_boxes
 from gem_label.sam.models import Sam, load_sam
 from gem_label.weights import file_sha256, pull_weights

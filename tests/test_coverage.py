@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from gem_label.evaluation.coverage import SIZES, PhotoOverlap, coverage, coverage_by_size, overlap, recalled
 from gem_label.masks import encode_mask
+from gem_label.metrics.coverage import SIZES, PhotoOverlap, coverage, coverage_by_size, overlap, recalled
 
 
 def rectangle(x: int, y: int, width: int, height: int, size: int = 160) -> dict:

@@ -16,10 +16,11 @@ from gem_label.clip.models import load_clip
 from gem_label.demo import demo_folder, demo_words, scene_paths
 from gem_label.demo.captions import caption
 from gem_label.demo.dataset import write_dataset
-from gem_label.demo.report import held_out_scenes, report, scene_points, true_masks
 from gem_label.demo.scenes import MIN_VISIBLE, Scene, render_scene
 from gem_label.demo.sprites import TRAINED_STYLES, SpriteBook, load_sprites
+from gem_label.demo.truth import held_out_scenes, scene_points, true_masks
 from gem_label.demo.weights import scale_norms
+from gem_label.evaluation.demo_clip import report
 from gem_label.sam.models import load_sam
 from gem_label.weights import pull_weights
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_photos import CLASSES, WORKED, photo
 
-from gem_label.evaluation.labels import LabelReport, evaluate_labels
-from gem_label.evaluation.labels.curves import curve, short_threshold
+from gem_label.metrics.labels import LabelReport, evaluate_labels
+from gem_label.metrics.labels.curves import curve, short_threshold
 
 # of pycocotools under numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -20,8 +20,8 @@ from gem_label.cli import run as cli
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.label_files import read_truth
 from gem_label.evaluation.label_sources import open_labels
-from gem_label.evaluation.labels import evaluate_labels
 from gem_label.formats.reading import read_annotations
+from gem_label.metrics.labels import evaluate_labels
 from gem_label.runs import Run
 
 # of pycocotools under numpy 2

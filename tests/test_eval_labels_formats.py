@@ -16,9 +16,9 @@ from PIL import Image
 from gem_label.cli import run as cli
 from gem_label.errors import UsageError
 from gem_label.evaluation.label_sources import open_labels
-from gem_label.evaluation.labels import LabelReport, PhotoLabels, evaluate_labels
 from gem_label.formats.annotations import AnnotatedMask, AnnotatedPhoto, Annotations, draw_rle
 from gem_label.formats.writing import FORMATS, write_annotations
+from gem_label.metrics.labels import LabelReport, PhotoLabels, evaluate_labels
 from gem_label.progress import finish
 
 PHOTOS = (

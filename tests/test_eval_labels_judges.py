@@ -16,9 +16,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.optimize import linear_sum_assignment
 
-from gem_label.evaluation.labels import PhotoLabels, evaluate_labels
-from gem_label.evaluation.labels.matching import compare
-from gem_label.evaluation.labels.presence import best_assignment
+from gem_label.metrics.labels import PhotoLabels, evaluate_labels
+from gem_label.metrics.labels.matching import compare
+from gem_label.metrics.labels.presence import best_assignment
 
 # of pycocotools under numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -88,7 +88,7 @@ def test_ap_and_ar_equal_cocoeval(seed: int) -> None:
     assert report.coco.ap50 == pytest.approx(evaluation.stats[1], abs=1e-12)
     assert report.coco.ar100 == pytest.approx(evaluation.stats[8], abs=1e-12)
     # TIDE's costs start from an AP50 of our own, which is the same: fixing all kinds but none changes nothing
-    from gem_label.evaluation.labels.errors import _mean_ap50, find_errors
+    from gem_label.metrics.labels.errors import _mean_ap50, find_errors
 
     c = compare(photos, 3)
     assert _mean_ap50(c, c.matching, find_errors(c, c.matching), None) == pytest.approx(report.coco.ap50)

@@ -12,9 +12,9 @@ from gem_label.cli import run as command
 from gem_label.clip.models import load_clip
 from gem_label.demo import demo_words
 from gem_label.demo.dataset import write_dataset
-from gem_label.demo.report import TEST_SEED
 from gem_label.demo.scenes import Scene, render_scene
 from gem_label.demo.sprites import load_sprites
+from gem_label.demo.truth import TEST_SEED
 from gem_label.errors import UsageError
 from gem_label.examples import read_examples, with_example_classes
 from gem_label.runs import open_run

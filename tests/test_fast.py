@@ -22,8 +22,8 @@ from gem_label.bench import Annotations
 from gem_label.cli import run
 from gem_label.demo import demo_folder
 from gem_label.errors import ImageError, UsageError
-from gem_label.evaluation.coverage import Coverage, coverage, overlap
 from gem_label.masks import MaskSet, encode_mask
+from gem_label.metrics.coverage import Coverage, coverage, overlap
 from gem_label.photos.reading import read_image
 from gem_label.runs import open_run
 from gem_label.sam import FastSettings, ProposalSettings, Sam, load_sam, propose_masks

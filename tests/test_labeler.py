@@ -21,11 +21,12 @@ from random_run import vectors_of
 from safetensors.torch import save_file
 
 import gem_label
+from gem_label.clip.dense import MAX_PATCHES
 from gem_label.clip.models import load_clip
 from gem_label.engines.local import LocalEngine
 from gem_label.engines.shared import Part, label_chunks
 from gem_label.errors import UsageError
-from gem_label.labeler import MAX_PATCHES, Labeler, text_encoder_of
+from gem_label.labeler import Labeler, text_encoder_of
 from gem_label.labeling import LabelSettings
 from gem_label.masks import MaskSet, encode_mask, patch_weights
 from gem_label.photos.listing import list_images

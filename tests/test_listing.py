@@ -18,6 +18,7 @@ from run_factory import make_run
 from gem_label.cli.photos import describe_failures
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.photos.listing import find_photos, list_images
+from gem_label.review.storage.dataset_paths import dataset_paths
 
 
 def test_listing_a_folder(tmp_path: Path) -> None:
@@ -329,25 +330,25 @@ def test_the_name_of_a_dataset(
     paths = [str(tmp_path / "data" / path) for path in ("x/b.jpg", "x/a.jpg", "y/a.jpg")]
     dataset = fo.Dataset(name)
     dataset.add_samples([fo.Sample(filepath=path) for path in paths])
-    found = find_photos([name])
+    found = find_photos([name], dataset_paths)
     assert [(photo.path, photo.image_id) for photo in found.photos] == [
         (paths[1], "x/a"), (paths[0], "x/b"), (paths[2], "y/a")
     ]  # fmt: skip
     assert found.notes() == [f"{name}: 3 photos of the FiftyOne dataset of that name"]
     with pytest.raises(UsageError, match=f"no such file or folder: ./{name}"):
-        find_photos([f"./{name}"])
+        find_photos([f"./{name}"], dataset_paths)
     with pytest.raises(UsageError, match="no such file, folder or dataset: nobody-has-this"):
-        find_photos(["nobody-has-this"])
+        find_photos(["nobody-has-this"], dataset_paths)
     with pytest.raises(UsageError, match=r"no such file or folder: photo\.jpg"):
-        find_photos(["photo.jpg"])
+        find_photos(["photo.jpg"], dataset_paths)
     empty, videos = fo.Dataset(f"{name}-empty"), fo.Dataset(f"{name}-videos")
     videos.add_sample(fo.Sample(filepath="a.mp4"))
     with pytest.raises(UsageError, match="has no photos"):
-        find_photos([empty.name])
+        find_photos([empty.name], dataset_paths)
     with pytest.raises(UsageError, match="holds videos: only images"):
-        find_photos([videos.name])
+        find_photos([videos.name], dataset_paths)
     touch(tmp_path, f"{name}/c.jpg")  # a folder of that name comes first
-    assert [photo.image_id for photo in list_images([name])] == ["c"]
+    assert [photo.image_id for photo in list_images([name], dataset_paths)] == ["c"]
     for each in (dataset, empty, videos):
         each.delete()
 

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gem_label.evaluation.points import (
+from gem_label.masks import MaskSet, encode_mask
+from gem_label.metrics.points import (
     ImagePoints,
     assign_masks,
     average_iou,
@@ -16,7 +17,6 @@ from gem_label.evaluation.points import (
     similarity_prediction,
     values_at,
 )
-from gem_label.masks import MaskSet, encode_mask
 
 
 def points_of(rows: list[tuple[float, float, int, bool]]) -> ImagePoints:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import runpy
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from gem_label.clip.models import load_clip
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation import segmentation
 from gem_label.evaluation.datasets import DATASETS, IGNORE, open_dataset, read_classes
-from gem_label.evaluation.interfaces import ClassMasks, EncoderModel
+from gem_label.evaluation.predictors import EncoderModel
 from gem_label.evaluation.segmentation import (
     ConfusionMatrix,
     SegmentationSettings,
@@ -38,6 +37,7 @@ from gem_label.evaluation.segmentation import (
     predict_image,
     predict_labels,
 )
+from gem_label.predictors import ClassMasks
 from gem_label.vocabulary import Vocabulary
 
 SIZES = {"voc": 20, "context59": 59, "ade20k": 150, "cocostuff": 171, "cityscapes": 19}
@@ -51,10 +51,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(clip: Path) -> EncoderModel:
     return EncoderModel(DenseEncoder(load_clip(str(clip))))
-
-
-def test_the_examples_in_docstrings_are_right() -> None:
-    assert doctest.testmod(segmentation) == (0, 8)
 
 
 # --- the measure ---

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import doctest
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gem_label import tables
 from gem_label.evaluation.results import text_table
 from gem_label.tables import CELL_WIDTH, columns, markdown_cell, shorten
-
-
-def test_the_examples_in_docstrings_are_right() -> None:
-    assert doctest.testmod(tables).failed == 0
 
 
 @given(st.text(), st.integers(3, 60))

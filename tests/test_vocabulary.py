@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import gzip
 import unicodedata
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gem_label import phrases
 from gem_label.cli.options import read_negatives
 from gem_label.errors import UsageError
 from gem_label.labeler import as_vocabulary
@@ -19,10 +17,6 @@ from gem_label.phrases import as_words, clean_word, quoted, split_words
 from gem_label.review.storage.selection import Selection
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
-
-
-def test_the_examples_in_docstrings_are_right() -> None:
-    assert doctest.testmod(phrases).failed == 0
 
 
 def test_spaces_unicode_forms_and_invisible_characters_make_no_other_word() -> None:

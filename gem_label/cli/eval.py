@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gem_label.cli import eval_labels, options
+from gem_label.cli import photos as photo_arguments
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import GemLabelError, UsageError
 
 if TYPE_CHECKING:
-    from gem_label.evaluation.interfaces import DenseModel, MaskModel
+    from gem_label.predictors import DenseModel, MaskModel
 
 SHOWN_CLASSES = 40
 
@@ -95,7 +96,6 @@ def points(
         run_predictions,
     )
     from gem_label.evaluation.results import write_result
-    from gem_label.photos.listing import find_photos
     from gem_label.runs import open_run
     from gem_label.weights import file_sha256
 
@@ -122,10 +122,9 @@ def points(
         evaluation = PointEvaluation(table, settings, partial)
         predictions = run_predictions(run, table, names, model, rules, evaluation.done)
     else:
-        found = find_photos([str(source)])  # before a model is loaded
+        found = photo_arguments.list_arguments([str(source)])  # before a model is loaded
         chosen = _choose_model(method, clip, weights, short_side, device)
-        for note in found.notes():
-            print(note, file=sys.stderr)
+        photo_arguments.print_notes(found)
         _note_unknown_words(chosen, names.values())
         evaluation = PointEvaluation(table, settings | {"model": chosen.describe()}, partial)
         predictions = photo_predictions(found.photos, table, names, chosen, evaluation.done)
@@ -259,7 +258,7 @@ def segmentation(
 
 def _note_unknown_words(model: DenseModel | MaskModel, phrases: Iterable[str]) -> None:
     """Say so when a small model has never seen some of the words."""
-    from gem_label.evaluation.interfaces import EncoderModel
+    from gem_label.evaluation.predictors import EncoderModel
 
     words = sorted(phrases)
     unknown = model.dense.clip.unknown_phrases(words) if isinstance(model, EncoderModel) else []
@@ -320,8 +319,8 @@ def localization(
     Example: gem-label eval localization --dataset voc20 --root VOCdevkit/VOC2012 --method gem
     """
     from gem_label.evaluation.datasets import open_dataset
-    from gem_label.evaluation.interfaces import EncoderModel
     from gem_label.evaluation.localization import evaluate_localization
+    from gem_label.evaluation.predictors import EncoderModel
     from gem_label.evaluation.results import text_table, write_result
 
     found = open_dataset(dataset.value, root, split.value)

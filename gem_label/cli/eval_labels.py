@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from gem_label.evaluation.labels import LabelReport
-    from gem_label.evaluation.labels.curves import ThresholdPoint
+    from gem_label.metrics.labels import LabelReport
+    from gem_label.metrics.labels.curves import ThresholdPoint
 
 SHOWN_CLASSES = 40
 SHOWN_CONFUSIONS = 15
@@ -47,8 +47,8 @@ def labels(
 
     from gem_label.evaluation.label_plots import require_matplotlib, write_plots
     from gem_label.evaluation.label_sources import open_labels
-    from gem_label.evaluation.labels import evaluate_labels
     from gem_label.evaluation.results import write_result
+    from gem_label.metrics.labels import evaluate_labels
     from gem_label.weights import file_sha256
 
     if plots is not None:
@@ -181,7 +181,7 @@ def _reliability(report: LabelReport) -> str:
 
 
 def _thresholds(report: LabelReport) -> str:
-    from gem_label.evaluation.labels.report import LEAST_LABELS
+    from gem_label.metrics.labels.report import LEAST_LABELS
 
     lines = []
     for aim, name in (

@@ -15,8 +15,8 @@ from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
     from gem_label.clip.text import TextEncoder
-    from gem_label.evaluation.labels.curves import Counts
     from gem_label.labeling.settings import Thresholds
+    from gem_label.metrics.labels.curves import Counts
     from gem_label.runs import Run
     from gem_label.runs.learn import LearnReport
     from gem_label.words import WordsPerImage

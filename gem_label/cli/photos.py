@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from gem_label.photos.listing import Listing
     from gem_label.photos.photo import Photo
 
 _REASONS = 3
@@ -29,7 +30,20 @@ Photos = Annotated[
 
 
 def find_photos(paths: Sequence[str]) -> list[Photo]:
-    """The photos that the arguments stand for; what else is to be said of them goes to stderr.
+    """The photos of `list_arguments`; what else is to be said of them goes to stderr."""
+    found = list_arguments(paths)
+    print_notes(found)
+    return found.photos
+
+
+def print_notes(found: Listing) -> None:
+    """Say on stderr what was done to get at photos, and what is left out."""
+    for note in found.notes():
+        print(note, file=sys.stderr)
+
+
+def list_arguments(paths: Sequence[str]) -> Listing:
+    """What the arguments stand for: files, folders, lists, archives, addresses, and names of FiftyOne datasets.
 
     Raises:
         UsageError: see `gem_label.photos.listing.find_photos`.
@@ -37,10 +51,14 @@ def find_photos(paths: Sequence[str]) -> list[Photo]:
     """
     from gem_label.photos import listing
 
-    found = listing.find_photos(paths)
-    for note in found.notes():
-        print(note, file=sys.stderr)
-    return found.photos
+    def look_up(name: str) -> list[str] | None:
+        from gem_label.review.storage.dataset_paths import (
+            dataset_paths,  # FiftyOne: only for names of datasets
+        )
+
+        return dataset_paths(name)
+
+    return listing.find_photos(paths, look_up)
 
 
 def describe_failures(failures: Sequence[tuple[str, str]], tried: int, file: str | Path) -> str:

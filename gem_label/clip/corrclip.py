@@ -1,8 +1,8 @@
 """CorrCLIP: attention within the regions of a photo's masks (Zhang et al., ICCV 2025).
 
-In the last block patches attend to patches of their own region alone, by the features of another vision model. Regions
-are SAM's masks, merged where these features are alike. Two branches add the values of earlier blocks, and a class
-token for every region (`gem_label.clip.mask_tokens`).
+In the last block patches attend to patches of their own region alone, by the features of another vision model.
+Regions are SAM's masks, merged where these features are alike. Two branches add the values of earlier blocks, and a
+class token for every region (`gem_label.clip.mask_tokens`).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class CorrClip(LastBlockMethod):
 
     @staticmethod
     def _scope(regions: Tensor, cosines: Tensor) -> Tensor:
-        """(1, n, n) who may attend to whom: a region to itself; from and to what is under no mask, whoever is alike."""
+        """(1, n, n) who may attend to whom: a region to itself; to and from what is under no mask, all that is alike."""
         same = (regions[:, None] == regions) & (regions > 0)
         free = (regions[:, None] == 0) | (regions == 0)
         alike = cosines > cosines.mean(dim=(1, 2), keepdim=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ from gem_label.precision import computing_in
 if TYPE_CHECKING:
     import open_clip
 
+MAX_PATCHES = 4096
+"""Attention grows with the square of the patches; a photo longer than about 5:1 is seen smaller instead."""
 CPU_PATCHES_AT_ONCE = 2048
 """Larger batches fall out of a processor's caches, and their memory goes back to the system after every layer."""
 
@@ -130,6 +133,23 @@ class DenseEncoder:
             "window": None if self.window is None else asdict(self.window),
             "scales": list(self.scales),
         }
+
+    def preprocess(self, image: NDArray[np.uint8], short_side: int | None = None) -> Tensor:
+        """A photo as `encode` takes it: `Clip.preprocess`, and without a window at most `MAX_PATCHES` patches.
+
+        Args:
+            image: (height, width, 3) uint8 RGB.
+            short_side: pixels; None takes the model's.
+
+        Returns:
+            (3, H, W) float32.
+        """
+        clip, side = self.clip, short_side or self.clip.short_side
+        height, width = image.shape[:2]
+        rows, columns = (length // clip.patch_size for length in clip.input_size(height, width, side))
+        if rows * columns > MAX_PATCHES and self.window is None:
+            side = max(clip.patch_size, int(side * math.sqrt(MAX_PATCHES / (rows * columns))))
+        return clip.preprocess(image, side)
 
     def encode(self, images: Tensor) -> Tensor:
         """Patch features.

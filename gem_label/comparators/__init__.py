@@ -1,4 +1,4 @@
-"""Published models to compare with, behind the protocols of `gem_label.evaluation.interfaces`.
+"""Published models to compare with, behind the protocols of `gem_label.predictors`.
 
 They come with Hugging Face's transformers: `pip install 'gem-label[transformers]'`.
 """
@@ -12,7 +12,7 @@ from gem_label.errors import GemLabelError, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from gem_label.evaluation.interfaces import DenseModel, MaskModel
+    from gem_label.predictors import DenseModel, MaskModel
 
 # name to the weights that the papers used, where they are published for transformers
 COMPARATORS = {

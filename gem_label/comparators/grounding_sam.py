@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import GroundingDinoForObjectDetection
 
 from gem_label.comparators.hub import load_pretrained, load_processors, weights_sha256
-from gem_label.evaluation.interfaces import ClassMasks
 from gem_label.phrases import as_words
+from gem_label.predictors import ClassMasks
 from gem_label.sam.boxes import mask_boxes
 from gem_label.sam.models import Sam
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from gem_label.atomic import replacing
 from gem_label.demo.captions import caption
-from gem_label.demo.report import scene_points, true_masks
 from gem_label.demo.scenes import Scene
+from gem_label.demo.truth import scene_points, true_masks
 
 POINT_COLUMNS = (
     "ImageId", "X", "Y", "Label", "EstimatedYesNo", "Source", "YesVotes", "NoVotes", "UnsureVotes", "TextLabel",

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gem_label.errors import GemLabelError
-from gem_label.evaluation.labels.curves import Curve, ThresholdPoint
+from gem_label.metrics.labels.curves import Curve, ThresholdPoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gem_label.evaluation.labels.report import LabelReport
+    from gem_label.metrics.labels.report import LabelReport
 
 CLASS_CURVES = 8
 """Classes with a curve of their own: those with most instances."""

@@ -13,9 +13,9 @@ import numpy as np
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.label_classes import class_index, class_notes, normal
 from gem_label.evaluation.label_files import draw_all, read_predictions, read_truth, score_of
-from gem_label.evaluation.labels.matching import PhotoLabels
 from gem_label.formats.annotations import AnnotatedPhoto, Annotations, Size
 from gem_label.formats.photo_names import pair_photos
+from gem_label.metrics.labels.matching import PhotoLabels
 from gem_label.runs import Run, open_run
 
 Key = TypeVar("Key", bound=Hashable)

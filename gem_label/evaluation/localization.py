@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gem_label.evaluation.datasets import IGNORE, SegmentationDataset
-from gem_label.evaluation.interfaces import EncoderModel
+from gem_label.evaluation.predictors import EncoderModel
 from gem_label.masks import area_weights
 
 INSIDE = 0.5  # a patch belongs to a mask that covers at least this share of it

@@ -14,8 +14,9 @@ from gem_label.clip.text import TextEncoder
 from gem_label.clip.windows import Window
 from gem_label.comparators import COMPARATORS, load_comparator
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.evaluation.interfaces import DenseModel, EncoderModel, MaskModel
+from gem_label.evaluation.predictors import EncoderModel
 from gem_label.labeler import text_encoder_of
+from gem_label.predictors import DenseModel, MaskModel
 from gem_label.runs import Run
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyarrow import csv as pa_csv
 
 from gem_label.errors import UsageError
-from gem_label.evaluation.points import ImagePoints
+from gem_label.metrics.points import ImagePoints
 from gem_label.tables import reason, shorten
 from gem_label.text_files import open_binary, open_text
 

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from gem_label.engines.decoding import iter_decoded
 from gem_label.errors import ImageError, UsageError
-from gem_label.evaluation.interfaces import DenseModel, EncoderModel, MaskModel, mask_belief, similarity_of
 from gem_label.evaluation.openimages import PointTable
-from gem_label.evaluation.points import (
+from gem_label.evaluation.predictors import EncoderModel, mask_belief, similarity_of
+from gem_label.masks import MaskSet
+from gem_label.metrics.points import (
     ImagePoints,
     PointTotals,
     assign_masks,
@@ -27,9 +28,9 @@ from gem_label.evaluation.points import (
     similarity_prediction,
     union_prediction,
 )
-from gem_label.masks import MaskSet
 from gem_label.photos.photo import Photo
 from gem_label.photos.reading import read_image
+from gem_label.predictors import DenseModel, MaskModel
 from gem_label.runs import Run
 from gem_label.runs.jsonl import append_jsonl, read_jsonl, write_jsonl
 

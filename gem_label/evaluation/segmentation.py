@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gem_label.evaluation.datasets import IGNORE, SegmentationDataset
-from gem_label.evaluation.interfaces import ClassMasks, DenseModel, MaskModel
+from gem_label.predictors import ClassMasks, DenseModel, MaskModel
 
 BACKGROUND_THRESHOLD = 0.85  # for PASCAL VOC with background (GEM paper, section 4.1)
 ELEMENTS_AT_A_TIME = 1 << 24

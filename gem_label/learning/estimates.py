@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.evaluation.labels.curves import Counts, ThresholdPoint, curve
 from gem_label.labeling.labels import MaskLabels
 from gem_label.learning.judging import RIGHT, UNKNOWN, WRONG
 from gem_label.learning.training import ReviewedPhoto, judge_photos, thing_classes
+from gem_label.metrics.labels.curves import Counts, ThresholdPoint, curve
 
 CONFIDENCE = 0.95
 LEAST_THINGS = 50

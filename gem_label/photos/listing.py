@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import takewhile
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
@@ -24,6 +23,8 @@ from gem_label.photos.sources import (
     refusal,
 )
 from gem_label.stores import is_address
+
+DatasetPaths = Callable[[str], list[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,16 @@ def unique_image_id(path: str, relative: str, taken: set[str]) -> str:
     return image_id
 
 
-def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Photo]:
+def list_images(
+    paths: Iterable[str | os.PathLike[str]], dataset_paths: DatasetPaths | None = None
+) -> list[Photo]:
     """The photos of `find_photos`, without what else it says."""
-    return find_photos(paths).photos
+    return find_photos(paths, dataset_paths).photos
 
 
-def find_photos(paths: Iterable[str | os.PathLike[str]]) -> Listing:
+def find_photos(
+    paths: Iterable[str | os.PathLike[str]], dataset_paths: DatasetPaths | None = None
+) -> Listing:
     """The photos among what is given, each once.
 
     - a folder is searched to the bottom, in the order of names, for files whose suffix is a photo's. Hidden files
@@ -85,7 +90,13 @@ def find_photos(paths: Iterable[str | os.PathLike[str]]) -> Listing:
     - a `.zip` is unpacked into a folder beside it, see `unpack_photos`;
     - any other file is taken for a photo;
     - an address of an object store, `s3://bucket/photos`, is searched as a folder is, or is a photo by its suffix;
-    - a name without a "/" under which there is no file is that of a FiftyOne dataset.
+    - a name without a "/" under which there is no file is that of a dataset, where
+      `dataset_paths` knows it.
+
+    Args:
+        paths: what is given.
+        dataset_paths: gives the paths of a dataset's photos by its name, None where there is no such dataset, as
+            `gem_label.review.storage.dataset_paths` does for FiftyOne; None: names of datasets are not looked up.
 
     Raises:
         UsageError: a path does not exist, is a video, a document or a run, there is no photo at all, or the only
@@ -95,7 +106,7 @@ def find_photos(paths: Iterable[str | os.PathLike[str]]) -> Listing:
     Example:
         find_photos(["photos/", "more.zip", "list.txt"]).photos
     """
-    finder = _Finder()
+    finder = _Finder(dataset_paths)
     roots = [os.fspath(path) for path in paths]
     for root in roots:
         finder.add(root)
@@ -125,7 +136,8 @@ def _check_only_photo(path: str) -> None:
 class _Finder:
     """Adds up what the paths of one request are."""
 
-    def __init__(self) -> None:
+    def __init__(self, dataset_paths: DatasetPaths | None) -> None:
+        self._dataset_paths = dataset_paths
         self.listing = Listing([])
         self._suffixes = image_suffixes()
         self._seen: set[str] = set()
@@ -183,12 +195,10 @@ class _Finder:
     def _add_dataset(self, name: str, suffix: str) -> None:
         if os.sep in name or suffix in self._suffixes:
             raise UsageError(f"no such file or folder: {name}")
-        if find_spec("fiftyone") is None:
-            raise UsageError(f"no such file or folder: {name} (nor a dataset: FiftyOne is not installed)")
-        from gem_label.review.storage.dataset_paths import dataset_paths
-
+        if self._dataset_paths is None:
+            raise UsageError(f"no such file or folder: {name}")
         try:
-            paths = dataset_paths(name)
+            paths = self._dataset_paths(name)
         except UsageError:
             raise
         except GemLabelError as error:

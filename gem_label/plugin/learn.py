@@ -11,8 +11,8 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.evaluation.labels.curves import Counts
 from gem_label.evaluation.results import percent
+from gem_label.metrics.labels.curves import Counts
 from gem_label.plugin.base import Result, SteppedOperator
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.encoders import text_encoder

@@ -8,8 +8,8 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from gem_label.evaluation.labels import LabelReport
-from gem_label.evaluation.labels.curves import ThresholdPoint
+from gem_label.metrics.labels import LabelReport
+from gem_label.metrics.labels.curves import ThresholdPoint
 from gem_label.plugin.base import Result, SteppedOperator
 from gem_label.plugin.decide import required_field
 from gem_label.plugin.forms import add_mask_field, notice, problem, titled

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
-from gem_label.evaluation.labels.curves import Counts, ThresholdPoint
 from gem_label.labeling import Thresholds
 from gem_label.learning.added_words import AddedWords
 from gem_label.learning.estimates import best_threshold, count_labels
@@ -22,6 +21,7 @@ from gem_label.learning.learned import Learned
 from gem_label.learning.learning import Lesson, learn
 from gem_label.learning.mistakes import Mistake, likely_mistakes
 from gem_label.learning.words import learned_text
+from gem_label.metrics.labels.curves import Counts, ThresholdPoint
 from gem_label.runs.reader import Run
 from gem_label.runs.relabel import relabel_run
 from gem_label.runs.reviews import reviewed_photos

@@ -88,7 +88,7 @@ def outline(mask: NDArray[np.bool_], tolerance: float, holes: Literal["bridge", 
         >>> ring = np.ones((5, 7), bool)
         >>> ring[2, 2:4] = False
         >>> [len(polygon) for polygon in outline(ring, 0).polygons]
-        [10]
+        [11]
     """
     if not 0 <= tolerance < np.inf:
         raise UsageError(f"the tolerance is {tolerance} pixels; it takes a number from 0 up")

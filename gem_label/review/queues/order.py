@@ -62,7 +62,7 @@ def queue_masks(
         UsageError: there is no such field or order.
 
     Example:
-        >>> queue_masks(dataset, "gem_label", "uncertain", Selection(labels=["cat"]), limit=50)
+        queue_masks(dataset, "gem_label", "uncertain", Selection(labels=["cat"]), limit=50)
     """
     check_mask_field(dataset, field)
     if order not in ORDERS:

@@ -74,7 +74,7 @@ def make_pages(
         UsageError: there is no such field.
 
     Example:
-        >>> first = make_pages(dataset, "gem_label", "cat")[0]
+        first = make_pages(dataset, "gem_label", "cat")[0]
     """
     check_mask_field(dataset, field)
     chosen = replace(selection or Selection(), labels=[label], states=UNDECIDED)

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from gem_label.errors import UsageError
 from gem_label.evaluation.label_classes import normal
-from gem_label.evaluation.labels import LabelReport, PhotoLabels, evaluate_labels
+from gem_label.metrics.labels import LabelReport, PhotoLabels, evaluate_labels
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
 from gem_label.review.storage.detections import Document, detections_of, is_accepted

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
 from gem_label.evaluation.openimages import class_names, read_points
-from gem_label.evaluation.points import ImagePoints, PointAverages, PointTotals, point_counts
+from gem_label.metrics.points import ImagePoints, PointAverages, PointTotals, point_counts
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
 from gem_label.review.storage.detections import Document, detections_of

@@ -116,8 +116,8 @@ def review_progress(dataset: Any, field: str) -> ReviewProgress:
         UsageError: there is no such field.
 
     Example:
-        >>> progress = review_progress(dataset, "gem_label")
-        >>> progress.total.precision
+        progress = review_progress(dataset, "gem_label")
+        progress.total.precision
     """
     table = read_table(dataset, field)
     decided = table.states != STATES.index("undecided")

@@ -154,7 +154,7 @@ def add_mask(
         GemLabelError: a model cannot be loaded, the photo cannot be read, or the database did not take the mask.
 
     Example:
-        >>> add_mask(dataset, "gem_label", sample.id, points=[(210, 80)], label="cup")
+        add_mask(dataset, "gem_label", sample.id, points=[(210, 80)], label="cup")
     """
     from bson import ObjectId
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gem_label.evaluation.labels.coco import CocoFigures
-from gem_label.evaluation.labels.curves import Counts, Curve, Reliability, ThresholdPoint
-from gem_label.evaluation.labels.errors import Confusion, ErrorKind
-from gem_label.evaluation.labels.presence import Presence, SaCo
+from gem_label.metrics.labels.coco import CocoFigures
+from gem_label.metrics.labels.curves import Counts, Curve, Reliability, ThresholdPoint
+from gem_label.metrics.labels.errors import Confusion, ErrorKind
+from gem_label.metrics.labels.presence import Presence, SaCo
 
 LEAST_LABELS = 10
 """Labels that a class needs for a threshold of its own in `LabelReport.min_score`."""

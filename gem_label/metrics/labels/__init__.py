@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gem_label.evaluation.labels.evaluate import evaluate_labels
-from gem_label.evaluation.labels.matching import PhotoLabels
-from gem_label.evaluation.labels.report import ClassReport, LabelReport
+from gem_label.metrics.labels.evaluate import evaluate_labels
+from gem_label.metrics.labels.matching import PhotoLabels
+from gem_label.metrics.labels.report import ClassReport, LabelReport
 
 __all__ = ["ClassReport", "LabelReport", "PhotoLabels", "evaluate_labels"]

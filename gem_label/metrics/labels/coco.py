@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
-from gem_label.evaluation.labels.matching import Block, Comparison
+from gem_label.metrics.labels.matching import Block, Comparison
 
 MAX_LABELS = 100
 """Labels per photo and class that COCO counts, best score first."""

@@ -1,14 +1,9 @@
-"""What evaluations ask of a model: similarity of every place with every text, or masks that belong to texts.
-
-Our own methods and the comparators (`gem_label.comparators`) stand behind the same two protocols.
-"""
+"""GEM and GEM-SAM as predictors, behind the protocols of `gem_label.predictors`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,66 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gem_label.clip.dense import DenseEncoder
-from gem_label.evaluation.points import assign_masks, min_max
-from gem_label.labeler import MAX_PATCHES
 from gem_label.masks import MaskSet, patch_weights, pool_patches
+from gem_label.metrics.points import assign_masks, min_max
 from gem_label.phrases import as_words
+from gem_label.predictors import ClassMasks, DenseModel
 from gem_label.sam.models import Sam
 from gem_label.sam.proposals import ProposalSettings, propose_masks
-
-
-class DenseModel(Protocol):
-    """Similarity of every place of an image with every text.
-
-    Attributes:
-        name: for tables.
-        logit_scale: factor on similarities before a softmax over texts.
-    """
-
-    name: str
-    logit_scale: float
-
-    def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
-        """(H, W, 3) uint8 RGB to the network's input (3, H', W'), which covers the whole image."""
-        ...
-
-    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, C, h, w) float32 of preprocessed images (B, 3, H', W') with C phrases; larger is more alike."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Settings, and the weights' name and sha256, as JSON."""
-        ...
-
-
-@dataclass(frozen=True)
-class ClassMasks:
-    """Masks of one image and what they are.
-
-    Attributes:
-        masks: N masks.
-        scores: (N, C) float32, how well each mask fits each text.
-        belongs: (N, C) bool, which texts each mask counts for.
-    """
-
-    masks: MaskSet
-    scores: NDArray[np.float32]
-    belongs: NDArray[np.bool_]
-
-
-@runtime_checkable
-class MaskModel(Protocol):
-    """Masks of an image, each for some of the texts."""
-
-    name: str
-
-    def label(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ClassMasks:
-        """Masks of (H, W, 3) uint8 RGB for C phrases."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Settings, and the weights' names and sha256, as JSON."""
-        ...
 
 
 class EncoderModel:
@@ -94,12 +35,7 @@ class EncoderModel:
 
     def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
         """(3, H, W) as `Clip.preprocess`; a long photo is seen smaller, as when it is labeled."""
-        clip, side = self.dense.clip, self.short_side
-        height, width = image.shape[:2]
-        rows, columns = (length // clip.patch_size for length in clip.input_size(height, width, side))
-        if rows * columns > MAX_PATCHES and self.dense.window is None:
-            side = max(clip.patch_size, int(side * math.sqrt(MAX_PATCHES / (rows * columns))))
-        return clip.preprocess(image, side)
+        return self.dense.preprocess(image, self.short_side)
 
     def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
         """(B, C, h, w) cosines."""
@@ -153,7 +89,7 @@ class GemSam:
     Args:
         dense: the dense model.
         sam: proposes masks.
-        rule: "threshold" or "argmax" (`gem_label.evaluation.points.assign_masks`).
+        rule: "threshold" or "argmax" (`gem_label.metrics.points.assign_masks`).
         proposals: how masks are proposed; None: the defaults.
     """
 

@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.evaluation.labels.curves import Counts, average_precision
-from gem_label.evaluation.labels.matching import IOU_THRESHOLD, Comparison, Matching
+from gem_label.metrics.labels.curves import Counts, average_precision
+from gem_label.metrics.labels.matching import IOU_THRESHOLD, Comparison, Matching
 
 BACKGROUND_IOU = 0.1
 """Below this IoU with every instance a label lies on nothing (TIDE's t_b)."""

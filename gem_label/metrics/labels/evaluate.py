@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from gem_label.evaluation.labels.coco import coco_figures
-from gem_label.evaluation.labels.curves import Counts, Curve, curve, ratio, reliability
-from gem_label.evaluation.labels.errors import confusions, error_budget
-from gem_label.evaluation.labels.matching import Comparison, PhotoLabels, compare
-from gem_label.evaluation.labels.presence import presence, saco
-from gem_label.evaluation.labels.report import ClassReport, LabelReport, Macro
+from gem_label.metrics.labels.coco import coco_figures
+from gem_label.metrics.labels.curves import Counts, Curve, curve, ratio, reliability
+from gem_label.metrics.labels.errors import confusions, error_budget
+from gem_label.metrics.labels.matching import Comparison, PhotoLabels, compare
+from gem_label.metrics.labels.presence import presence, saco
+from gem_label.metrics.labels.report import ClassReport, LabelReport, Macro
 
 
 def evaluate_labels(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.evaluation.coverage import IOU_THRESHOLDS
-from gem_label.evaluation.labels.curves import ratio
-from gem_label.evaluation.labels.matching import Comparison
+from gem_label.metrics.coverage import IOU_THRESHOLDS
+from gem_label.metrics.labels.curves import ratio
+from gem_label.metrics.labels.matching import Comparison
 
 
 @dataclass(frozen=True)
