@@ -59,7 +59,7 @@ from tqdm import tqdm
 from gem_label.errors import UsageError
 from gem_label.evaluation.openimages import class_names, read_points
 from gem_label.evaluation.results import percent, text_table, write_result
-from gem_label.labeler import pool_photo
+from gem_label.labeled_photo import pool_photo
 from gem_label.labeling.lexicon import load_lexicon
 from gem_label.masks import MaskSet
 from gem_label.metrics.points import ImagePoints, PointTotals, point_counts, similarity_prediction

@@ -16,26 +16,25 @@ from PIL import Image
 
 from gem_label.clip.dense import DenseEncoder, PhotoFeatures
 from gem_label.clip.mask_tokens import check_mask_tokens
+from gem_label.clip.methods import named, needs_guide
 from gem_label.clip.models import Clip, as_clip, load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.labeled_photo import EmbeddedPhoto, LabeledPhoto, LabelJob, label_embedded
+from gem_label.labeled_photo import EmbeddedPhoto, LabeledPhoto, LabelJob, label_embedded, pool_photo
 from gem_label.labeling import LabelSettings, Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
 from gem_label.learning.learned import Learned, apply_learned
-from gem_label.masks import MaskSet, patch_weights, pool_patches
-from gem_label.overlaps import find_overlaps
+from gem_label.masks import MaskSet, patch_weights
 from gem_label.photos.reading import read_image, to_rgb
 from gem_label.precision import Precision
-from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter
 from gem_label.runs.manifest import MASK_TOKENS, new_manifest
 from gem_label.runs.shared import PHOTOS_PER_SHARD, SharedRun
 from gem_label.sam.fast import FastSettings
+from gem_label.sam.guide import SAM_PROXY, load_guide
 from gem_label.sam.models import Sam, load_sam
 from gem_label.sam.proposals import AnySettings, propose_masks
 from gem_label.stores import open_store
-from gem_label.surround import surround_weights
 from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
@@ -282,6 +281,7 @@ def load_labeler(
     precision: Precision = Precision.float32,
     short_side: int | None = None,
     mask_tokens: bool = False,
+    proxy: str = SAM_PROXY,
 ) -> Labeler:
     """A labeler by the names of its parts.
 
@@ -294,6 +294,7 @@ def load_labeler(
         precision: what the image encoders compute in.
         short_side: pixels of a photo's shorter side as CLIP sees it; None: the model's, 448 as a rule.
         mask_tokens: as `Labeler` takes it.
+        proxy: whose features guide methods such as "proxyclip", as `load_guide` takes it.
 
     Raises:
         UsageError: a name or setting that does not exist, or mask tokens from a model without a class token.
@@ -302,41 +303,10 @@ def load_labeler(
     loaded = load_clip(clip, device, precision)
     if short_side is not None:
         loaded = replace(loaded, short_side=short_side)
-    dense = DenseEncoder(loaded, method)
-    return Labeler(dense.clip, load_sam(sam, device, precision), proposals, dense, mask_tokens=mask_tokens)
-
-
-def pool_photo(
-    masks: MaskSet,
-    patches: NDArray[np.float32],
-    class_token: NDArray[np.float32],
-    mask_tokens: NDArray[np.float32] | None = None,
-) -> EmbeddedPhoto:
-    """Pool a photo's features under its masks and around them, rounded as a run stores them.
-
-    Args:
-        masks: N masks.
-        patches: (h, w, d) unit-length patch features.
-        class_token: (d,).
-        mask_tokens: (N, d) embeddings of the masks by class tokens of their own; None: there are none.
-    """
-    grid = (patches.shape[0], patches.shape[1])
-    inside = around = np.zeros((0, patches.shape[2]), np.float32)
-    if len(masks):
-        inside = round_to_codes(pool_patches(patch_weights(masks, grid), patches))
-        around = round_to_codes(pool_patches(surround_weights(masks, grid), patches))
-    return EmbeddedPhoto(
-        masks=replace(
-            masks,
-            embeddings=inside,
-            surrounds=around,
-            mask_tokens=None if mask_tokens is None else round_to_codes(mask_tokens),
-            overlaps=find_overlaps(masks),
-            grid=grid,
-        ),
-        image_embedding=class_token.astype(np.float16),
-        patches=patches,
-    )
+    segmenter = load_sam(sam, device, precision)
+    guide = load_guide(segmenter, proposals, proxy) if needs_guide(named(method)) else None
+    dense = DenseEncoder(loaded, method, guide=guide)
+    return Labeler(dense.clip, segmenter, proposals, dense, mask_tokens=mask_tokens)
 
 
 def as_vocabulary(

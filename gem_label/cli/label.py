@@ -59,6 +59,7 @@ def label(
     method: Annotated[
         str, typer.Option(help="Patch features: gem, or another method of docs/methods.md.")
     ] = "gem",
+    proxy: options.Proxy = "sam",
     mask_tokens: options.MaskTokens = None,
     short_side: options.ShortSide = None,
     proposals: options.ProposalsOption = options.Proposals.fast,
@@ -180,6 +181,7 @@ def label(
         precision=precision,
         short_side=short_side,
         mask_tokens=bool(mask_tokens),
+        proxy=proxy,
     )
     # with Ray the models here only say what the run is made with; those that work are in its processes
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)

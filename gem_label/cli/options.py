@@ -74,6 +74,13 @@ ImageTopK = Annotated[
     int | None,
     typer.Option(min=0, help="Per photo, only the K classes most similar to the whole photo; 0: all."),
 ]
+Proxy = Annotated[
+    str,
+    typer.Option(
+        help="Whose features guide proxyclip and corrclip: sam, a model of timm such as vit_base_patch8_224.dino, or "
+        "MODEL/FILE.",
+    ),
+]
 MaskTokens = Annotated[
     float | None,
     typer.Option(

@@ -93,7 +93,7 @@ class CorrClip(LastBlockMethod):
 
     @staticmethod
     def _scope(regions: Tensor, cosines: Tensor) -> Tensor:
-        """(1, n, n) who may attend to whom: a region to itself; to and from what is under no mask, all that is alike."""
+        """(1, n, n) who may attend to whom: a region to itself; under no mask, all that is alike."""
         same = (regions[:, None] == regions) & (regions > 0)
         free = (regions[:, None] == 0) | (regions == 0)
         alike = cosines > cosines.mean(dim=(1, 2), keepdim=True)
@@ -137,7 +137,7 @@ def merge_regions(regions: Tensor, proxy: Tensor, merge: float) -> Tensor:
     if len(means) < 2:
         return regions
     cosines = means @ means.mT
-    joined = (cosines.max() - cosines <= merge).float()
+    joined = (cosines.max() - cosines <= merge).float().fill_diagonal_(1)
     for _ in range(len(means).bit_length()):  # each step doubles the length of the chains
         joined = (joined @ joined > 0).float()
     group = joined.argmax(dim=1) + 1

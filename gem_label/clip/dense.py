@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gem_label.checks import Numbers
-from gem_label.clip.guides import Guide
+from gem_label.clip.guides import PROXY, Guide
+from gem_label.clip.last_block import Guidance, LastBlockMethod
 from gem_label.clip.mask_tokens import check_mask_tokens
 from gem_label.clip.method_settings import method_settings
-from gem_label.clip.methods import AnyMethod, DenseMethod, named
+from gem_label.clip.methods import AnyMethod, DenseMethod, named, needs_guide
 from gem_label.clip.models import Clip, as_clip
 from gem_label.clip.passes import Pass, advance_frame, frame_bias, run_pass
 from gem_label.clip.streams import ordinary_steps
@@ -129,7 +130,7 @@ class DenseEncoder:
         proxy = self.guide.proxy
         return {
             **method_settings(self.method),
-            **({} if isinstance(self.method, DenseMethod) or proxy is None else {"proxy": proxy.describe()}),
+            **({PROXY: proxy.describe()} if proxy is not None and needs_guide(self.method) else {}),
             "window": None if self.window is None else asdict(self.window),
             "scales": list(self.scales),
         }
@@ -270,10 +271,13 @@ class DenseEncoder:
         finish: bool = True,
     ) -> Pass:
         """One pass over images, see `run_pass`; features are of unit length."""
-        on_device = images.to(self.clip.device)
-        guidance = self.guide.look(
-            self.method, self._denormalize(on_device), self.tower.grid(images), mask_shares
-        )
+        device = self.clip.device
+        on_device, shares = images.to(device), None if mask_shares is None else mask_shares.to(device)
+        guidance = Guidance(mask_shares=shares)
+        if isinstance(self.method, LastBlockMethod) and needs_guide(self.method):
+            guidance = self.guide.look(
+                self.method, self._denormalize(on_device), self.tower.grid(images), shares
+            )
         with computing_in(self.clip.precision, self.clip.device):
             found = run_pass(self.tower, self.method, on_device, guidance, mask_tokens, finish)
         return replace(found, features=F.normalize(found.features.float(), dim=-1))

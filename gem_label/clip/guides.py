@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gem_label.clip.last_block import Guidance
-from gem_label.clip.methods import AnyMethod, DenseMethod
+from gem_label.clip.last_block import Guidance, LastBlockMethod
+from gem_label.clip.methods import AnyMethod
 from gem_label.errors import UsageError
 from gem_label.masks import MaskSet, patch_weights
+
+PROXY = "proxy"
+"""The key of a proxy's description in the settings of an encoder."""
 
 
 class Proxy(Protocol):
@@ -47,13 +50,17 @@ class Guide:
         Raises:
             UsageError: it needs features of another model, and there is none.
         """
-        if not isinstance(method, DenseMethod) and method.needs_proxy and self.proxy is None:
+        if isinstance(method, LastBlockMethod) and method.needs_proxy and self.proxy is None:
             raise UsageError(
-                f"{method.name} needs the features of another vision model: give guide=Guide(SamProxy(sam))"
+                f"{method.name} needs the features of another vision model: give guide=load_guide(sam)"
             )
 
     def look(
-        self, method: AnyMethod, images: Tensor, grid: tuple[int, int], mask_shares: Tensor | None
+        self,
+        method: LastBlockMethod,
+        images: Tensor,
+        grid: tuple[int, int],
+        mask_shares: Tensor | None = None,
     ) -> Guidance:
         """What a method needs to know of images.
 
@@ -66,15 +73,13 @@ class Guide:
         Raises:
             UsageError: it needs masks, and nobody proposes any, or there are several images.
         """
-        if isinstance(method, DenseMethod):
-            return Guidance(mask_shares=mask_shares)
         proxy = self.proxy(images, grid) if method.needs_proxy and self.proxy is not None else None
         if method.needs_masks and mask_shares is None:
             if self.propose is None or len(images) > 1:
                 raise UsageError(
                     f"{method.name} needs the masks of one photo at a time: give mask_shares, or a guide with propose"
                 )
-            pixels = (images[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
+            pixels = (images[0].permute(1, 2, 0) * 255).round().to(torch.uint8)
             masks = self.propose(np.ascontiguousarray(pixels.cpu().numpy()))
-            mask_shares = torch.from_numpy(patch_weights(masks, grid))
-        return Guidance(proxy, None if mask_shares is None else mask_shares.to(images.device))
+            mask_shares = torch.from_numpy(patch_weights(masks, grid)).to(images.device)
+        return Guidance(proxy, mask_shares)

@@ -239,6 +239,11 @@ def _paper_rows() -> dict[str, DenseMethod]:
 PAPER_ROWS: dict[str, DenseMethod] = _paper_rows()
 
 
+def needs_guide(method: AnyMethod) -> bool:
+    """Whether a method looks at another vision model or at masks; see `gem_label.clip.guides`."""
+    return isinstance(method, LastBlockMethod) and (method.needs_proxy or method.needs_masks)
+
+
 def named(name: str) -> AnyMethod:
     """A method of `METHODS`, or a row of the GEM paper from `PAPER_ROWS`, such as "table7/depth-3+mlp".
 
