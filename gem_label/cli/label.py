@@ -40,6 +40,7 @@ def label(
     classes: options.Classes = None,
     classes_file: options.ClassesFile = None,
     background: options.Background = "",
+    background_words: options.BackgroundWords = None,
     words_per_image: options.WordsPerImage = None,
     image_top_k: options.ImageTopK = None,
     negatives: options.Negatives = "auto",
@@ -150,6 +151,7 @@ def label(
         given = classes is not None or classes_file is not None
         words_given = options.read_vocabulary(classes, classes_file, background) if given else None
         vocabulary = with_example_classes(words_given, shown, background)
+    vocabulary = options.add_background(vocabulary, background_words)
     wanted = options.read_negatives(negatives)
     min_scores = options.thresholds(min_score, purpose)
     min_scores.by_class(vocabulary.classes)

@@ -134,6 +134,27 @@ ShortSide = Annotated[
 ]
 
 
+class BackgroundSet(StrEnum):
+    """Names of background words, see `gem_label.background_words`."""
+
+    voc21 = "voc21"
+    context60 = "context60"
+    coco_object = "coco-object"
+
+
+BackgroundWords = Annotated[
+    BackgroundSet | None,
+    typer.Option(help="Background words of a benchmark, besides those of --background: sky, wall, tree, ..."),
+]
+
+
+def add_background(vocabulary: Vocabulary, chosen: BackgroundSet | None) -> Vocabulary:
+    """The vocabulary with the words of --background-words."""
+    from gem_label.background_words import background_words
+
+    return vocabulary if chosen is None else vocabulary.with_background(background_words(chosen.value))
+
+
 def read_vocabulary(classes: str | None, classes_file: Path | None, background: str) -> Vocabulary:
     """The vocabulary that --classes or --classes-file, and --background, give.
 

@@ -52,6 +52,7 @@ def relabel(
     classes: options.Classes = None,
     classes_file: options.ClassesFile = None,
     background: options.Background = "",
+    background_words: options.BackgroundWords = None,
     words_per_image: options.WordsPerImage = None,
     image_top_k: options.ImageTopK = None,
     negatives: options.Negatives = "auto",
@@ -88,6 +89,7 @@ def relabel(
     from gem_label.words import WordsPerImage
 
     vocabulary = options.read_vocabulary(classes, classes_file, background)
+    vocabulary = options.add_background(vocabulary, background_words)
     wanted = options.read_negatives(negatives)
     min_scores = options.asked_thresholds(min_score, purpose)
     old = open_run(run)

@@ -23,6 +23,7 @@ from gem_label.clip.methods import AnyMethod, DenseMethod, named, needs_guide
 from gem_label.clip.models import Clip, as_clip
 from gem_label.clip.passes import Pass, advance_frame, frame_bias, run_pass
 from gem_label.clip.streams import ordinary_steps
+from gem_label.clip.surgery import surgery_texts
 from gem_label.clip.text import TextEncoder
 from gem_label.clip.windows import Encode, Window, encode_scales, encode_windows
 from gem_label.errors import UsageError
@@ -240,19 +241,22 @@ class DenseEncoder:
             layers[-1] = self._forward(images).features
         return torch.stack([F.normalize(layer.float(), dim=-1) for layer in layers])
 
-    def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
+    def similarity(self, images: Tensor, texts: str | Sequence[str], feature_surgery: bool = False) -> Tensor:
         """Cosine of each patch with each text.
 
         Args:
             images: as in `encode`.
             texts: C phrases, which go through the text encoder's templates, or text as `TextEncoder.encode` takes it.
+            feature_surgery: take off what all texts have in common, see `gem_label.clip.surgery`.
 
         Returns:
-            (B, C, h, w) float32 in [-1, 1].
+            (B, C, h, w) float32 in [-1, 1], or what feature surgery makes of it.
         """
-        patches = self.encode(images)
-        embeddings = torch.from_numpy(self.text.encode(texts)).to(patches)
-        return torch.einsum("bhwd,cd->bchw", patches, embeddings)
+        words = torch.from_numpy(self.text.encode(texts)).to(self.clip.device)
+        if not feature_surgery:
+            return torch.einsum("bhwd,cd->bchw", self.encode(images), words)
+        patches, embeddings = self.encode_with_class_token(images)
+        return torch.einsum("bhwd,bcd->bchw", patches, surgery_texts(words, embeddings))
 
     def _encode_whole(self, images: Tensor) -> Tensor:
         return torch.cat([self._forward(part, finish=False).features for part in self._parts(images)])

@@ -37,6 +37,8 @@ def load_model(
     templates: Sequence[str] = GEM_TEMPLATES,
     sam: str = "mobile_sam",
     proxy: str = SAM_PROXY,
+    feature_surgery: bool = False,
+    with_masks: bool = False,
 ) -> DenseModel | MaskModel:
     """A model by name.
 
@@ -50,20 +52,26 @@ def load_model(
         templates: for our methods: prompts.
         sam: proposes masks and gives features for methods such as "corrclip", as `load_sam` takes it.
         proxy: whose features guide those methods, as `load_guide` takes it.
+        feature_surgery: for our methods: see `EncoderModel`.
+        with_masks: for our methods: a guide that proposes masks, even where the method needs none.
 
     Raises:
         UsageError: an unknown method, or an option that does not go with it.
     """
     if method in COMPARATORS:
-        if short_side is not None or window is not None or tuple(templates) != GEM_TEMPLATES:
+        own = short_side is None and window is None and tuple(templates) == GEM_TEMPLATES
+        if not own or feature_surgery or with_masks:
             raise UsageError(f"{method} has its own input size and prompts: leave those options out")
         return load_comparator(method, weights, device)
     if weights is not None:
         raise UsageError(f"--weights goes with {', '.join(COMPARATORS)}; {method} takes --clip")
     loaded = load_clip(clip, device)
     text = TextEncoder(loaded, templates)
-    guide = load_guide(load_sam(sam, device), proxy=proxy) if needs_guide(named(method)) else None
-    return EncoderModel(DenseEncoder(loaded, method, text=text, window=window, guide=guide), short_side)
+    guided = with_masks or needs_guide(named(method))
+    guide = load_guide(load_sam(sam, device), proxy=proxy) if guided else None
+    return EncoderModel(
+        DenseEncoder(loaded, method, text=text, window=window, guide=guide), short_side, feature_surgery
+    )
 
 
 def encoder_of_run(run: Run, device: torch.device | str = "cpu") -> EncoderModel:

@@ -25,11 +25,15 @@ class EncoderModel:
     Args:
         dense: the encoder.
         short_side: pixels of the input's shorter side; None takes the model's.
+        feature_surgery: take off what all words of a vocabulary have in common, see `gem_label.clip.surgery`.
     """
 
-    def __init__(self, dense: DenseEncoder, short_side: int | None = None) -> None:
+    def __init__(
+        self, dense: DenseEncoder, short_side: int | None = None, feature_surgery: bool = False
+    ) -> None:
         self.dense = dense
         self.short_side = short_side or dense.clip.short_side
+        self.feature_surgery = feature_surgery
         self.name = dense.method.name
         self.logit_scale = dense.clip.logit_scale
 
@@ -38,8 +42,8 @@ class EncoderModel:
         return self.dense.preprocess(image, self.short_side)
 
     def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
-        """(B, C, h, w) cosines."""
-        return self.dense.similarity(images, texts)
+        """(B, C, h, w) cosines, or what feature surgery leaves of them."""
+        return self.dense.similarity(images, texts, self.feature_surgery)
 
     def patches(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(h, w, d) unit-length patch features, rounded to float16 as a run keeps them."""
@@ -55,6 +59,7 @@ class EncoderModel:
             "short_side": self.short_side,
             "dense": self.dense.settings,
             "templates": list(self.dense.text.templates),
+            **({"feature_surgery": True} if self.feature_surgery else {}),
         }
 
 
