@@ -267,7 +267,9 @@ def quality(
         if photo.asked:
             text = encoder.encode(photo.asked)
             similarity = np.einsum("hwd,cd->chw", patches, text, optimize=True)
-            predicted = similarity_prediction(similarity, photo.points)
+            predicted = similarity_prediction(
+                similarity, photo.points, (photo.true_masks.height, photo.true_masks.width)
+            )
             totals.add(photo.asked, point_counts(predicted, photo.points, len(text)))
     found, true = (np.concatenate(part) for part in zip(*every, strict=True))
     of_voc = [np.concatenate(part) for part in zip(*voc, strict=True)]

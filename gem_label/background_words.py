@@ -14,15 +14,16 @@ from gem_label.errors import UsageError
 from gem_label.phrases import as_words
 
 _THINGS_AROUND = (
-    "sky, wall, tree, wood, grass, road, sea, river, mountain, sands, desk, bed, building, cloud, lamp, door, window, "
-    "wardrobe, ceiling, shelf, curtain, stair, floor, hill, rail, fence"
+    "sky, wall, tree, wood, grass, road, sea, river, mountain, sands, desk, bed, building, cloud, lamp, door, "
+    "window, wardrobe, ceiling, shelf, curtain, stair, floor, hill, rail, fence"
 )
 BACKGROUND_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "voc21": as_words(_THINGS_AROUND),
         "context60": ("background",),
         "coco-object": as_words(
-            "sky, wall, tree, wood, grass, road, sea, river, mountain, sands, desk, building, cloud, floor, hill, rail"
+            "sky, wall, tree, wood, grass, road, sea, river, mountain, sands, desk, building, cloud, floor, hill, "
+            "rail"
         ),
     }
 )

@@ -20,6 +20,7 @@ from gem_label.clip.methods import named, needs_guide
 from gem_label.clip.models import Clip, as_clip, load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.guides import SAM_PROXY, load_guide
 from gem_label.labeled_photo import EmbeddedPhoto, LabeledPhoto, LabelJob, label_embedded, pool_photo
 from gem_label.labeling import LabelSettings, Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
@@ -31,7 +32,6 @@ from gem_label.runs import Run, RunWriter
 from gem_label.runs.manifest import MASK_TOKENS, new_manifest
 from gem_label.runs.shared import PHOTOS_PER_SHARD, SharedRun
 from gem_label.sam.fast import FastSettings
-from gem_label.sam.guide import SAM_PROXY, load_guide
 from gem_label.sam.models import Sam, load_sam
 from gem_label.sam.proposals import AnySettings, propose_masks
 from gem_label.stores import open_store

@@ -103,7 +103,7 @@ def measure(
             of_all, of_own = confusion[name]
             of_all.add(truth, predict_labels(similarity, size))
             of_own.add(truth, np.array(present)[predict_labels(similarity[present], size)])
-            hit = similarity_prediction(similarity[present].cpu().numpy(), points)
+            hit = similarity_prediction(similarity[present].cpu().numpy(), points, scene.image.shape[:2])
             totals[name].add(scene.nouns, point_counts(hit, points, len(present)))
     return {
         name: Measured(

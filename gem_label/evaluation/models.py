@@ -18,11 +18,11 @@ from gem_label.clip.windows import Window
 from gem_label.comparators import COMPARATORS, load_comparator
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.predictors import EncoderModel
+from gem_label.guides import SAM_PROXY, load_guide
 from gem_label.labeler import text_encoder_of
 from gem_label.precision import Precision
 from gem_label.predictors import DenseModel, MaskModel
 from gem_label.runs import Run
-from gem_label.sam.guide import SAM_PROXY, load_guide
 from gem_label.sam.models import load_sam
 from gem_label.sam.proposals import read_proposals
 

@@ -72,7 +72,7 @@ def similarity_of(
 
 
 def mask_belief(masks: MaskSet, similarity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, C) scaled similarity of (C, h, w) maps pooled over each of N masks, in [0, 1] (GEM-SAM).
+    """(N, C) similarity of (C, h, w) maps pooled over each of N masks, scaled by `min_max` (GEM-SAM).
 
     Example:
         One mask over the left of two patches:
@@ -85,7 +85,7 @@ def mask_belief(masks: MaskSet, similarity: NDArray[np.float32]) -> NDArray[np.f
         [[1.0, 0.0]]
     """
     weights = patch_weights(masks, (similarity.shape[1], similarity.shape[2]))
-    return pool_patches(weights, min_max(similarity).transpose(1, 2, 0))
+    return pool_patches(weights, min_max(similarity, (masks.height, masks.width)).transpose(1, 2, 0))
 
 
 class GemSam:

@@ -1,4 +1,4 @@
-"""SAM as a guide of dense methods: its image features say which places are alike, its masks what is one thing."""
+"""SAM's image features as a proxy of dense methods: they say which places are alike."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gem_label.clip.guides import Guide
-from gem_label.clip.timm_proxy import TimmProxy
 from gem_label.sam.encoding import encode_image
-from gem_label.sam.fast import FastSettings
 from gem_label.sam.models import Sam
-from gem_label.sam.proposals import AnySettings, propose_masks
-
-SAM_PROXY = "sam"
 
 
 class SamProxy:
@@ -40,21 +34,5 @@ class SamProxy:
         return torch.cat(found).to(images.device)
 
     def describe(self) -> dict[str, Any]:
-        """See `Proxy.describe`."""
+        """Name and sha256 of the weights, as JSON."""
         return {"name": f"sam/{self.sam.name}", "sha256": self.sam.weights_sha256}
-
-
-def load_guide(sam: Sam, proposals: AnySettings | None = None, proxy: str = SAM_PROXY) -> Guide:
-    """A guide that proposes masks by SAM.
-
-    Args:
-        sam: what `load_sam` returns.
-        proposals: how masks are proposed; None: fast.
-        proxy: whose features say which places are alike: "sam", or a model as `TimmProxy` takes it.
-
-    Raises:
-        UsageError: no such model.
-        GemLabelError: its weights cannot be loaded.
-    """
-    features = SamProxy(sam) if proxy == SAM_PROXY else TimmProxy(proxy, sam.device)
-    return Guide(features, lambda pixels: propose_masks(sam, pixels, proposals or FastSettings()))
