@@ -21,6 +21,7 @@ from gem_label.clip.methods import METHODS, PAPER_ROWS, AnyMethod
 from gem_label.clip.proxyclip import ProxyClip
 from gem_label.clip.resclip import ResClip
 from gem_label.clip.scclip import ScClip, find_outliers, replace_outliers
+from gem_label.clip.surgery import surgery_texts
 from gem_label.errors import UsageError
 
 LATER = [name for name, method in METHODS.items() if isinstance(method, LastBlockMethod)]
@@ -70,6 +71,23 @@ def test_region_tokens_are_corrclips() -> None:
         make_images(make_methods.CASE)[0], region_shares()
     )
     np.testing.assert_allclose(found.patches, np.load(make_methods.FIXTURE)["corrclip_tokens"][0], atol=2e-4)
+
+
+def test_feature_surgery_is_its_authors_code() -> None:
+    image, words = make_methods.make_words()
+    found = torch.einsum("bpd,bcd->bpc", image[:, 1:], surgery_texts(words, image[:, 0]))
+    np.testing.assert_allclose(found, np.load(make_methods.FIXTURE)["surgery"], atol=1e-6)
+
+
+def test_similarity_after_feature_surgery() -> None:
+    encoder = DenseEncoder(build_model(layers=4))
+    image = make_images(make_methods.CASE)[:, :, :48, :80]
+    patches, embeddings = encoder.encode_with_class_token(image)
+    words = torch.from_numpy(encoder.text.encode(["cat", "dog", "cup"]))
+    expected = torch.einsum("bhwd,bcd->bchw", patches, surgery_texts(words, embeddings))
+    found = encoder.similarity(image, ["cat", "dog", "cup"], feature_surgery=True)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, encoder.similarity(image, ["cat", "dog", "cup"]))
 
 
 def test_blocks_are_where_they_are_in_a_tower_of_12() -> None:

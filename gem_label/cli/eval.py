@@ -345,7 +345,7 @@ def _choose_model(
         None if crop is None else Window(crop, stride or crop // 2),
         IMAGENET_TEMPLATES if templates is Templates.imagenet else GEM_TEMPLATES,
         options.absolute_sam(sam),
-        proxy,
+        options.absolute_clip(proxy),
         feature_surgery,
         with_masks,
     )

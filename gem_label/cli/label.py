@@ -183,7 +183,7 @@ def label(
         precision=precision,
         short_side=short_side,
         mask_tokens=bool(mask_tokens),
-        proxy=proxy,
+        proxy=options.absolute_clip(proxy),
     )
     # with Ray the models here only say what the run is made with; those that work are in its processes
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)
