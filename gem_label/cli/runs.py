@@ -41,10 +41,13 @@ def finish(
     \b
     Example: gem-label finish RUN
     """
+    from gem_label.runs import open_run
     from gem_label.runs.shared import SharedRun
+    from gem_label.runs.summary import summarize_run
     from gem_label.stores import open_store
 
-    options.print_counts(run, SharedRun.open(open_store(run)).finish())
+    SharedRun.open(open_store(run)).finish()
+    options.print_summary(run, summarize_run(open_run(run)))
 
 
 def relabel(
@@ -86,6 +89,7 @@ def relabel(
     from gem_label.labeler import text_encoder_of
     from gem_label.runs import open_run, relabel_run
     from gem_label.runs.learned_file import read_learned
+    from gem_label.runs.summary import summarize_run
     from gem_label.words import WordsPerImage
 
     vocabulary = options.read_vocabulary(classes, classes_file, background)
@@ -123,7 +127,7 @@ def relabel(
     if learned is not None:
         using = "none" if learned == "none" else read_learned(learned)
     new = relabel_run(old, vocabulary, text, label_settings=settings, words=words, out=out, learned=using)
-    options.print_counts(new.place, new.manifest["counts"])
+    options.print_summary(new.place, summarize_run(new))
 
 
 def search(
