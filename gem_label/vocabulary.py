@@ -149,6 +149,12 @@ class Vocabulary:
         """The same words with these negatives."""
         return replace(self, negatives=as_words(words))
 
+    def with_background(self, words: Iterable[str]) -> Vocabulary:
+        """The same words with these background words, too, except those that are phrases of a class already."""
+        known = {folded(phrase) for phrases in self.phrasings for phrase in phrases}
+        more = [word for word in words if folded(word) not in known]
+        return replace(self, background=_distinct_words([*self.background, *more]))._checked()
+
     def _checked(self) -> Vocabulary:
         """This vocabulary, if no two things in it differ only in case. Phrasings of a class may: some tokenizers
         tell case apart.

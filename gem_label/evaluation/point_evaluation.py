@@ -144,7 +144,7 @@ class PointEvaluation:
 
 def predict(
     similarity: NDArray[np.float32],
-    masks: MaskSet | None,
+    masks: MaskSet,
     points: ImagePoints,
     name: str,
     rules: Sequence[Rule],
@@ -153,13 +153,13 @@ def predict(
 
     Args:
         similarity: (C, h, w) of the image's present classes.
-        masks: N masks of the image; None: only the similarity is asked.
+        masks: N masks of the image.
         points: the P points.
         name: of the dense method; GEM-SAM's answers are called "<name>_sam_<rule>".
         rules: GEM-SAM's rules.
     """
-    predicted = {name: similarity_prediction(similarity, points)}
-    if masks is not None and rules:
+    predicted = {name: similarity_prediction(similarity, points, (masks.height, masks.width))}
+    if rules:
         covered, belief = covered_points(masks, points), mask_belief(masks, similarity)
         for rule in rules:
             predicted[f"{name}_sam_{rule}"] = union_prediction(covered, assign_masks(belief, rule), points)
@@ -239,5 +239,5 @@ def photo_predictions(
                 found = model.label(pixels, texts)
                 hit = union_prediction(covered_points(found.masks, points), found.belongs, points)
             else:
-                hit = similarity_prediction(similarity_of(model, pixels, texts), points)
+                hit = similarity_prediction(similarity_of(model, pixels, texts), points, pixels.shape[:2])
             yield listed.image_id, {model.name: hit}
