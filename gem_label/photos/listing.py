@@ -86,8 +86,8 @@ def find_photos(
     - a folder is searched to the bottom, in the order of names, for files whose suffix is a photo's. Hidden files
       and folders, folders that cameras' and servers' software makes (`@eaDir`, `__MACOSX`), and runs of gem-label
       are passed over;
-    - a `.txt` file is a list of paths, and a `.csv`, `.tsv` or `.parquet` has a column of them, see
-      `read_photo_list`;
+    - a `.txt` file is a list of paths of photos, folders and zips, and a `.csv`, `.tsv` or `.parquet` has a column of
+      them, see `read_photo_list`;
     - a `.zip` is unpacked into a folder beside it, see `unpack_photos`;
     - any other file is taken for a photo;
     - an address of an object store, `s3://bucket/photos`, is searched as a folder is, or is a photo, a list or an
@@ -161,16 +161,40 @@ class _Finder:
             self._add_below(absolute, self._files_below(absolute))
         elif os.path.exists(absolute):
             if suffix in LIST_SUFFIXES:
-                paths = read_photo_list(absolute)
-                self._add_below(_folder_of(os.path.dirname(absolute), paths), paths)
+                self._add_list(read_photo_list(absolute), os.path.dirname(absolute))
             elif suffix == ARCHIVE_SUFFIX:
-                self._add_unpacked(unpack_photos(absolute))
+                self._add_below(*self._unpacked(unpack_photos(absolute)))
             elif reason := refusal(root, suffix, self._suffixes):
                 raise UsageError(reason)
             else:
                 self._add_below(os.path.dirname(absolute), [absolute])
         else:
             self._add_dataset(root, suffix)
+
+    def _add_list(self, lines: Iterable[str], folder: str) -> None:
+        """Add what the lines of a list stand for, with ids relative to the list's folder where it holds them all."""
+        paths = [photo for line in lines for photo in self._listed(line)]
+        self._add_below(_folder_of(folder, paths), paths)
+
+    def _listed(self, path: str) -> Iterable[str]:
+        """The photos that a line of a list stands for; what is no photo, folder or zip is counted as left out."""
+        suffix = os.path.splitext(path)[1].lower()
+        if is_address(path) or suffix in self._suffixes:
+            return [path]
+        if os.path.isdir(path):
+            return self._files_below(path)
+        if suffix == ARCHIVE_SUFFIX and os.path.exists(path):
+            return self._unpacked(unpack_photos(path))[1]
+        if suffix in LIST_SUFFIXES or refusal(path, suffix, self._suffixes):
+            self.listing.left_out[suffix] += 1
+            return []
+        return [path]
+
+    def _unpacked(self, unpacked: Unpacked) -> tuple[str, list[str]]:
+        """The folder and the photos of a zip."""
+        self.listing.left_out.update(unpacked.left_out)
+        self.listing.done.append(unpacked.note)
+        return unpacked.folder, unpacked.paths
 
     def _add_bucket(self, address: str) -> None:
         """Add the photos below an address, or the one at it."""
@@ -182,10 +206,9 @@ class _Finder:
         if suffix in LIST_SUFFIXES or suffix == ARCHIVE_SUFFIX:
             with _fetched(buckets, address) as path:
                 if suffix == ARCHIVE_SUFFIX:
-                    self._add_unpacked(unpack_into_store(path, address, buckets))
+                    self._add_below(*self._unpacked(unpack_into_store(path, address, buckets)))
                 else:
-                    paths = read_photo_list(path, address)
-                    self._add_below(_folder_of(folder, paths), paths)
+                    self._add_list(read_photo_list(path, address), folder)
             return
         root = address.rstrip("/")
         below = buckets.names_below(root)
@@ -200,11 +223,6 @@ class _Finder:
             else:
                 self.listing.left_out[suffix] += 1
         self._add_below(root, photos)
-
-    def _add_unpacked(self, unpacked: Unpacked) -> None:
-        self.listing.left_out.update(unpacked.left_out)
-        self.listing.done.append(unpacked.note)
-        self._add_below(unpacked.folder, unpacked.paths)
 
     def _add_dataset(self, name: str, suffix: str) -> None:
         if os.sep in name or suffix in self._suffixes:

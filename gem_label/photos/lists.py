@@ -8,11 +8,13 @@ import io
 import os
 import posixpath
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 from gem_label.errors import UsageError
 from gem_label.stores import is_address
 from gem_label.tables import first_names, reason
+from gem_label.text_files import decode_text
 
 LIST_SUFFIX = ".txt"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -26,14 +28,14 @@ _SHOWN = 8
 
 
 def read_photo_list(path: str, place: str | None = None) -> list[str]:
-    """The absolute paths and addresses of photos that a file lists, each once.
+    """The absolute paths and addresses that a file lists, each once.
 
     A `.txt` has one on each line; blank lines and lines that begin with "#" are skipped. A `.csv`, `.tsv` or
     `.parquet` has them in a column named as one of `PATH_COLUMNS`, in any case, or has one column; empty cells are
     skipped. Relative paths are relative to the file's folder, or to the address's where it comes from a store;
-    addresses such as s3://bucket/a.jpg stay as they are, and file:///a.jpg is a path. Text is UTF-8, with or
-    without a byte order mark, or UTF-16; names that are not UTF-8 stay as they are on disk. Paths that do not exist
-    are kept, so that `label` records them as photos that failed.
+    addresses such as s3://bucket/a.jpg stay as they are, and file:///a.jpg is a path. Text is UTF-8, UTF-16 or
+    UTF-32, with or without a byte order mark; names that are not UTF-8 stay as they are on disk. Paths that do not
+    exist are kept, so that `label` records them as photos that failed.
 
     Args:
         path: of the file on this machine.
@@ -94,6 +96,9 @@ def _text(path: str) -> str:
     """Text of a list; bytes that are not UTF-8 become what Python's file functions take them for."""
     with open(path, "rb") as file:
         data = file.read()
+    if b"\0" in data:  # of UTF-16 and UTF-32
+        with suppress(UsageError):
+            return decode_text(data, "")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gem_label.geometry import MAX_PIXELS, covers, is_whole
 from gem_label.labeling import MaskLabels
 from gem_label.masks import MaskSet
+from gem_label.runs.manifest import has_mask_tokens
 from gem_label.runs.schema import PhotoRecord, format_of, mask_schema, photo_table
 
 
@@ -30,18 +31,24 @@ class Expected:
         embedding_dim: d.
         format: of the run, see `gem_label.runs.files`.
         run_id: of the run; None in runs of earlier versions, whose shards have none either.
+        mask_tokens: whether masks have embeddings by class tokens of their own.
     """
 
     embedding_dim: int
     format: int
     run_id: str | None
+    mask_tokens: bool = False
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> Self:
         """What a manifest says of the shards."""
         run_id = manifest.get("id")
-        format = int(manifest["format"])
-        return cls(int(manifest["embedding_dim"]), format, run_id if isinstance(run_id, str) else None)
+        return cls(
+            int(manifest["embedding_dim"]),
+            int(manifest["format"]),
+            run_id if isinstance(run_id, str) else None,
+            has_mask_tokens(manifest),
+        )
 
 
 _OPTIONAL = ("selected", "overlap_with", "overlap_share")  # not in format 1 before it is relabeled
@@ -73,14 +80,14 @@ def known_columns(schema: pa.Schema, expected: Expected | None = None) -> list[s
         RowError: a column is missing, twice there, or of another type.
     """
     vector = schema.field("embedding").type if schema.get_field_index("embedding") >= 0 else None
-    format = format_of(schema.names)
+    format, mask_tokens = format_of(schema.names), "mask_token" in schema.names
     if vector is None:
         raise RowError("it has no column embedding, or two")
     size = vector.byte_width if pa.types.is_fixed_size_binary(vector) else getattr(vector, "list_size", 0)
     if expected is not None:
-        size, format = expected.embedding_dim, expected.format
+        size, format, mask_tokens = expected.embedding_dim, expected.format, expected.mask_tokens
     names = []
-    for field in mask_schema(size, format):
+    for field in mask_schema(size, format, mask_tokens):
         place = schema.get_field_index(field.name)
         if place < 0:
             if format == 1 and field.name in _OPTIONAL and field.name not in schema.names:

@@ -259,7 +259,7 @@ def _relabel_shards(
                 yield photos, relabelled(table, labels, evidence.overlaps, evidence.masks.tolist())
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
-        with ShardWriter(file, run.embedding_dim, run.format, run_id) as writer:
+        with ShardWriter(file, run.embedding_dim, run.format, run_id, run.has_mask_tokens) as writer:
             for photos, table in rows(files, writer):
                 writer.add(photos, table)
 

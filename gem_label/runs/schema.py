@@ -76,7 +76,7 @@ def _vector(dtype: pa.DataType, length: int) -> pa.DataType:
     return pa.list_(pa.field("element", dtype, nullable=False), length)
 
 
-SURROUND_DIFFERENCE = "surround_difference"
+SURROUND_DIFFERENCE, MASK_TOKEN = "surround_difference", "mask_token"
 
 
 def format_of(columns: Collection[str]) -> int:
@@ -98,7 +98,7 @@ def vector_names(format: int) -> list[str]:
     return [column for name in vectors for column in (name, f"{name}_scale")]
 
 
-def mask_schema(embedding_dim: int, format: int = FORMAT) -> pa.Schema:
+def mask_schema(embedding_dim: int, format: int = FORMAT, mask_tokens: bool = False) -> pa.Schema:
     """One row a mask; all columns but `label` are without nulls.
 
     mask_id is "<image_id>#<index>"; bbox is x, y, width, height in pixels; point is the x, y of the prompt.
@@ -109,6 +109,7 @@ def mask_schema(embedding_dim: int, format: int = FORMAT) -> pa.Schema:
     Args:
         embedding_dim: d.
         format: of the run, see `gem_label.runs.files`.
+        mask_tokens: whether masks have embeddings by class tokens of their own.
     """
     columns = {
         "image": pa.string(),
@@ -136,8 +137,9 @@ def mask_schema(embedding_dim: int, format: int = FORMAT) -> pa.Schema:
     if format == 1:
         columns["embedding"] = _vector(pa.float16(), embedding_dim)
     else:
+        names = vector_names(format) + ([MASK_TOKEN, f"{MASK_TOKEN}_scale"] if mask_tokens else [])
         types = pa.binary(embedding_dim), pa.float16()
-        columns |= {name: types[name.endswith("_scale")] for name in vector_names(format)}
+        columns |= {name: types[name.endswith("_scale")] for name in names}
     return pa.schema([pa.field(name, dtype, nullable=name == "label") for name, dtype in columns.items()])
 
 
@@ -232,7 +234,10 @@ def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embeddin
         **overlap_columns(overlaps, n),
         **vector_columns(embeddings, masks.surrounds),
     }
-    return pa.table(columns, schema=mask_schema(embedding_dim))
+    if masks.mask_tokens is not None:
+        codes, scales = quantize(masks.mask_tokens)
+        columns |= {MASK_TOKEN: _bytes(codes), f"{MASK_TOKEN}_scale": pa.array(scales)}
+    return pa.table(columns, schema=mask_schema(embedding_dim, mask_tokens=MASK_TOKEN in columns))
 
 
 def relabelled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: Sequence[int]) -> pa.Table:
@@ -251,7 +256,9 @@ def relabelled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: S
         local = replace(overlaps, first=overlaps.first - start[overlaps.second].astype(np.int32))
         columns |= overlap_columns(local, len(table))
     vector = table.schema.field("embedding").type
-    schema = mask_schema(vector.list_size if format == 1 else vector.byte_width, format)
+    format = format_of(columns)
+    dimension = vector.list_size if format == 1 else vector.byte_width
+    schema = mask_schema(dimension, format, MASK_TOKEN in columns)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
@@ -281,6 +288,7 @@ def table_evidence(table: pa.Table, photos: Sequence[PhotoRecord]) -> Evidence:
         sizes=np.array([(photo.height, photo.width) for photo in photos], np.int64).reshape(-1, 2),
         predicted_iou=table["predicted_iou"].to_numpy(),
         stability=table["stability"].to_numpy(),
+        mask_tokens=table_mask_tokens(table),
     )
 
 
@@ -299,6 +307,13 @@ def table_vectors(table: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.floa
             return embeddings, dequantize(codes, scales)
         return embeddings, add_differences(codes, scales, embeddings)
     return embeddings, None
+
+
+def table_mask_tokens(table: pa.Table) -> NDArray[np.float32] | None:
+    """(N, d) float32 embeddings of masks by class tokens of their own; None where the table has none."""
+    if MASK_TOKEN not in table.column_names:
+        return None
+    return dequantize(_codes(table[MASK_TOKEN]), table[f"{MASK_TOKEN}_scale"].to_numpy())
 
 
 def table_overlaps(table: pa.Table) -> Overlaps | None:
@@ -323,6 +338,7 @@ def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]
     predicted_iou, stability = table["predicted_iou"].to_numpy(), table["stability"].to_numpy()
     points = fixed_rows(table["point"])
     embeddings, surrounds = table_vectors(table) if "embedding" in table.column_names else (None, None)
+    tokens = table_mask_tokens(table)
     masks, start = [], 0
     for photo in photos:
         rows = slice(start, start + photo.masks)
@@ -337,6 +353,7 @@ def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]
                 points=points[rows],
                 embeddings=None if embeddings is None else embeddings[rows],
                 surrounds=None if surrounds is None else surrounds[rows],
+                mask_tokens=None if tokens is None else tokens[rows],
                 overlaps=table_overlaps(table.slice(rows.start, photo.masks)),
                 grid=photo.grid,
             )

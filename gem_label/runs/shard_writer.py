@@ -47,7 +47,12 @@ class ShardWriter:
     """Writes a shard, gathering whole photos into row groups; a context manager, for use inside `write_atomic`."""
 
     def __init__(
-        self, file: BinaryIO, embedding_dim: int, format: int = FORMAT, run_id: str | None = None
+        self,
+        file: BinaryIO,
+        embedding_dim: int,
+        format: int = FORMAT,
+        run_id: str | None = None,
+        mask_tokens: bool = False,
     ) -> None:
         """Begin a shard.
 
@@ -56,8 +61,9 @@ class ShardWriter:
             embedding_dim: d.
             format: of the run that the shard is for.
             run_id: `id` in the manifest of the run that the shard is for; None: it has none.
+            mask_tokens: whether masks have embeddings by class tokens of their own.
         """
-        schema = mask_schema(embedding_dim, format)
+        schema = mask_schema(embedding_dim, format, mask_tokens)
         self._file = SealingFile(file)
         self._writer = pq.ParquetWriter(
             self._file,
