@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, output
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import UsageError
 from gem_label.stores import is_address
@@ -77,29 +77,30 @@ def export(
     run_or_name: Annotated[
         str, typer.Argument(metavar="RUN|NAME", help="A run directory or a dataset's name.")
     ],
-    out: Annotated[Path, typer.Option(help="The file to write; with yolo the folder.")],
+    out: Annotated[Path, typer.Option(help="The file to write; for yolo a folder.")],
     format: Annotated[
-        Format, typer.Option(help="docs/formats.md says what each keeps; lvis is COCO with LVIS's fields.")
+        Format,
+        typer.Option(help="docs/formats.md says what each keeps; lvis is COCO with the fields of LVIS."),
     ] = Format.coco,
     segmentation: Annotated[
         Segmentation | None,
-        typer.Option(help="rle, the default, is exact; polygon suits tools that read nothing else."),
+        typer.Option(help="rle is exact and the default; polygon is for tools that read nothing else."),
     ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
             metavar="PX",
-            help="Polygons, simplified up to so many pixels from the border; exact ones otherwise (yolo: 1).",
+            help="Write polygons that stay within this distance from the border; default: exact ones (yolo: 1).",
         ),
     ] = None,
     photos: Annotated[
-        Photos, typer.Option(help="yolo: link the photos into the folder, copy them, or only list them.")
+        Photos, typer.Option(help="yolo: link photos into the folder, copy them, or only list them.")
     ] = Photos.link,
     image_prefix: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="label-studio: before the photos' paths, instead of its local storage."
+            metavar="URL", help="label-studio: prefix of the photos' paths; default: its local storage."
         ),
     ] = None,
     photos_per_file: Annotated[
@@ -116,7 +117,7 @@ def export(
     which: Annotated[
         Which | None,
         typer.Option(
-            help="Of a dataset: which masks; not-rejected unless given. Accepted: renamed ones too."
+            help="Of a dataset: which masks; default: not-rejected. Renamed masks count as accepted."
         ),
     ] = None,
 ) -> None:
@@ -141,7 +142,7 @@ def export(
             raise UsageError("--which is about a reviewed dataset, and this is a run")
         opened = open_run(run_or_name)
         if format is Format.yolo and photos is not Photos.list:
-            options.note_changed_photos(opened)
+            output.note_changed_photos(opened)
         annotations = run_annotations(opened, options.asked_thresholds(min_score, purpose))
     else:
         if min_score is not None or purpose is not None:
@@ -151,7 +152,7 @@ def export(
         written = write_annotations(annotations, out, format.value, settings)
     else:
         written = write_in_parts(annotations, out, photos_per_file, format.value, settings)
-    report = options.with_bar(written, "export")
+    report = output.with_bar(written, "export")
     print(f"{out}: {report}")
 
 
@@ -172,10 +173,13 @@ def import_annotations(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset.")],
     field: Annotated[str, typer.Option(help="The field that takes the masks.")] = "gem_label",
     missing: Annotated[
-        Missing, typer.Option(help="What becomes of masks that the file does not have, in its photos.")
+        Missing, typer.Option(help="What to do with masks of its photos that the file does not have.")
     ] = Missing.keep,
     boxes: Annotated[
-        Boxes, typer.Option(help="Boxes without a mask: a rectangle, what SAM sees in it, or left out.")
+        Boxes,
+        typer.Option(
+            help="Boxes without a mask: make a rectangle, ask SAM for the mask in the box, or leave them out."
+        ),
     ] = Boxes.rectangle,
     sam: Annotated[
         str, typer.Option(help="With --boxes sam: mobile_sam, vit_b, vit_l, vit_h or a checkpoint file.")
@@ -186,18 +190,16 @@ def import_annotations(
         typer.Option(
             min=0,
             metavar="PX",
-            help="Masks within so many pixels of the old border count as unchanged: for files of outlines.",
+            help="Masks within this distance from the old border count as unchanged; for files with polygons.",
         ),
     ] = None,
-    resize: Annotated[
-        bool, typer.Option("--resize", help="Take masks of another resolution of a photo, too.")
-    ] = False,
+    resize: Annotated[bool, typer.Option("--resize", help="Also take masks of another resolution.")] = False,
     accept_unchanged: Annotated[
-        bool, typer.Option("--accept-unchanged", help="Accept masks that are as they were, too.")
+        bool, typer.Option("--accept-unchanged", help="Also accept masks that are unchanged.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
 ) -> None:
-    """Take corrections from other tools into a dataset.
+    """Bring corrections from other tools into a dataset.
 
     Masks are found again by their mask id, else by overlap. New and changed masks count as accepted, and all of it is
     one decision that can be undone. Exit code 1 when annotations could not be used; they are listed, and the masks
@@ -227,7 +229,7 @@ def import_annotations(
         draw_boxes,
         tolerance,
     )
-    report = options.with_bar(work, "import")
+    report = output.with_bar(work, "import")
     for line in report.problems[:SHOWN_PROBLEMS]:
         print(f"note: {line}", file=sys.stderr)
     if len(report.problems) > SHOWN_PROBLEMS:
