@@ -16,7 +16,6 @@ from gem_label.stores import is_address
 
 if TYPE_CHECKING:
     from gem_label.formats.annotations import Annotations
-    from gem_label.labeling import Thresholds
 
 Result = TypeVar("Result")
 SHOWN_PROBLEMS = 20
@@ -104,6 +103,14 @@ def export(
             metavar="URL", help="label-studio: prefix of the photos' paths; default: its local storage."
         ),
     ] = None,
+    photos_per_file: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Write OUT-000001.json and so on, N photos each; ids are unique over the files.",
+        ),
+    ] = None,
     min_score: options.MinScore = None,
     purpose: options.For = None,
     field: Annotated[str, typer.Option(help="Of a dataset: the field of masks.")] = "gem_label",
@@ -123,28 +130,30 @@ def export(
     Example: gem-label export street --which accepted --format yolo --out street-yolo/
     """
     from gem_label.formats.drawing import WriteSettings
+    from gem_label.formats.splitting import write_in_parts
     from gem_label.formats.writing import write_annotations
+    from gem_label.runs import open_run
+    from gem_label.runs.export import run_annotations
 
     segmentation = segmentation or (Segmentation.rle if tolerance is None else Segmentation.polygon)
     settings = WriteSettings(segmentation.value, tolerance, photos.value, image_prefix)
     if is_address(run_or_name) or Path(run_or_name).is_dir():
         if which is not None:
             raise UsageError("--which is about a reviewed dataset, and this is a run")
-        annotations = _of_run(run_or_name, options.asked_thresholds(min_score, purpose))
+        opened = open_run(run_or_name)
+        if format is Format.yolo and photos is not Photos.list:
+            output.note_changed_photos(opened)
+        annotations = run_annotations(opened, options.asked_thresholds(min_score, purpose))
     else:
         if min_score is not None or purpose is not None:
             raise UsageError("--min-score and --for are about a run: of a dataset choose with --which")
         annotations = _of_dataset(run_or_name, field, which or Which.not_rejected)
-    written = write_annotations(annotations, out, format.value, settings)
+    if photos_per_file is None:
+        written = write_annotations(annotations, out, format.value, settings)
+    else:
+        written = write_in_parts(annotations, out, photos_per_file, format.value, settings)
     report = output.with_bar(written, "export")
     print(f"{out}: {report}")
-
-
-def _of_run(path: str, thresholds: Thresholds | None) -> Annotations:
-    from gem_label.runs import open_run
-    from gem_label.runs.export import run_annotations
-
-    return run_annotations(open_run(path), thresholds)
 
 
 def _of_dataset(name: str, field: str, which: Which) -> Annotations:

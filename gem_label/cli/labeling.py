@@ -105,6 +105,7 @@ def label_alone(
     from gem_label.runs.summary import summarize_run
 
     with labeler.start_run(out, job) as writer:
+        output.note_changed_photos(open_run(out))
         todo = writer.register(photos)
         report = LocalEngine(workers or workers_for(labeler.device)).run(todo, labeler, job, writer)
     run = open_run(out)
@@ -150,6 +151,8 @@ def label_shared(
         job.words.check_names(photos)
     run = labeler.join_run(out, job, photos_per_shard)
     run.add_photos(photos)
+    if part.index == 0 and run.committed():
+        output.note_changed_photos(open_run(out))
     if retry_failed and (again := run.retry_failures()):
         print(f"trying {again} photos once more", file=sys.stderr)
     todo = list(part.of(run))

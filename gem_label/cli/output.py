@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gem_label.clip.text import TextEncoder
     from gem_label.labeling.negatives import Wanted
     from gem_label.progress import Progress
+    from gem_label.runs import Run
     from gem_label.runs.summary import RunSummary
     from gem_label.vocabulary import Vocabulary
 
@@ -57,6 +58,14 @@ def note_demo_clip(encoder: TextEncoder, phrases: Sequence[str]) -> None:
         f"photographs mean little{never}",
         file=sys.stderr,
     )
+
+
+def note_changed_photos(run: Run) -> None:
+    """Say on stderr how many photos were replaced after they were labeled."""
+    from gem_label.runs.changed_photos import note_of_changed
+
+    if note := note_of_changed(run.photos()):
+        print(f"note: {note}", file=sys.stderr)
 
 
 def print_summary(place: object, summary: RunSummary) -> None:

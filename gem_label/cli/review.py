@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, output
 from gem_label.cli.options import RunPlace
 
 
@@ -57,8 +57,10 @@ def push(
     from gem_label.review.storage.less_likely import HIDDEN_FLOOR
     from gem_label.runs import open_run
 
+    opened = open_run(run)
+    output.note_changed_photos(opened)
     report = push_run(
-        open_run(run),
+        opened,
         dataset,
         field,
         masks.value,
@@ -106,7 +108,11 @@ def review(
     Example: gem-label review RUN
     """
     from gem_label.review import open_app
+    from gem_label.runs import open_run
+    from gem_label.stores import is_address
 
+    if is_address(run_or_name) or Path(run_or_name).is_dir():
+        output.note_changed_photos(open_run(run_or_name))
     open_app(
         run_or_name,
         port=port,

@@ -34,6 +34,7 @@ def show(
     from gem_label.show.page import write_page
 
     opened = open_run(run)
+    output.note_changed_photos(opened)
     folder = to or Path(f"{Path(str(run).rstrip('/')).name}-show")
     report = output.with_bar(write_page(opened, folder, photos), "show")
     output.print_summary(opened.place, report.summary)
