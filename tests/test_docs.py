@@ -130,6 +130,16 @@ def test_links_of_the_repository_become_links_of_the_site() -> None:
     assert links("[a](https://example.org) [b](#c)", ROOT) == "[a](https://example.org) [b](#c)"
 
 
+def test_headings_of_troubleshooting_are_messages_of_the_program() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "gem_label").rglob("*.py"))
+    text = re.sub(r'"\s*\n\s*f?"', "", sources)  # messages of several lines
+    headings = re.findall(r"^### (.+)$", (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(headings) >= 20
+    for heading in headings:
+        constant = max(re.split(r"[A-Z0-9'][^ :]*", heading), key=len).strip()  # names are capitals, numbers or quoted
+        assert constant in text, heading
+
+
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for page in (ROOT / "docs").rglob("*.md"):
