@@ -276,6 +276,8 @@ def test_relabel_search_and_export_follow(
     assert open_run(labeled).vocabulary.classes == ("cup", "person")
     masks = again.manifest["counts"]["masks"]
     capsys.readouterr()
+    assert run(["relabel", "again", "--classes", "helmet", "--mask-tokens", "1"]) == 2
+    assert "holds no mask tokens" in one_line(capsys)
 
     assert run(["search", "again", "a silver spoon", "--top", "4"]) == 0
     header, *hits = (line.split("\t") for line in capsys.readouterr().out.splitlines())

@@ -38,6 +38,11 @@ Method = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="For the last three: a model name on the hub, or its folder.")
 ]
+SamName = Annotated[str, typer.Option("--sam", help="For proxyclip and corrclip: as for label.")]
+Surgery = Annotated[
+    bool,
+    typer.Option("--feature-surgery", help="Take off what all words have in common (CLIP Surgery)."),
+]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result there.")]
 
 
@@ -72,6 +77,9 @@ def points(
     rule: Annotated[Rule, typer.Option(help="Which masks belong to a class, for a run.")] = Rule.both,
     clip: Clip = options.DEFAULT_CLIP,
     method: Method = "gem",
+    feature_surgery: Surgery = False,
+    sam: SamName = options.DEFAULT_SAM,
+    proxy: options.Proxy = "sam",
     weights: Weights = None,
     short_side: options.ShortSide = None,
     json: Json = None,
@@ -107,9 +115,10 @@ def points(
     settings: dict[str, Any] = {"points_sha256": file_sha256(points)}
     partial = None if json is None else json.with_name(f"{json.name}.partial.jsonl")
     if (source / "manifest.json").is_file():
-        if method != "gem" or weights or short_side:
+        if method != "gem" or weights or short_side or feature_surgery:
             raise UsageError(
-                f"{source} is a run and has its own model: leave out --method, --weights, --short-side"
+                f"{source} is a run and has its own model: leave out --method, --weights, --short-side and "
+                "--feature-surgery"
             )
         run = open_run(source)
         model = encoder_of_run(run, options.resolve_device(device))
@@ -123,7 +132,9 @@ def points(
         predictions = run_predictions(run, table, names, model, rules, evaluation.done)
     else:
         found = photo_arguments.list_arguments([str(source)])  # before a model is loaded
-        chosen = _choose_model(method, clip, weights, short_side, device)
+        chosen = _choose_model(
+            method, clip, weights, short_side, device, sam=sam, proxy=proxy, feature_surgery=feature_surgery
+        )
         photo_arguments.print_notes(found)
         _note_unknown_words(chosen, names.values())
         evaluation = PointEvaluation(table, settings | {"model": chosen.describe()}, partial)
@@ -179,6 +190,7 @@ class Dataset(StrEnum):
     voc20 = "voc20"
     voc21 = "voc21"
     context59 = "context59"
+    context60 = "context60"
     ade20k = "ade20k"
     cocostuff = "cocostuff"
     cityscapes = "cityscapes"
@@ -214,11 +226,14 @@ TemplatesOption = Annotated[
 
 
 def segmentation(
-    dataset: Annotated[Dataset, typer.Option(help="voc21 is voc20 with background.")],
+    dataset: Annotated[Dataset, typer.Option(help="voc21 is voc20 with background, context60 context59.")],
     root: Root,
     split: SplitOption = Split.val,
     clip: Clip = options.DEFAULT_CLIP,
     method: Method = "gem",
+    feature_surgery: Surgery = False,
+    sam: SamName = options.DEFAULT_SAM,
+    proxy: options.Proxy = "sam",
     weights: Weights = None,
     short_side: options.ShortSide = None,
     crop: Annotated[int | None, typer.Option(help="Slide a window of so many pixels over the photo.")] = None,
@@ -226,6 +241,16 @@ def segmentation(
     phrasings: Annotated[
         Phrasings, typer.Option(help="first: each class by its plain name; all: by its best phrasing.")
     ] = Phrasings.first,
+    background_words: Annotated[
+        options.BackgroundSet | None,
+        typer.Option(
+            help="Words of the background class, of datasets that have one, in place of a threshold."
+        ),
+    ] = None,
+    map_correction: Annotated[
+        bool,
+        typer.Option("--map-correction", help="Every mask of SAM gets the class of most of its pixels."),
+    ] = False,
     templates: TemplatesOption = Templates.one,
     limit: Limit = None,
     json: Json = None,
@@ -238,15 +263,34 @@ def segmentation(
     \b
     Example: gem-label eval segmentation --dataset voc21 --root VOCdevkit/VOC2012 --clip ViT-B-16/openai
     """
+    from gem_label.background_words import background_words as word_set
     from gem_label.evaluation.datasets import open_dataset
+    from gem_label.evaluation.predictors import EncoderModel
     from gem_label.evaluation.results import percent, text_table, write_result
     from gem_label.evaluation.segmentation import SegmentationSettings, evaluate_segmentation
 
     found = open_dataset(dataset.value, root, split.value)
-    model = _choose_model(method, clip, weights, short_side, device, crop, stride, templates)
+    model = _choose_model(
+        method,
+        clip,
+        weights,
+        short_side,
+        device,
+        sam=sam,
+        proxy=proxy,
+        feature_surgery=feature_surgery,
+        with_masks=map_correction,
+        crop=crop,
+        stride=stride,
+        templates=templates,
+    )
     _note_unknown_words(model, [phrases[0] for phrases in found.phrasings])
-    settings = SegmentationSettings(phrasings=phrasings.value)
-    result = evaluate_segmentation(found, model, settings, limit)
+    settings = SegmentationSettings(
+        phrasings.value,
+        background_words=() if background_words is None else word_set(background_words.value),
+    )
+    propose = model.dense.guide.propose if map_correction and isinstance(model, EncoderModel) else None
+    result = evaluate_segmentation(found, model, settings, limit, propose=propose)
     rows = [[row["name"], str(row["pixels"]), percent(row["iou"])] for row in result["per_class"]]
     print(text_table(["IoU per class", "pixels", ""], rows))
     print(f"\n{result['images']} images of {dataset.value} ({split.value})")
@@ -276,6 +320,11 @@ def _choose_model(
     weights: str | None,
     short_side: int | None,
     device: Device,
+    *,
+    sam: str,
+    proxy: str,
+    feature_surgery: bool = False,
+    with_masks: bool = False,
     crop: int | None = None,
     stride: int | None = None,
     templates: Templates = Templates.one,
@@ -295,6 +344,10 @@ def _choose_model(
         options.resolve_device(device),
         None if crop is None else Window(crop, stride or crop // 2),
         IMAGENET_TEMPLATES if templates is Templates.imagenet else GEM_TEMPLATES,
+        options.absolute_sam(sam),
+        options.absolute_clip(proxy),
+        feature_surgery,
+        with_masks,
     )
 
 
@@ -306,6 +359,8 @@ def localization(
     split: SplitOption = Split.train,
     clip: Clip = options.DEFAULT_CLIP,
     method: Annotated[str, typer.Option(help="A dense method such as gem or clip.")] = "gem",
+    sam: SamName = options.DEFAULT_SAM,
+    proxy: options.Proxy = "sam",
     short_side: options.ShortSide = None,
     limit: Limit = None,
     json: Json = None,
@@ -324,7 +379,7 @@ def localization(
     from gem_label.evaluation.results import text_table, write_result
 
     found = open_dataset(dataset.value, root, split.value)
-    model = _choose_model(method, clip, None, short_side, device)
+    model = _choose_model(method, clip, None, short_side, device, sam=sam, proxy=proxy)
     if not isinstance(model, EncoderModel):
         raise UsageError(f"{method} shows no layers: take a dense method such as gem")
     result = evaluate_localization(found, model, limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ def label(
     classes: options.Classes = None,
     classes_file: options.ClassesFile = None,
     background: options.Background = "",
+    background_words: options.BackgroundWords = None,
     words_per_image: options.WordsPerImage = None,
     image_top_k: options.ImageTopK = None,
     negatives: options.Negatives = "auto",
@@ -58,6 +60,8 @@ def label(
     method: Annotated[
         str, typer.Option(help="Patch features: gem, or another method of docs/methods.md.")
     ] = "gem",
+    proxy: options.Proxy = "sam",
+    mask_tokens: options.MaskTokens = None,
     short_side: options.ShortSide = None,
     proposals: options.ProposalsOption = options.Proposals.fast,
     points_per_side: options.PointsPerSide = None,
@@ -147,6 +151,7 @@ def label(
         given = classes is not None or classes_file is not None
         words_given = options.read_vocabulary(classes, classes_file, background) if given else None
         vocabulary = with_example_classes(words_given, shown, background)
+    vocabulary = options.add_background(vocabulary, background_words)
     wanted = options.read_negatives(negatives)
     min_scores = options.thresholds(min_score, purpose)
     min_scores.by_class(vocabulary.classes)
@@ -164,6 +169,8 @@ def label(
     from gem_label.runs.learned_file import read_learned
 
     label_settings = LabelSettings(min_scores, top_k, overlaps, image_top_k or None)
+    if mask_tokens:
+        label_settings = replace(label_settings, token_share=mask_tokens)
     proposal_settings = options.proposal_settings(
         proposals, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh
     )
@@ -175,6 +182,8 @@ def label(
         method=method,
         precision=precision,
         short_side=short_side,
+        mask_tokens=bool(mask_tokens),
+        proxy=options.absolute_clip(proxy),
     )
     # with Ray the models here only say what the run is made with; those that work are in its processes
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)

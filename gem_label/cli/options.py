@@ -81,6 +81,23 @@ ImageTopK = Annotated[
     int | None,
     typer.Option(min=0, help="Per photo, only the K classes most similar to the whole photo; 0: all."),
 ]
+Proxy = Annotated[
+    str,
+    typer.Option(
+        help="Whose features guide proxyclip and corrclip: sam, a model of timm such as vit_base_patch8_224.dino, or "
+        "MODEL/FILE.",
+    ),
+]
+MaskTokens = Annotated[
+    float | None,
+    typer.Option(
+        "--mask-tokens",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="Embed masks by class tokens of their own, too, which decide this share of a score (0.5: equal parts).",
+    ),
+]
 LearnedFile = Annotated[
     Path | None,
     typer.Option("--learned", metavar="FILE", help="What `gem-label learn` found: RUN/learned.json."),
@@ -122,6 +139,27 @@ ShortSide = Annotated[
         min=16, help="Pixels of a photo's shorter side as CLIP sees it: the model's, 448 as a rule."
     ),
 ]
+
+
+class BackgroundSet(StrEnum):
+    """Names of background words, see `gem_label.background_words`."""
+
+    voc21 = "voc21"
+    context60 = "context60"
+    coco_object = "coco-object"
+
+
+BackgroundWords = Annotated[
+    BackgroundSet | None,
+    typer.Option(help="Background words of a benchmark, besides those of --background: sky, wall, tree, ..."),
+]
+
+
+def add_background(vocabulary: Vocabulary, chosen: BackgroundSet | None) -> Vocabulary:
+    """The vocabulary with the words of --background-words."""
+    from gem_label.background_words import background_words
+
+    return vocabulary if chosen is None else vocabulary.with_background(background_words(chosen.value))
 
 
 def read_vocabulary(classes: str | None, classes_file: Path | None, background: str) -> Vocabulary:
@@ -302,16 +340,10 @@ def proposal_settings(
 
 
 def resolve_device(device: Device) -> str:
-    """The torch device: "cpu" or "cuda".
+    """The torch device: "cpu" or "cuda"; see `gem_label.devices.pick_device`."""
+    from gem_label.devices import pick_device
 
-    Raises:
-        UsageError: cuda is asked for where torch finds none.
-    """
-    import torch
-
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise UsageError("torch finds no CUDA device: use --device cpu or auto")
-    return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
+    return str(pick_device(device.value))
 
 
 def print_summary(place: object, summary: RunSummary) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from gem_label.cli import options
 from gem_label.cli.options import RunPlace
+from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
     from gem_label.learning.learned import Learned
@@ -54,6 +55,7 @@ def relabel(
     classes: options.Classes = None,
     classes_file: options.ClassesFile = None,
     background: options.Background = "",
+    background_words: options.BackgroundWords = None,
     words_per_image: options.WordsPerImage = None,
     image_top_k: options.ImageTopK = None,
     negatives: options.Negatives = "auto",
@@ -63,6 +65,7 @@ def relabel(
         bool | None,
         typer.Option("--overlaps/--no-overlaps", help="Keep masks that repeat a better one, too."),
     ] = None,
+    mask_tokens: options.MaskTokens = None,
     learned: Annotated[
         str | None,
         typer.Option(
@@ -90,6 +93,7 @@ def relabel(
     from gem_label.words import WordsPerImage
 
     vocabulary = options.read_vocabulary(classes, classes_file, background)
+    vocabulary = options.add_background(vocabulary, background_words)
     wanted = options.read_negatives(negatives)
     min_scores = options.asked_thresholds(min_score, purpose)
     old = open_run(run)
@@ -104,6 +108,10 @@ def relabel(
         settings = replace(settings, overlaps=overlaps)
     if image_top_k is not None:
         settings = replace(settings, image_top_k=image_top_k or None)
+    if mask_tokens is not None:
+        if not old.has_mask_tokens:
+            raise UsageError(f"{run} holds no mask tokens: label the photos again with --mask-tokens")
+        settings = replace(settings, token_share=mask_tokens)
     encoder = text_encoder_of(old)
     options.note_unknown_words(encoder, vocabulary.phrases)
     options.note_demo_clip(encoder, vocabulary.phrases)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gem_label.geometry import MAX_PIXELS, covers, is_whole
 from gem_label.labeling import MaskLabels
 from gem_label.masks import MaskSet
+from gem_label.runs.manifest import has_mask_tokens
 from gem_label.runs.schema import PhotoRecord, mask_schema, photo_table
 
 
@@ -30,18 +31,25 @@ class Expected:
         embedding_dim: d.
         surround: whether masks have embeddings of their surrounds.
         run_id: of the run; None in runs of earlier versions, whose shards have none either.
+        mask_tokens: whether masks have embeddings by class tokens of their own.
     """
 
     embedding_dim: int
     surround: bool
     run_id: str | None
+    mask_tokens: bool = False
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> Self:
         """What a manifest says of the shards."""
         run_id = manifest.get("id")
         surround = int(manifest["format"]) > 1
-        return cls(int(manifest["embedding_dim"]), surround, run_id if isinstance(run_id, str) else None)
+        return cls(
+            int(manifest["embedding_dim"]),
+            surround,
+            run_id if isinstance(run_id, str) else None,
+            has_mask_tokens(manifest),
+        )
 
 
 _OPTIONAL = ("selected", "overlap_with", "overlap_share")  # not in format 1 before it is relabeled
@@ -74,13 +82,14 @@ def known_columns(schema: pa.Schema, expected: Expected | None = None) -> list[s
     """
     vector = schema.field("embedding").type if schema.get_field_index("embedding") >= 0 else None
     surround = schema.get_field_index("surround") >= 0
+    mask_tokens = schema.get_field_index("mask_token") >= 0
     if vector is None:
         raise RowError("it has no column embedding, or two")
     size = vector.byte_width if pa.types.is_fixed_size_binary(vector) else getattr(vector, "list_size", 0)
-    if expected is not None and (size, surround) != (expected.embedding_dim, expected.surround):
-        size, surround = expected.embedding_dim, expected.surround
+    if expected is not None:
+        size, surround, mask_tokens = expected.embedding_dim, expected.surround, expected.mask_tokens
     names = []
-    for field in mask_schema(size, surround):
+    for field in mask_schema(size, surround, mask_tokens):
         place = schema.get_field_index(field.name)
         if place < 0:
             if not surround and field.name in _OPTIONAL and field.name not in schema.names:

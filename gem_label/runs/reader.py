@@ -46,6 +46,7 @@ from gem_label.runs.listing import (
     listed_photo,
     read_parts,
 )
+from gem_label.runs.manifest import has_mask_tokens
 from gem_label.runs.schema import PhotoRecord, table_labels, table_masks
 from gem_label.runs.seen_photos import SeenPhotos
 from gem_label.runs.shards import OtherRunError, ShardFile, update_failures
@@ -146,6 +147,11 @@ class Run:
     def has_surrounds(self) -> bool:
         """Whether masks have embeddings of their surrounds; runs of format 1 have none."""
         return int(self.manifest["format"]) > 1
+
+    @property
+    def has_mask_tokens(self) -> bool:
+        """Whether masks have embeddings by class tokens of their own; see `gem_label.clip.mask_tokens`."""
+        return has_mask_tokens(self.manifest)
 
     def listing(self) -> Iterator[Photo]:
         """Yield every photo that the run was asked to label, in order.

@@ -191,7 +191,7 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
                 yield photos, relabelled(table, labels, evidence.overlaps, evidence.masks.tolist())
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
-        with ShardWriter(file, run.embedding_dim, run.has_surrounds, run_id) as writer:
+        with ShardWriter(file, run.embedding_dim, run.has_surrounds, run_id, run.has_mask_tokens) as writer:
             for photos, table in rows(files, writer):
                 writer.add(photos, table)
 

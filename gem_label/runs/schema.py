@@ -68,7 +68,7 @@ def _vector(dtype: pa.DataType, length: int) -> pa.DataType:
     return pa.list_(pa.field("element", dtype, nullable=False), length)
 
 
-def mask_schema(embedding_dim: int, surround: bool = True) -> pa.Schema:
+def mask_schema(embedding_dim: int, surround: bool = True, mask_tokens: bool = False) -> pa.Schema:
     """One row a mask; all columns but `label` are without nulls.
 
     mask_id is "<image_id>#<index>"; bbox is x, y, width, height in pixels; point is the x, y of the prompt.
@@ -79,6 +79,7 @@ def mask_schema(embedding_dim: int, surround: bool = True) -> pa.Schema:
     Args:
         embedding_dim: d.
         surround: False for runs of format 1, which hold float16 embeddings and no surrounds.
+        mask_tokens: whether masks have embeddings by class tokens of their own.
     """
     columns = {
         "image": pa.string(),
@@ -109,6 +110,8 @@ def mask_schema(embedding_dim: int, surround: bool = True) -> pa.Schema:
         columns |= {"surround": vector, "surround_scale": pa.float16()}
     else:
         columns["embedding"] = _vector(pa.float16(), embedding_dim)
+    if mask_tokens:
+        columns |= {"mask_token": pa.binary(embedding_dim), "mask_token_scale": pa.float16()}
     return pa.schema([pa.field(name, dtype, nullable=name == "label") for name, dtype in columns.items()])
 
 
@@ -184,7 +187,10 @@ def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embeddin
         **vector_columns("embedding", masks.embeddings, (n, embedding_dim)),
         **vector_columns("surround", masks.surrounds, (n, embedding_dim)),
     }
-    return pa.table(columns, schema=mask_schema(embedding_dim))
+    tokens = masks.mask_tokens is not None
+    if tokens:
+        columns |= vector_columns("mask_token", masks.mask_tokens, (n, embedding_dim))
+    return pa.table(columns, schema=mask_schema(embedding_dim, mask_tokens=tokens))
 
 
 def relabelled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: Sequence[int]) -> pa.Table:
@@ -203,7 +209,8 @@ def relabelled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: S
         columns |= overlap_columns(local, len(table))
     vector = table.schema.field("embedding").type
     surround = "surround" in columns
-    schema = mask_schema(vector.byte_width if surround else vector.list_size, surround)
+    dimension = vector.byte_width if surround else vector.list_size
+    schema = mask_schema(dimension, surround, "mask_token" in columns)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
@@ -232,11 +239,12 @@ def table_evidence(table: pa.Table, photos: Sequence[PhotoRecord]) -> Evidence:
         sizes=np.array([(photo.height, photo.width) for photo in photos], np.int64).reshape(-1, 2),
         predicted_iou=table["predicted_iou"].to_numpy(),
         stability=table["stability"].to_numpy(),
+        mask_tokens=table_vectors(table, "mask_token") if "mask_token" in table.column_names else None,
     )
 
 
 def table_vectors(table: pa.Table, name: str) -> NDArray[np.float32]:
-    """(N, d) float32 from a column of vectors: "embedding" or "surround"."""
+    """(N, d) float32 from a column of vectors: "embedding", "surround" or "mask_token"."""
     column = table[name]
     if f"{name}_scale" not in table.column_names:
         return fixed_rows(column).astype(np.float32)  # float16, as format 1 has them
@@ -268,6 +276,7 @@ def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]
     points = fixed_rows(table["point"])
     embeddings = table_vectors(table, "embedding") if "embedding" in table.column_names else None
     surrounds = table_vectors(table, "surround") if "surround" in table.column_names else None
+    tokens = table_vectors(table, "mask_token") if "mask_token" in table.column_names else None
     masks, start = [], 0
     for photo in photos:
         rows = slice(start, start + photo.masks)
@@ -282,6 +291,7 @@ def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]
                 points=points[rows],
                 embeddings=None if embeddings is None else embeddings[rows],
                 surrounds=None if surrounds is None else surrounds[rows],
+                mask_tokens=None if tokens is None else tokens[rows],
                 overlaps=table_overlaps(table.slice(rows.start, photo.masks)),
                 grid=photo.grid,
             )

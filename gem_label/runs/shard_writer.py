@@ -34,7 +34,12 @@ class ShardWriter:
     """Writes a shard, gathering whole photos into row groups; a context manager, for use inside `write_atomic`."""
 
     def __init__(
-        self, file: BinaryIO, embedding_dim: int, surround: bool = True, run_id: str | None = None
+        self,
+        file: BinaryIO,
+        embedding_dim: int,
+        surround: bool = True,
+        run_id: str | None = None,
+        mask_tokens: bool = False,
     ) -> None:
         """Begin a shard.
 
@@ -43,8 +48,9 @@ class ShardWriter:
             embedding_dim: d.
             surround: False for runs of format 1.
             run_id: `id` in the manifest of the run that the shard is for; None: it has none.
+            mask_tokens: whether masks have embeddings by class tokens of their own.
         """
-        schema = mask_schema(embedding_dim, surround)
+        schema = mask_schema(embedding_dim, surround, mask_tokens)
         self._file = SealingFile(file)
         self._writer = pq.ParquetWriter(
             self._file,

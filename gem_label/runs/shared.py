@@ -261,7 +261,9 @@ class SharedRun:
     ) -> bytes:
         """The content of a shard; see `commit`."""
         content = io.BytesIO()
-        with ShardWriter(content, self.embedding_dim, run_id=self.expected.run_id) as writer:
+        with ShardWriter(
+            content, self.embedding_dim, run_id=self.expected.run_id, mask_tokens=self.expected.mask_tokens
+        ) as writer:
             for record, table in rows:
                 writer.add([record], table)
             writer.add_failures(failures)

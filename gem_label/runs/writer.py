@@ -51,7 +51,7 @@ from gem_label.runs.files import (
 from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
 from gem_label.runs.learned_file import write_learned
 from gem_label.runs.listing import FAILURE_FIELDS, LISTING_REMEDY, number_photos
-from gem_label.runs.manifest import check_same_settings, new_manifest, now
+from gem_label.runs.manifest import check_same_settings, has_mask_tokens, new_manifest, now
 from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord, make_record
 from gem_label.runs.shard_writer import ShardWriter
@@ -293,7 +293,12 @@ class RunWriter:
 
     def _write_shard(self, path: Path, rows: Iterable[tuple[PhotoRecord, Any]]) -> None:
         def write(file: Any) -> None:
-            with ShardWriter(file, self.embedding_dim, run_id=self.manifest.get("id")) as writer:
+            with ShardWriter(
+                file,
+                self.embedding_dim,
+                run_id=self.manifest.get("id"),
+                mask_tokens=has_mask_tokens(self.manifest),
+            ) as writer:
                 for record, table in rows:
                     writer.add([record], table)
 
