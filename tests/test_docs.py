@@ -133,10 +133,13 @@ def test_links_of_the_repository_become_links_of_the_site() -> None:
 def test_headings_of_troubleshooting_are_messages_of_the_program() -> None:
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "gem_label").rglob("*.py"))
     text = re.sub(r'"\s*\n\s*f?"', "", sources)  # messages of several lines
-    headings = re.findall(r"^### (.+)$", (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+    headings = re.findall(
+        r"^### (.+)$", (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(headings) >= 20
     for heading in headings:
-        constant = max(re.split(r"[A-Z0-9'][^ :]*", heading), key=len).strip()  # names are capitals, numbers or quoted
+        # names are in capitals, numbers or quoted
+        constant = max(re.split(r"[A-Z0-9'][^ :]*", heading), key=len).strip()
         assert constant in text, heading
 
 

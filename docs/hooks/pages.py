@@ -1,7 +1,7 @@
 """A hook of MkDocs: pages that are made when the site is built, so that no text is kept twice.
 
-README.md, CONTRIBUTING.md, CHANGELOG.md and SECURITY.md become pages of the site, and command-line.md is made from the
-help of every command.
+README.md, CONTRIBUTING.md, CHANGELOG.md and SECURITY.md become pages of the site, and command-line.md is
+made from the help of every command.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def command_line_page() -> str:
     """A page of the help of every command, in Markdown."""
     root = typer.main.get_command(make_app())
     commands = list(_commands(root, "gem-label", None))
-    return "\n\n".join(["# Command line", *(_section(command, context) for command, context in commands)]) + "\n"
+    return (
+        "\n\n".join(["# Command line", *(_section(command, context) for command, context in commands)]) + "\n"
+    )
 
 
 def _commands(command: Any, name: str, parent: Any) -> Iterator[tuple[Any, Any]]:
