@@ -104,6 +104,16 @@ class CountingStore:
         self.requests["list"] += 1
         return self._store.sizes(prefix)
 
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """Count and do it."""
+        self.requests["read"] += 1
+        return self._store.read_tagged(name)
+
+    def tags(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Count and do it."""
+        self.requests["list"] += 1
+        return self._store.tags(prefix)
+
     def delete(self, *names: str) -> None:
         """Count and do it."""
         self.requests["delete"] += 1
