@@ -272,7 +272,7 @@ class Labeler:
 
 
 def load_labeler(
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
     *,
     clip: str,
     sam: str,
@@ -286,7 +286,7 @@ def load_labeler(
     """A labeler by the names of its parts.
 
     Args:
-        device: where the models run.
+        device: where the models run, see `pick_device`.
         clip: as `load_clip` takes it.
         sam: as `load_sam` takes it.
         proposals: how masks are proposed; None: fast.

@@ -310,7 +310,7 @@ def _read_entry(entry: str) -> tuple[list[str], str | None, list[str]]:
     arrow, mark = "=>" in signs, "!" in signs
     left, right, unwanted = parts[0], parts[2] if arrow else "", parts[-1] if mark else ""
     phrases, names, against = split_words(left), split_words(right), split_words(unwanted)
-    if arrow and not (phrases and names):
+    if arrow and not (phrases and names and not right.lstrip().startswith(",")):
         raise wrong("write 'phrasing, phrasing => class'")
     if len(names) > 1:
         raise wrong("one class stands behind '=>', in double quotes where its name has a comma")

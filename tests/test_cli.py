@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from gem_label.cli import options, run
 from gem_label.clip.models import DEFAULT_CLIP
-from gem_label.doctor import Check, State, check_sam, explain_import_error, report
+from gem_label.doctor import Check, State, check_clip, check_sam, explain_import_error, report
 from gem_label.runs import open_run
 from gem_label.tables import columns
 
@@ -381,7 +381,7 @@ def test_doctor_is_content_with_this_machine(
     fiftyone_db: str,  # noqa: F811
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code = run(["doctor"])
+    code = run(["doctor", "--clip", "demo"])
     out = capsys.readouterr().out
     assert code == 0, out
     states = {line[8:28].strip(): line[:8].strip() for line in out.splitlines()[:-1]}
@@ -396,6 +396,21 @@ def test_doctor_is_content_with_this_machine(
         "mongod",
     ):
         assert states[name] == "ok", out
+
+
+def test_doctor_says_how_to_bring_a_clip_that_no_hub_gives(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    absent = check_clip("ViT-L-14/laion2b_s32b_b82k")
+    assert absent.state is State.MISSING
+    assert "open_clip_model.safetensors of laion/CLIP-ViT-L-14-laion2B-s32B-b82K" in absent.detail
+    assert "pass ViT-L-14/FILE" in absent.detail
+    assert check_clip("ViT-B-16/nobody").state is State.MISSING
+    file = tmp_path / "weights.safetensors"
+    file.touch()
+    assert check_clip(f"ViT-B-16/{file}") == Check(f"clip ViT-B-16/{file}", State.OK, str(file))
+    assert [check.state for check in check_sam(str(tmp_path / "none.pth"))][-1] is State.MISSING
 
 
 def test_a_missing_system_library_is_named_with_its_package() -> None:

@@ -124,7 +124,7 @@ def test_a_run_inside_the_photos_does_not_label_itself(tmp_path: Path) -> None:
         find_photos([run.path])
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_a_list_of_paths(tmp_path: Path, encoding: str, newline: str) -> None:
     touch(tmp_path / "lists" / "photos", "a.jpg", "ä b.png", "sub/c.jpg")
@@ -144,6 +144,40 @@ def test_a_list_of_paths(tmp_path: Path, encoding: str, newline: str) -> None:
     (tmp_path / "lists/list.TXT").write_bytes((newline.join(lines)).encode(encoding))
     ids = [photo.image_id for photo in list_images([tmp_path / "lists/list.TXT"])]
     assert ids == [*(f"lists/{name}" for name in names), "elsewhere/d"]
+
+
+def test_folders_and_zips_in_a_list(tmp_path: Path) -> None:
+    touch(tmp_path, "one.jpg", "folder/a.jpg", "folder/sub/b.png", "folder/notes.md", "gone/c.jpg")
+    write_zip(tmp_path / "more.zip", {"in/d.jpg": b"D", "read.me": b"R"})
+    touch(tmp_path, "v.mp4", "other.txt", "data.json", "unknown.xyz")
+    shutil.rmtree(tmp_path / "gone")
+    lines = [
+        "one.jpg",
+        "folder",
+        "more.zip",
+        "v.mp4",
+        "other.txt",
+        "data.json",
+        "unknown.xyz",
+        "gone",
+        "folder/a.jpg",
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    found = find_photos([tmp_path / "list.txt"])
+    names = ["one", "folder/a", "folder/sub/b", "more/in/d", "unknown", "gone"]
+    assert [photo.image_id for photo in found.photos] == names
+    note, left_out = found.notes()
+    assert note.startswith(f"{tmp_path / 'more.zip'}: photos unpacked into")
+    assert left_out == "left out: 1 .json, 1 .md, 1 .me, 1 .mp4 (videos are not supported), 1 .txt"
+
+
+def test_a_list_of_no_photos_is_told_before_models_are_loaded(tmp_path: Path) -> None:
+    touch(tmp_path, "v.mp4", "empty/notes.md")
+    (tmp_path / "list.txt").write_text("v.mp4\nempty\nlist.txt\n")
+    with pytest.raises(
+        UsageError, match=r"no photos in .*1 \.md, 1 \.mp4 \(videos are not supported\), 1 \.txt"
+    ):
+        find_photos([tmp_path / "list.txt"])
 
 
 def test_names_in_a_list_that_are_not_utf_8(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -21,6 +22,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(gem_label, name).__doc__
     assert name in dir(gem_label)
+
+
+def test_only_public_names_are_shown() -> None:
+    importlib.import_module("gem_label.label_folder")  # no module may hide a name
+    assert {name for name in dir(gem_label) if not name.startswith("_")} == set(gem_label.__all__)
+    assert gem_label.__version__ == PROJECT["version"]
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -66,6 +66,7 @@ def heatmap(
     image = read_image(photo)
     model = EncoderModel(DenseEncoder(load_clip(clip, options.resolve_device(device)), method), short_side)
     options.note_unknown_words(model.dense.text, words)
+    options.note_demo_clip(model.dense.text, words)
     similarity = similarity_of(model, image, words)
     pictures, captions = zip(*draw_heatmaps(image, similarity, words, scaling.value), strict=True)
     sheet = contact_sheet(pictures, columns=3, width=min(640, max(image.shape[:2])), captions=captions)

@@ -243,6 +243,22 @@ def note_unknown_words(encoder: TextEncoder, phrases: Sequence[str]) -> None:
         )
 
 
+def note_demo_clip(encoder: TextEncoder, phrases: Sequence[str]) -> None:
+    """Say once that the demo model knows drawings of few words, and which of the words it never saw."""
+    known = encoder.known_words
+    if known is None:
+        return
+    from gem_label.tables import first_names
+
+    unseen = [phrase for phrase in dict.fromkeys(phrases) if phrase.casefold() not in known]
+    never = f"; it never saw {first_names(unseen, SHOWN_WORDS)}" if unseen else ""
+    print(
+        f"note: the demo CLIP is for trying things out: it knows drawings of {len(known)} words, and its labels on "
+        f"photographs mean little{never}",
+        file=sys.stderr,
+    )
+
+
 def absolute_clip(name: str) -> str:
     """`name` as a run's manifest should hold it: folders and files by their absolute path.
 
@@ -324,16 +340,10 @@ def proposal_settings(
 
 
 def resolve_device(device: Device) -> str:
-    """The torch device: "cpu" or "cuda".
+    """The torch device: "cpu" or "cuda"; see `gem_label.devices.pick_device`."""
+    from gem_label.devices import pick_device
 
-    Raises:
-        UsageError: cuda is asked for where torch finds none.
-    """
-    import torch
-
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise UsageError("torch finds no CUDA device: use --device cpu or auto")
-    return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
+    return str(pick_device(device.value))
 
 
 def print_summary(place: object, summary: RunSummary) -> None:

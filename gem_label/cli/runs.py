@@ -114,6 +114,7 @@ def relabel(
         settings = replace(settings, token_share=mask_tokens)
     encoder = text_encoder_of(old)
     options.note_unknown_words(encoder, vocabulary.phrases)
+    options.note_demo_clip(encoder, vocabulary.phrases)
     vocabulary = encoder.prepare(vocabulary, wanted)
     options.note_negatives(vocabulary, wanted)
     if not old.has_surrounds:

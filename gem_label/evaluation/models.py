@@ -32,7 +32,7 @@ def load_model(
     clip: str,
     weights: str | None = None,
     short_side: int | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
     window: Window | None = None,
     templates: Sequence[str] = GEM_TEMPLATES,
     sam: str = "mobile_sam",
@@ -74,7 +74,7 @@ def load_model(
     )
 
 
-def encoder_of_run(run: Run, device: torch.device | str = "cpu") -> EncoderModel:
+def encoder_of_run(run: Run, device: torch.device | str = "auto") -> EncoderModel:
     """The dense model that made a run, with its settings and prompts.
 
     Raises:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gem_label.engines.decoding import iter_decoded
 from gem_label.errors import ImageError, UsageError
-from gem_label.evaluation.openimages import PointTable
+from gem_label.evaluation.openimages import PointTable, image_name
 from gem_label.evaluation.predictors import EncoderModel, mask_belief, similarity_of
 from gem_label.masks import MaskSet
 from gem_label.metrics.points import (
@@ -166,11 +166,6 @@ def predict(
     return predicted
 
 
-def image_name(path: str) -> str:
-    """The Open Images id of a photo: its file name without suffix."""
-    return Path(path).stem
-
-
 def run_predictions(
     run: Run,
     table: PointTable,
@@ -189,6 +184,7 @@ def run_predictions(
         rules: GEM-SAM's rules.
         done: image ids to leave out.
     """
+    table.check_photos(photo.path for photo in run.listing())
     seen = set(done)
     method = str(run.manifest["settings"]["dense"]["method"])
     for photo, masks, _ in run.photo_masks(embeddings=False):
@@ -224,6 +220,7 @@ def photo_predictions(
         model: dense: its scaled similarity is asked; of masks: those that belong to the class.
         done: image ids to leave out.
     """
+    table.check_photos(photo.path for photo in photos)
     seen = set(done)
     wanted: list[Photo] = []
     for photo in photos:

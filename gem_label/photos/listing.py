@@ -86,7 +86,7 @@ def find_photos(
     - a folder is searched to the bottom, in the order of names, for files whose suffix is a photo's. Hidden files
       and folders, folders that cameras' and servers' software makes (`@eaDir`, `__MACOSX`), and runs of gem-label
       are passed over;
-    - a `.txt` file is a list of paths, see `read_photo_list`;
+    - a `.txt` file is a list of paths of photos, folders and zips, see `read_photo_list`;
     - a `.zip` is unpacked into a folder beside it, see `unpack_photos`;
     - any other file is taken for a photo;
     - an address of an object store, `s3://bucket/photos`, is searched as a folder is, or is a photo by its suffix;
@@ -159,19 +159,37 @@ class _Finder:
             self._add_below(absolute, self._files_below(absolute))
         elif os.path.exists(absolute):
             if suffix == LIST_SUFFIX:
-                paths = read_photo_list(absolute)
+                paths = [photo for path in read_photo_list(absolute) for photo in self._listed(path)]
                 self._add_below(_folder_of(os.path.dirname(absolute), paths), paths)
             elif suffix == ARCHIVE_SUFFIX:
-                unpacked = unpack_photos(absolute)
-                self.listing.left_out.update(unpacked.left_out)
-                self.listing.done.append(unpacked.note)
-                self._add_below(unpacked.folder, unpacked.paths)
+                self._add_below(*self._unpack(absolute))
             elif reason := refusal(root, suffix, self._suffixes):
                 raise UsageError(reason)
             else:
                 self._add_below(os.path.dirname(absolute), [absolute])
         else:
             self._add_dataset(root, suffix)
+
+    def _listed(self, path: str) -> Iterable[str]:
+        """The photos that a line of a list stands for; what is no photo, folder or zip is counted as left out."""
+        suffix = os.path.splitext(path)[1].lower()
+        if is_address(path) or suffix in self._suffixes:
+            return [path]
+        if os.path.isdir(path):
+            return self._files_below(path)
+        if suffix == ARCHIVE_SUFFIX and os.path.exists(path):
+            return self._unpack(path)[1]
+        if suffix == LIST_SUFFIX or refusal(path, suffix, self._suffixes):
+            self.listing.left_out[suffix] += 1
+            return []
+        return [path]
+
+    def _unpack(self, path: str) -> tuple[str, list[str]]:
+        """The folder and the photos of a zip."""
+        unpacked = unpack_photos(path)
+        self.listing.left_out.update(unpacked.left_out)
+        self.listing.done.append(unpacked.note)
+        return unpacked.folder, unpacked.paths
 
     def _add_bucket(self, address: str) -> None:
         """Add the photos below an address, or the one at it."""

@@ -36,7 +36,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def open_image(path: str | os.PathLike[str]) -> ImageFile:
-    """Open a photo as `PIL.Image.open` does, HEIC and HEIF too; its pixels are not decoded yet.
+    """Open a photo as `PIL.Image.open` does, HEIC, HEIF and PNG with any text too; its pixels are not decoded yet.
 
     Nothing is registered with PIL, so that other code in the process sees no difference.
 
@@ -58,7 +58,13 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
                 image.close()
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             return image
-    opened = Image.open(path)
+    try:
+        opened = Image.open(path)
+    except (ValueError, UnidentifiedImageError):
+        smaller = _without_text(path)  # PIL refuses a PNG with much text, or with damaged text
+        if smaller is None:
+            raise
+        return Image.open(io.BytesIO(smaller))
     if opened.format == "TIFF":
         # without a name PIL does not map the file into memory, which scrambles photos that are stored on their side
         opened.filename = ""
@@ -81,11 +87,7 @@ def check_header(path: str | os.PathLike[str]) -> None:
     """
     with _reasons():
         _check_file(path)
-        try:
-            open_image(path).close()
-        except (ValueError, UnidentifiedImageError):
-            if _without_text(path) is None:
-                raise
+        open_image(path).close()
 
 
 def read_image(
@@ -133,7 +135,7 @@ def _read_file(path: str | os.PathLike[str], admit: Callable[[int], None] | None
                 return _deep_colors_to_rgb(image, path, maximum)
             return to_rgb(image, maximum)
     except (ValueError, UnidentifiedImageError):
-        smaller = _without_text(path)  # PIL refuses a PNG with much text, or with damaged text
+        smaller = _without_text(path)  # behind the pixels
         if smaller is None:
             raise
     with Image.open(io.BytesIO(smaller)) as image:

@@ -8,9 +8,11 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 
 from gem_label.errors import UsageError
 from gem_label.stores import is_address
+from gem_label.text_files import decode_text
 
 LIST_SUFFIX, ARCHIVE_SUFFIX = ".txt", ".zip"
 EXPECTED = (
@@ -38,9 +40,9 @@ def read_photo_list(path: str) -> list[str]:
     """The absolute paths that a text file lists, one a line.
 
     Blank lines and lines that begin with "#" are skipped; relative paths are relative to the file's folder, addresses
-    of object stores stay as they are. UTF-8, with or without a byte order mark, and UTF-16 are read; names that are
-    not UTF-8 stay as they are on disk. Paths that do not exist are kept, so that `label` records them as photos that
-    failed.
+    of object stores stay as they are. UTF-8, UTF-16 and UTF-32 are read, with or without a byte order mark; names
+    that are not UTF-8 stay as they are on disk. Paths that do not exist are kept, so that `label` records them as
+    photos that failed.
 
     Raises:
         UsageError: the file cannot be read, lists nothing, or nothing that it lists exists; the message has the first
@@ -74,6 +76,9 @@ def read_photo_list(path: str) -> list[str]:
 
 def _decode(data: bytes) -> str:
     """Text of a list; bytes that are not UTF-8 become what Python's file functions take them for."""
+    if b"\0" in data:  # of UTF-16 and UTF-32
+        with suppress(UsageError):
+            return decode_text(data, "")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
