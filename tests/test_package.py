@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import subprocess
 import sys
 import tomllib
@@ -60,14 +59,3 @@ def test_the_version_is_the_same_everywhere() -> None:
 def test_the_command_is_installed() -> None:
     (command,) = entry_points(group="console_scripts", name="gem-label")
     assert callable(command.load())
-
-
-@pytest.mark.parametrize(
-    "page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name
-)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    text = page.read_text()
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-        assert (page.parent / target).exists(), target
-    for target in re.findall(r"`((?:gem_label|tests|pipelines|benchmarks|docs)/[\w./-]+\.\w+)`", text):
-        assert (ROOT / target).exists(), target
