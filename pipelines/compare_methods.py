@@ -55,6 +55,7 @@ ABLATIONS = {
     "iterations": {"CLIP Surgery": FRAME_METHODS["clip_surgery"]}
     | {str(count): replace(GEM, iterations=count) for count in range(4)},
 }
+UNGUIDED = [name for name, method in METHODS.items() if not needs_guide(method)]
 LEAST_SPAN = 10.0  # points of percent that an axis of a figure shows at least
 X_LABELS = {
     "temperature": "multiple of the adaptive temperature",
@@ -222,7 +223,14 @@ def main() -> None:
     )
     parser.add_argument("--clip", default="demo", help="name or folder, as `gem-label label --clip` takes it")
     parser.add_argument("--scenes", type=int, default=100)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="NAME")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=UNGUIDED,
+        choices=list(METHODS),
+        metavar="NAME",
+        help="default: all that look at CLIP alone",
+    )
     parser.add_argument(
         "--sam", default="mobile_sam", help="for methods that look at SAM's features and masks"
     )

@@ -94,12 +94,10 @@ def rows_of(run: Run) -> list[dict]:
 
 def vectors_of(rows: list[dict], name: str) -> NDArray[np.float32]:
     """(N, d) vectors, "embedding", "surround" or "mask_token", by the definition in docs/run-directory.md."""
-    if name == "surround":
-        differences = vectors_of(rows, "surround_difference")
-        there = np.array([row["surround_difference_scale"] > 0 for row in rows])
-        return np.where(there[:, None], differences + vectors_of(rows, "embedding"), 0)
-    scales = np.array([row[f"{name}_scale"] for row in rows], np.float32)
-    return np.stack([np.frombuffer(row[name], np.int8) for row in rows]) * (scales / 127)[:, None]
+    column = "surround_difference" if name == "surround" else name
+    scales = np.array([row[f"{column}_scale"] for row in rows], np.float32)[:, None]
+    vectors = np.stack([np.frombuffer(row[column], np.int8) for row in rows]) * (scales / 127)
+    return np.where(scales > 0, vectors + vectors_of(rows, "embedding"), 0) if name == "surround" else vectors
 
 
 def rounded_scores(rows: list[dict]) -> list[dict]:

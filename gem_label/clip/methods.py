@@ -194,6 +194,7 @@ METHODS: dict[str, AnyMethod] = FRAME_METHODS | {
         ProxyClip(),
         CorrClip(),
         CorrClip("corrclip_regions", spatial=0.0, semantic=0.0),
+        CorrClip("corrclip_sam", merge=0.05, spatial=0.0, semantic=0.0, on_top="smallest"),
     )
 }
 
