@@ -95,7 +95,8 @@ def _section(command: Any, context: Any) -> str:
 
 def _text(text: str) -> str:
     """Help as Markdown: examples become blocks."""
-    text = re.sub(r"^\s*Example: (.*)$", r"\n        \1\n", text, flags=re.MULTILINE)
+    text = text.replace("\b", "")  # click's mark of a paragraph that is not wrapped
+    text = re.sub(r"^\s*Example: (.*)$", r"\n    \1\n", text, flags=re.MULTILINE)
     return "\n".join(line if line.startswith("    ") else _escaped(line) for line in text.splitlines())
 
 
