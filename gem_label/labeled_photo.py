@@ -21,7 +21,7 @@ from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.overlaps import find_overlaps
 from gem_label.photos.photo import Photo
-from gem_label.quantization import round_to_codes
+from gem_label.quantization import round_differences, round_to_codes
 from gem_label.surround import surround_weights
 from gem_label.words import WordsPerImage
 
@@ -147,7 +147,7 @@ def pool_photo(
     inside = around = np.zeros((0, patches.shape[2]), np.float32)
     if len(masks):
         inside = round_to_codes(pool_patches(patch_weights(masks, grid), patches))
-        around = round_to_codes(pool_patches(surround_weights(masks, grid), patches))
+        around = round_differences(pool_patches(surround_weights(masks, grid), patches), inside)
     return EmbeddedPhoto(
         masks=replace(
             masks,

@@ -12,6 +12,7 @@ import typer
 
 from gem_label.cli import eval_labels, options
 from gem_label.cli import photos as photo_arguments
+from gem_label.cli.commands import add_command, help_text, make_group, show_help
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import GemLabelError, UsageError
 
@@ -36,24 +37,27 @@ Method = Annotated[
     str, typer.Option(help="A dense method such as gem or clip, or groupvit, clipseg, grounding-sam.")
 ]
 Weights = Annotated[
-    str | None, typer.Option(help="For the last three: a model name on the hub, or its folder.")
+    str | None,
+    typer.Option(help="For groupvit, clipseg and grounding-sam: a model of the hub, or its folder."),
 ]
 SamName = Annotated[str, typer.Option("--sam", help="For proxyclip and corrclip: as for label.")]
 Surgery = Annotated[
     bool,
-    typer.Option("--feature-surgery", help="Take off what all words have in common (CLIP Surgery)."),
+    typer.Option("--feature-surgery", help="Subtract what all words have in common (CLIP Surgery)."),
 ]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result there.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result into this file.")
+]
 
 
 def make_app() -> typer.Typer:
     """The commands under `gem-label eval`."""
-    app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
-    app.callback()(root)
-    app.command("points")(points)
-    app.command("segmentation")(segmentation)
-    app.command("localization")(localization)
-    app.command("labels")(eval_labels.labels)
+    app = make_group(invoke_without_command=True)
+    app.callback(help=help_text(root))(root)
+    add_command(app, "points", points)
+    add_command(app, "segmentation", segmentation)
+    add_command(app, "localization", localization)
+    add_command(app, "labels", eval_labels.labels)
     return app
 
 
@@ -63,18 +67,17 @@ def root(context: typer.Context) -> None:
     \b
     Example: gem-label eval points RUN --points points.csv
     """
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-        raise typer.Exit(2)
+    show_help(context)
 
 
 def points(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a folder of photos.")],
     points: Annotated[Path, typer.Option(metavar="FILE", help="Point labels as Open Images V7 has them.")],
     class_names: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class descriptions; else as found beside the points.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Class descriptions; default: those beside the points."),
     ] = None,
-    rule: Annotated[Rule, typer.Option(help="Which masks belong to a class, for a run.")] = Rule.both,
+    rule: Annotated[Rule, typer.Option(help="For a run: which masks belong to a class.")] = Rule.both,
     clip: Clip = options.DEFAULT_CLIP,
     method: Method = "gem",
     feature_surgery: Surgery = False,
@@ -219,7 +222,7 @@ class Templates(StrEnum):
 
 Root = Annotated[Path, typer.Option(help="The dataset's folder, in its official layout.")]
 SplitOption = Annotated[Split, typer.Option(help="Which part of the dataset.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only so many images, from the first.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images.")]
 TemplatesOption = Annotated[
     Templates, typer.Option(help="one: 'a photo of a {}.'; imagenet: the 80 of CLIP's ImageNet classifier.")
 ]
@@ -236,10 +239,12 @@ def segmentation(
     proxy: options.Proxy = "sam",
     weights: Weights = None,
     short_side: options.ShortSide = None,
-    crop: Annotated[int | None, typer.Option(help="Slide a window of so many pixels over the photo.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Pixels from window to window; half of --crop.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Slide a window of this size over the photo.")] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Pixels from window to window; default: half of --crop.")
+    ] = None,
     phrasings: Annotated[
-        Phrasings, typer.Option(help="first: each class by its plain name; all: by its best phrasing.")
+        Phrasings, typer.Option(help="first: one phrase for each class; all: the best of its phrases.")
     ] = Phrasings.first,
     background_words: Annotated[
         options.BackgroundSet | None,
@@ -353,7 +358,7 @@ def _choose_model(
 
 def localization(
     dataset: Annotated[
-        Dataset, typer.Option(help="Where the objects come from; the paper takes VOC's train part.")
+        Dataset, typer.Option(help="Where the objects come from; the paper uses the training part of VOC.")
     ],
     root: Root,
     split: SplitOption = Split.train,
@@ -366,7 +371,7 @@ def localization(
     json: Json = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Localisation properties after each layer: how well patches group, and how well they match their words.
+    """Localization properties after each layer: how well patches group, and how well they match their words.
 
     Patch-patch similarity, object-background contrast and text-object-background contrast.
 

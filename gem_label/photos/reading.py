@@ -94,6 +94,7 @@ def read_image(
     path: str | os.PathLike[str],
     admit: Callable[[int], None] | None = None,
     buckets: Buckets | None = None,
+    take_tag: Callable[[str], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Read a photo as people see it: upright, its first frame, 8-bit RGB.
 
@@ -105,6 +106,7 @@ def read_image(
         admit: called once with the number of pixels when the header has been read, before anything is decoded;
             may wait (this is how decoding ahead keeps its memory bounded).
         buckets: the object stores that are open already.
+        take_tag: gets the tag of the content, see `Photo`, before it is read.
 
     Returns:
         (H, W, 3) uint8.
@@ -113,7 +115,7 @@ def read_image(
         ImageError: vanished, empty, broken or enormous (more than twice `PIL.Image.MAX_IMAGE_PIXELS`, 179
             million pixels, PIL's guard against decompression bombs); the message is the reason.
     """
-    with _reasons(), (buckets or Buckets()).as_file(path) as file:
+    with _reasons(), (buckets or Buckets()).as_file(path, take_tag) as file:
         return _read_file(file, admit)
 
 
