@@ -90,13 +90,14 @@ soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MIN
 		tests/test_exchange_sequences.py tests/test_review_endurance.py $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.installed-dev ## ruff, mypy and import-linter
+lint: $(VENV)/.installed-dev ## ruff, mypy, import-linter and codespell
 	$(call say,"checking style and types")
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy pipelines benchmarks zoo
+	$(BIN)/mypy pipelines benchmarks zoo docs/hooks
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
 
 .PHONY: docs
 docs: $(VENV)/.installed-dev ## build the documentation into site/; warnings are errors

@@ -152,11 +152,14 @@ def test_the_page_of_the_command_line_has_every_command_and_option() -> None:
     for heading in ("gem-label label", "gem-label eval labels", "gem-label models pull", "gem-label doctor"):
         assert f"\n## {heading}\n" in page
     assert "`--classes-file" in page
+    assert "**Vocabulary**" in page
 
 
 def test_links_of_the_repository_become_links_of_the_site() -> None:
     links = hook().site_links
     assert links("[a](docs/show.md#heat-maps)", ROOT) == "[a](show.md#heat-maps)"
+    assert links("[docs/show.md](docs/show.md)", ROOT) == "[Looking at a run](show.md)"
+    assert links("[show.md](show.md#heat-maps)", ROOT / "docs") == "[Looking at a run](show.md#heat-maps)"
     assert links("[a](../README.md)", ROOT / "docs") == "[a](index.md)"
     assert links("[a](../../CHANGELOG.md)", ROOT / "docs/how-to") == "[a](../changelog.md)"
     assert links("[LICENSE](LICENSE)", ROOT) == "LICENSE"
