@@ -108,6 +108,7 @@ def _text(text: str) -> str:
     """Help as Markdown: examples become blocks."""
     text = text.replace("\b", "")  # click's mark of a paragraph that is not wrapped
     text = re.sub(r"^\s*Example: (.*)$", r"\n    \1\n", text, flags=re.MULTILINE)
+    text = re.sub(r"\n{3,}", "\n\n", text)
     return "\n".join(line if line.startswith("    ") else _escaped(line) for line in text.splitlines())
 
 
