@@ -71,7 +71,7 @@ endef
 .PHONY: demo
 demo: $(VENV)/.installed-demo ## label a dozen demo scenes: COCO file, overlay pictures, FiftyOne dataset
 	$(fetch)
-	$(call say,"labelling the demo scenes into $(DEMO_OUT)")
+	$(call say,"labeling the demo scenes into $(DEMO_OUT)")
 	$(BIN)/gem-label demo --out $(DEMO_OUT)
 
 .PHONY: test
