@@ -19,7 +19,7 @@ QUICK_TESTS := $(patsubst %,tests/test_%.py,allowed_folders atomic checks covera
 	images labeling learning lexicon masks negatives overlay points polygons runs selection surround tables text_files \
 	tokens vocabulary words_per_image)
 
-# FiftyOne reports nothing home from here
+# FiftyOne sends no usage statistics
 export FIFTYONE_DO_NOT_TRACK ?= true
 
 say = @printf '\n== %s\n' $(1)
