@@ -253,6 +253,7 @@ def our_chain(arguments: argparse.Namespace) -> Chain:
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.stream import workers_for
     from gem_label.labeler import Labeler
+    from gem_label.labeling import LabelSettings, Thresholds
     from gem_label.photos.listing import list_images
     from gem_label.runs import open_run
     from gem_label.runs.export import export_run
@@ -262,7 +263,9 @@ def our_chain(arguments: argparse.Namespace) -> Chain:
     clip = load_clip(str(arguments.folder), arguments.device, arguments.precision)
     sam = load_models(arguments, arguments.precision)
     labeler = Labeler(clip, sam, FastSettings() if arguments.proposals == "fast" else ProposalSettings())
-    job = labeler.job(Vocabulary.from_words(WORDS))
+    # all masks come out, as in the peers' chain: random weights would leave none above a threshold
+    settings = LabelSettings(Thresholds.of(0.0))
+    job = labeler.job(Vocabulary.from_words(WORDS), settings, negatives="none")
     engine = LocalEngine(arguments.workers or workers_for(arguments.device), progress=False)
 
     def chain(photos: list[Path], out: Path) -> int:

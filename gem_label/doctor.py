@@ -1,4 +1,4 @@
-"""`gem-label doctor`: is everything here that gem-label needs, and if not, what to do about it.
+"""`gem-label doctor`: what gem-label needs on this machine, and how to mend what is missing.
 
 `python -m gem_label.doctor --imports` looks at the libraries alone; the Makefile asks it after an installation.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import re
 import shutil
@@ -38,6 +39,7 @@ _SYSTEM_PACKAGES = {
     "libstdc++.so.6": "libstdc++6",
 }
 _LOW_DISK_BYTES = 2 * 1024**3
+_LOW_MEMORY_GIB = 4
 
 
 class State(StrEnum):
@@ -89,20 +91,36 @@ def check_device() -> Check:
     import torch
 
     if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / 1024**3
-        return Check("device", State.OK, f"cuda: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        free, total = torch.cuda.mem_get_info()
+        return Check(
+            "device", State.OK, f"cuda: {names}; {free / 1024**3:.0f} of {total / 1024**3:.0f} GiB free"
+        )
+    if shutil.which("nvidia-smi"):
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        detail = (
+            f"nvidia-smi is there, but torch ({built}) finds no CUDA device: see pytorch.org for the build"
+        )
+        return Check("device", State.NOTE, f"{detail} that fits your driver; --device auto takes the CPU")
     return Check("device", State.OK, f"cpu: {torch.get_num_threads()} threads (torch finds no CUDA device)")
 
 
-def check_sam() -> Iterator[Check]:
-    """The SAM weights on this machine; mobile_sam is the default of `label`."""
-    from gem_label.weights import list_weights
+def check_sam(wanted: str = "mobile_sam") -> Iterator[Check]:
+    """The SAM weights on this machine, and those that are wanted.
+
+    Args:
+        wanted: as `label --sam` takes it; mobile_sam is the default.
+    """
+    from gem_label.weights import WEIGHTS, list_weights
 
     for weights in list_weights():
         if weights.present:
             yield Check(f"sam {weights.name}", State.OK, str(weights.path))
-        elif weights.name == "mobile_sam":
-            yield Check("sam mobile_sam", State.MISSING, "gem-label models pull mobile_sam")
+        elif weights.name == wanted:
+            yield Check(f"sam {wanted}", State.MISSING, f"gem-label models pull {wanted}")
+    if wanted not in WEIGHTS:
+        there = Path(wanted).expanduser().is_file()
+        yield Check(f"sam {wanted}", State.OK if there else State.MISSING, "" if there else "no such file")
 
 
 def check_demo_clip() -> Check:
@@ -116,8 +134,36 @@ def check_demo_clip() -> Check:
         TextEncoder(clip).encode(["cat"])
     except GemLabelError as error:
         return Check("clip demo", State.MISSING, f"{error}: install gem-label again")
-    detail = f"{clip.embedding_dim} dimensions, patches of {clip.patch_size} pixels"
+    detail = f"{clip.embedding_dim} dimensions, patches of {clip.patch_size} pixels; for the demo alone"
     return Check("clip demo", State.OK, detail)
+
+
+def check_clip(name: str) -> Check:
+    """Whether the CLIP that `label` will load is on this machine, or can be fetched from the hub.
+
+    Args:
+        name: as `label --clip` takes it.
+    """
+    from gem_label.clip.blip import BLIP_PREFIX
+    from gem_label.clip.sources import ask_hub, bring_by_hand, find_cached, find_source
+    from gem_label.errors import GemLabelError
+
+    title = f"clip {name}"
+    if name.startswith(BLIP_PREFIX):
+        return Check(title, State.NOTE, "not checked: BLIP is fetched by transformers when it is used")
+    try:
+        source = find_source(name)
+    except GemLabelError as error:
+        return Check(title, State.MISSING, str(error))
+    cached = find_cached(source)
+    if cached is not None:
+        return Check(title, State.OK, str(cached))
+    try:
+        ask_hub(source)
+    except Exception:  # the hub's client raises anything from OSError to its own types
+        detail = f"not here, and the model hub does not answer: {bring_by_hand(source)} (docs/offline.md)"
+        return Check(title, State.MISSING, detail)
+    return Check(title, State.OK, "not here yet; the model hub answers, the first `label` fetches it")
 
 
 def check_fiftyone() -> Iterator[Check]:
@@ -152,14 +198,26 @@ def check_disk(folder: Path, name: str) -> Check:
     return Check(name, State.NOTE if low else State.OK, f"{free / 1024**3:.1f} GiB free at {folder}{low}")
 
 
+def check_memory() -> Check:
+    """The machine's memory: one photo at a time takes 2 GiB or less with the default models."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1024**3
+    low = "; label with --workers 1" if total < _LOW_MEMORY_GIB else ""
+    return Check("memory", State.NOTE if low else State.OK, f"{total:.0f} GiB{low}")
+
+
 def check_libraries() -> Iterator[Check]:
     """Every library that labeling needs."""
     for module, distribution in _LIBRARIES.items():
         yield check_library(module, distribution)
 
 
-def check_all() -> Iterator[Check]:
-    """Every check, in the order of the report; what cannot be looked at without torch is left out."""
+def check_all(clip: str, sam: str) -> Iterator[Check]:
+    """Every check, in the order of the report; what cannot be looked at without torch is left out.
+
+    Args:
+        clip: the CLIP that is going to be used.
+        sam: the SAM that is going to be used.
+    """
     from gem_label.weights import cache_folder
 
     yield check_python()
@@ -169,8 +227,11 @@ def check_all() -> Iterator[Check]:
         yield check
     if torch_works:
         yield check_device()
+        yield check_memory()
         yield check_demo_clip()
-    yield from check_sam()
+        if clip != "demo":
+            yield check_clip(clip)
+    yield from check_sam(sam)
     yield from check_fiftyone()
     yield check_disk(Path.cwd(), "disk, here")
     yield check_disk(cache_folder(), "disk, weights")
@@ -191,10 +252,9 @@ def report(checks: Iterator[Check], show: Callable[[str], None] = print, only_mi
     for check in checks:
         missing += check.state is State.MISSING
         if check.state is State.MISSING or not only_missing:
-            show(f"{check.state:8}{check.name:20}{check.detail}")
+            show(f"{check.state:8}{check.name:20} {check.detail}")
     return missing
 
 
-if __name__ == "__main__":
-    chosen = check_libraries() if "--imports" in sys.argv[1:] else check_all()
-    sys.exit(1 if report(chosen, only_missing="--imports" in sys.argv[1:]) else 0)
+if __name__ == "__main__":  # `--imports`
+    sys.exit(1 if report(check_libraries(), only_missing=True) else 0)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gem_label.colors import PALETTE, class_color, class_colors, text_color
 from gem_label.demo import demo_words
-from gem_label.label_boxes import DrawnMask, overlap, place_labels
 from gem_label.masks import MaskSet, encode_mask
-from gem_label.overlay import contact_sheet, draw_overlay, font_size
+from gem_label.show.colors import PALETTE, class_color, class_colors, text_color
+from gem_label.show.label_boxes import DrawnMask, overlap, place_labels
+from gem_label.show.overlay import contact_sheet, draw_overlay, font_size
 
 
 def mask_set(masks: list[NDArray[np.bool_]]) -> MaskSet:

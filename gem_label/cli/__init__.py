@@ -16,7 +16,21 @@ from typing import cast
 
 import typer
 
-from gem_label.cli import bench, demo, eval, exchange, label, learn, models, plugin, repair, review, runs
+from gem_label.cli import (
+    bench,
+    demo,
+    eval,
+    exchange,
+    heatmap,
+    label,
+    learn,
+    models,
+    plugin,
+    repair,
+    review,
+    runs,
+    show,
+)
 from gem_label.cli.options import INTERRUPTED
 from gem_label.errors import GemLabelError
 
@@ -40,6 +54,7 @@ def make_app() -> typer.Typer:
     app.callback(invoke_without_command=True)(root)
     app.command("label")(label.label)
     app.command("finish")(runs.finish)
+    app.command("show")(show.show)
     app.command("relabel")(runs.relabel)
     app.command("learn")(learn.learn)
     app.command("search")(runs.search)
@@ -52,6 +67,7 @@ def make_app() -> typer.Typer:
     app.add_typer(eval.make_app(), name="eval")
     app.add_typer(models.make_app(), name="models")
     app.command("bench")(bench.bench)
+    app.command("heatmap")(heatmap.heatmap)
     app.command("doctor")(models.doctor)
     app.command("demo")(demo.demo)
     return app

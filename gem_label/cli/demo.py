@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gem_label.cli import options
 from gem_label.cli.options import Device, DeviceOption
-
-if TYPE_CHECKING:
-    from gem_label.runs import Run
 
 
 def demo(
@@ -38,6 +35,7 @@ def demo(
     from gem_label.runs import open_run
     from gem_label.runs.export import export_run
     from gem_label.sam import FastSettings
+    from gem_label.show.page import write_page
     from gem_label.vocabulary import Vocabulary
     from gem_label.words import WordsPerImage
 
@@ -51,13 +49,14 @@ def demo(
         LocalEngine(workers_for(where)).run(writer.register(list_images(scene_paths())), labeler, job, writer)
     run = open_run(folder)
     export_run(run, coco)
-    sheet = draw_pictures(run, out)
+    shown = options.with_bar(write_page(run, out, len(scene_paths())), "show")
     counts = run.manifest["counts"]
     print(f"labeled      {counts['photos']} scenes: {counts['masks']} masks, {counts['kept']} kept")
     print(f"run          {folder}")
     print(f"COCO         {coco}")
-    print(f"overlays     {sheet.parent / 'overlays'}")
-    print(f"all in one   {sheet}")
+    print(f"page         {shown.page}")
+    print(f"overlays     {out / 'overlays'}")
+    print(f"all in one   {shown.sheet}")
     if importlib.util.find_spec("fiftyone"):
         from gem_label.review import push_run
 
@@ -70,31 +69,3 @@ def demo(
     print(f"Give other words:   gem-label relabel {folder} --classes '{examples}' --out {out / 'relabeled'}")
     print(f"Search by text:     gem-label search {folder} '{found[0]}' --top 5")
     print("Label your photos:  gem-label label PHOTOS --classes 'cat, dog' --out RUN")
-
-
-def draw_pictures(run: Run, out: Path) -> Path:
-    """Draw the kept masks of every photo over it.
-
-    Args:
-        run: the run.
-        out: folder that gets overlays/<image_id>.jpg and contact-sheet.jpg.
-
-    Returns:
-        Path of the contact sheet.
-    """
-    from PIL import Image
-
-    from gem_label.overlay import contact_sheet, draw_overlay
-    from gem_label.photos.reading import read_image
-
-    (out / "overlays").mkdir(parents=True, exist_ok=True)
-    overlays = []
-    for photo, masks, labels in run.photo_masks(embeddings=False):
-        kept = labels[labels.kept]
-        names = [str(name) for name in kept.names]  # a mask that is kept has a name
-        overlay = draw_overlay(read_image(photo.image), masks[labels.kept], names, kept.score.tolist())
-        Image.fromarray(overlay).save(out / "overlays" / f"{photo.image_id}.jpg", quality=92)
-        overlays.append(overlay)
-    sheet = out / "contact-sheet.jpg"
-    contact_sheet(overlays).save(sheet, quality=90)
-    return sheet

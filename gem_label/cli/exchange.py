@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -18,7 +17,6 @@ from gem_label.stores import is_address
 if TYPE_CHECKING:
     from gem_label.formats.annotations import Annotations
     from gem_label.labeling import Thresholds
-    from gem_label.progress import Progress
 
 Result = TypeVar("Result")
 SHOWN_PROBLEMS = 20
@@ -137,7 +135,7 @@ def export(
             raise UsageError("--min-score and --for are about a run: of a dataset choose with --which")
         annotations = _of_dataset(run_or_name, field, which or Which.not_rejected)
     written = write_annotations(annotations, out, format.value, settings)
-    report = _with_bar(written, "export")
+    report = options.with_bar(written, "export")
     print(f"{out}: {report}")
 
 
@@ -220,7 +218,7 @@ def import_annotations(
         draw_boxes,
         tolerance,
     )
-    report = _with_bar(work, "import")
+    report = options.with_bar(work, "import")
     for line in report.problems[:SHOWN_PROBLEMS]:
         print(f"note: {line}", file=sys.stderr)
     if len(report.problems) > SHOWN_PROBLEMS:
@@ -228,17 +226,3 @@ def import_annotations(
     print(f"{'would change: ' if dry_run else ''}{report}")
     if report.refused:
         raise typer.Exit(1)
-
-
-def _with_bar(work: Generator[Progress, None, Result], name: str) -> Result:
-    """Run a generator to its end behind a progress bar."""
-    from tqdm import tqdm
-
-    with tqdm(unit="photo", desc=name, file=sys.stderr, disable=None, leave=False) as bar:
-        while True:
-            try:
-                step = next(work)
-            except StopIteration as end:
-                return end.value
-            bar.total = step.total
-            bar.update(step.done - bar.n)

@@ -185,6 +185,7 @@ def label(
         known = with_examples(known, shown, labeler, vocabulary, named, wanted)
     job = labeler.job(vocabulary, label_settings, words, keep_patches, wanted, known)
     options.note_unknown_words(labeler.text, vocabulary.phrases)
+    options.note_demo_clip(labeler.text, vocabulary.phrases)
     options.note_negatives(job.vocabulary, wanted)
     try:
         if engine is Engine.ray or part or is_address(out) or is_shared(out):

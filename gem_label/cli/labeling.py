@@ -102,12 +102,14 @@ def label_alone(
     from gem_label.engines.local import LocalEngine
     from gem_label.engines.stream import workers_for
     from gem_label.runs import open_run
+    from gem_label.runs.summary import summarize_run
 
     with labeler.start_run(out, job) as writer:
         todo = writer.register(photos)
         report = LocalEngine(workers or workers_for(labeler.device)).run(todo, labeler, job, writer)
     run = open_run(out)
-    options.print_counts(run.place, run.manifest["counts"])
+    options.print_summary(run.place, summarize_run(run))
+    options.print_next_steps(out)
     tried = {photo.path for photo in todo}
     failed = run.failures() if report.failed else []
     return Failures(len(todo), [(each.image, each.error) for each in failed if each.image in tried])
@@ -141,6 +143,8 @@ def label_shared(
     """
     from gem_label.engines.shared import label_chunks
     from gem_label.engines.stream import workers_for
+    from gem_label.runs import open_run
+    from gem_label.runs.summary import summarize_run
 
     if job.words is not None:
         job.words.check_names(photos)
@@ -160,7 +164,9 @@ def label_shared(
         more = "1 chunk is" if len(missing) == 1 else f"{len(missing)} chunks are"
         print(f"{more} still to be labeled, by other shards", file=sys.stderr)
     else:
-        options.print_counts(run.store.address, run.finish())
+        run.finish()
+        options.print_summary(run.store.address, summarize_run(open_run(out)))
+        options.print_next_steps(out)
     mine = {place.number for place in todo}
     failed = run.failures_of(mine) if report.failed else []
     tried = sum(place.photos for place in todo)

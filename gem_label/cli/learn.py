@@ -62,6 +62,7 @@ def learn(
     from gem_label.labeler import text_encoder_of
     from gem_label.runs import open_run
     from gem_label.runs.learn import learn_run
+    from gem_label.runs.summary import summarize_run
     from gem_label.words import WordsPerImage
 
     if (dataset is None) == (annotations is None):
@@ -84,7 +85,7 @@ def learn(
         return
     text = encoder.encode(report.vocabulary.phrases)
     new = learn_run(opened, report, text, words, out, thresholds)
-    options.print_counts(new.place, new.manifest["counts"])
+    options.print_summary(new.place, summarize_run(new))
 
 
 def _from_dataset(

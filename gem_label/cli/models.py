@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from gem_label.cli import options
+
 
 def make_app() -> typer.Typer:
     """The group `models`; without a subcommand it lists."""
@@ -34,14 +36,15 @@ def list_models() -> None:
     \b
     Example: gem-label models list
     """
-    from gem_label.cli.options import DEFAULT_CLIP
     from gem_label.weights import list_weights
 
     for weights in list_weights():
         size = f"{weights.source.bytes / 1e6:.0f} MB"
         where = str(weights.path) if weights.present else f"gem-label models pull {weights.name}"
         print(f"{weights.name:12}{'here' if weights.present else 'not here':10}{size:>8}  {where}")
-    print(f"CLIP: demo comes with the package; {DEFAULT_CLIP} and open_clip's others are fetched when used")
+    print(
+        f"CLIP: demo comes with the package; {options.DEFAULT_CLIP} and open_clip's others are fetched when used"
+    )
 
 
 def pull(name: Annotated[str, typer.Argument(help="mobile_sam, vit_b, vit_l or vit_h.")]) -> None:
@@ -57,18 +60,22 @@ def pull(name: Annotated[str, typer.Argument(help="mobile_sam, vit_b, vit_l or v
     print(pull_weights(name))
 
 
-def doctor() -> None:
-    """Check everything that gem-label needs.
+def doctor(
+    clip: Annotated[str, typer.Option(help="The CLIP that you will use.")] = options.DEFAULT_CLIP,
+    sam: Annotated[str, typer.Option(help="The SAM that you will use.")] = options.DEFAULT_SAM,
+) -> None:
+    """Check what gem-label needs on this machine: libraries, weights, device, memory, disk, database and plugin.
 
-    Exit code 1 when something needed is missing.
+    Says for everything that is missing how to get it. Exit code 1 when something needed is missing.
 
     \b
     Example: gem-label doctor
+    Example: gem-label doctor --clip demo
     """
     from gem_label.doctor import check_all, report
 
-    missing = report(check_all())
+    missing = report(check_all(clip, sam))
     if missing:
         print(f"{missing} needed {'thing is' if missing == 1 else 'things are'} missing: see the lines above")
         raise typer.Exit(1)
-    print("all that is needed is here")
+    print("everything needed is here")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Generator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -13,18 +15,23 @@ from gem_label.errors import UsageError
 from gem_label.precision import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from gem_label.clip.text import TextEncoder
     from gem_label.labeling.negatives import Wanted
     from gem_label.labeling.settings import Thresholds
+    from gem_label.progress import Progress
+    from gem_label.runs.summary import RunSummary
     from gem_label.sam.proposals import AnySettings
     from gem_label.vocabulary import Vocabulary
 
 DEFAULT_CLIP = "ViT-B-16/openai"
 DEFAULT_SAM = "mobile_sam"
 SHOWN_WORDS = 10  # in a note
+MISSING_COLUMNS = 56  # for the names of classes without a label
 INTERRUPTED = 130  # what shells report for Ctrl-C
+
+Result = TypeVar("Result")
 
 Classes = Annotated[
     str | None,
@@ -198,6 +205,22 @@ def note_unknown_words(encoder: TextEncoder, phrases: Sequence[str]) -> None:
         )
 
 
+def note_demo_clip(encoder: TextEncoder, phrases: Sequence[str]) -> None:
+    """Say once that the demo model knows drawings of few words, and which of the words it never saw."""
+    known = encoder.known_words
+    if known is None:
+        return
+    from gem_label.tables import first_names
+
+    unseen = [phrase for phrase in dict.fromkeys(phrases) if phrase.casefold() not in known]
+    never = f"; it never saw {first_names(unseen, SHOWN_WORDS)}" if unseen else ""
+    print(
+        f"note: the demo CLIP is for trying things out: it knows drawings of {len(known)} words, and its labels on "
+        f"photographs mean little{never}",
+        file=sys.stderr,
+    )
+
+
 def absolute_clip(name: str) -> str:
     """`name` as a run's manifest should hold it: folders and files by their absolute path.
 
@@ -291,23 +314,60 @@ def resolve_device(device: Device) -> str:
     return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
 
 
-def print_counts(run: object, counts: Mapping[str, Any]) -> None:
-    """The result of `label` and `relabel`: totals, then the kept masks per class.
+def print_summary(place: object, summary: RunSummary) -> None:
+    """The result of a command that labels: totals, then the labels of each class.
 
     Args:
-        run: the run's path or address.
-        counts: as in its manifest.
+        place: the run's path or address.
+        summary: of the run.
     """
-    from gem_label.tables import columns, shorten
+    from gem_label.tables import columns, first_names, shorten
 
-    print(f"{run}")
-    rows = {
-        "photos": counts["photos"],
-        "failed": counts["failed"],
-        "masks": counts["masks"],
-        "kept": counts["kept"],
+    print(f"{place}")
+    totals = {
+        "photos": summary.images,
+        "failed": summary.failed,
+        "masks": summary.masks,
+        "kept": summary.kept,
     }
-    lines = [*rows.items(), *((f"  {shorten(name)}", kept) for name, kept in counts["kept_by_class"].items())]
-    width = max(columns(name) for name, _ in lines)
-    for name, count in lines:
-        print(f"{name}{' ' * (width - columns(name))} {count:>8}")
+    for name, count in totals.items():
+        print(f"{name:<6} {count:>8}")
+    found = [each for each in summary.classes if each.masks]
+    missing = [each.name for each in summary.classes if not each.masks]
+    width = max([5, *(columns(shorten(each.name)) for each in found)])
+    if found:
+        print(f"\n{'class':<{width}} {'kept':>8} {'photos':>8}  score: median, lowest to highest")
+    for each in found:
+        name = shorten(each.name)
+        scores = f"{each.median:.2f}, {each.lowest:.2f} to {each.highest:.2f}"
+        print(f"{name}{' ' * (width - columns(name))} {each.masks:>8} {each.images:>8}  {scores}")
+    if missing:
+        count = len(missing)
+        named = [n for n in range(count + 1) if columns(first_names(missing, n)) <= MISSING_COLUMNS]
+        print(f"without a label: {count}: {first_names(missing, max(1, named[-1]))}")
+
+
+def print_next_steps(place: object) -> None:
+    """What to do with a run that is labeled, as commands to paste; to stderr, since it is no result."""
+    run = shlex.quote(str(place))
+    steps = {
+        "look at it": f"gem-label show {run}",
+        "review it": f"gem-label push {run} --dataset NAME && gem-label review NAME",
+        "other words": f"gem-label relabel {run} --classes ...",
+        "COCO": f"gem-label export {run} --out annotations.json",
+    }
+    print("", *(f"{what:<12} {command}" for what, command in steps.items()), sep="\n", file=sys.stderr)
+
+
+def with_bar(work: Generator[Progress, None, Result], name: str) -> Result:
+    """Run a generator to its end behind a progress bar."""
+    from tqdm import tqdm
+
+    with tqdm(unit="photo", desc=name, file=sys.stderr, disable=None, leave=False) as bar:
+        while True:
+            try:
+                step = next(work)
+            except StopIteration as end:
+                return end.value
+            bar.total = step.total
+            bar.update(step.done - bar.n)

@@ -40,10 +40,13 @@ def finish(
     \b
     Example: gem-label finish RUN
     """
+    from gem_label.runs import open_run
     from gem_label.runs.shared import SharedRun
+    from gem_label.runs.summary import summarize_run
     from gem_label.stores import open_store
 
-    options.print_counts(run, SharedRun.open(open_store(run)).finish())
+    SharedRun.open(open_store(run)).finish()
+    options.print_summary(run, summarize_run(open_run(run)))
 
 
 def relabel(
@@ -83,6 +86,7 @@ def relabel(
     from gem_label.labeler import text_encoder_of
     from gem_label.runs import open_run, relabel_run
     from gem_label.runs.learned_file import read_learned
+    from gem_label.runs.summary import summarize_run
     from gem_label.words import WordsPerImage
 
     vocabulary = options.read_vocabulary(classes, classes_file, background)
@@ -102,6 +106,7 @@ def relabel(
         settings = replace(settings, image_top_k=image_top_k or None)
     encoder = text_encoder_of(old)
     options.note_unknown_words(encoder, vocabulary.phrases)
+    options.note_demo_clip(encoder, vocabulary.phrases)
     vocabulary = encoder.prepare(vocabulary, wanted)
     options.note_negatives(vocabulary, wanted)
     if not old.has_surrounds:
@@ -115,7 +120,7 @@ def relabel(
     if learned is not None:
         using = "none" if learned == "none" else read_learned(learned)
     new = relabel_run(old, vocabulary, text, label_settings=settings, words=words, out=out, learned=using)
-    options.print_counts(new.place, new.manifest["counts"])
+    options.print_summary(new.place, summarize_run(new))
 
 
 def search(

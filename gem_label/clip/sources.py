@@ -177,23 +177,45 @@ def download(source: Source) -> Path:
     Raises:
         GemLabelError: when the hub does not answer.
     """
-    arch = source.name.partition("/")[0]
+    cached = find_cached(source)
+    if cached is not None:
+        return cached
+    try:
+        ask_hub(source)  # first because a download would try an absent hub for a minute
+        return Path(open_clip.download_pretrained(source.preprocess_cfg))
+    except Exception as error:  # the hub's clients raise anything from OSError to their own types
+        raise GemLabelError(
+            f"no answer from the model hub for {source.name}: {bring_by_hand(source)}, or try --clip demo"
+        ) from error
+
+
+def find_cached(source: Source) -> Path | None:
+    """The weight file of a source where it is on this machine already, else None."""
+    if source.path is not None:
+        return source.path
     repository, file = os.path.split(source.preprocess_cfg.get("hf_hub", ""))
     for known in (file,) if file else WEIGHT_FILES:
         cached = try_to_load_from_cache(repository, known) if repository else None
         if isinstance(cached, str):
             return Path(cached)
-    try:
-        if repository:  # asked first because a download would try an absent hub for a minute
-            HfApi().model_info(repository, timeout=10)
-        return Path(open_clip.download_pretrained(source.preprocess_cfg))
-    except Exception as error:  # the hub's clients raise anything from OSError to their own types
-        if source.model_cfg.get("quick_gelu") and f"{arch}-quickgelu" in open_clip.list_models():
-            arch = f"{arch}-quickgelu"
-        raise GemLabelError(
-            f"no answer from the model hub for {source.name}: bring its weight file by hand "
-            f"({repository or source.preprocess_cfg.get('url')}) and pass {arch}/FILE, or try --clip demo"
-        ) from error
+    return None
+
+
+def ask_hub(source: Source) -> None:
+    """Make sure that the hub answers for a source; raises whatever the hub's client raises when it does not."""
+    repository, _ = os.path.split(source.preprocess_cfg.get("hf_hub", ""))
+    if repository:
+        HfApi().model_info(repository, timeout=10)
+
+
+def bring_by_hand(source: Source) -> str:
+    """What to do on a machine that the hub does not reach: which file of which repository, and how to pass it."""
+    arch = source.name.partition("/")[0]
+    if source.model_cfg.get("quick_gelu") and f"{arch}-quickgelu" in open_clip.list_models():
+        arch = f"{arch}-quickgelu"
+    repository, file = os.path.split(source.preprocess_cfg.get("hf_hub", ""))
+    place = f"{file or WEIGHT_FILES[0]} of {repository}" if repository else source.preprocess_cfg.get("url")
+    return f"bring its weight file by hand ({place}) and pass {arch}/FILE"
 
 
 def read_state(path: Path, torchscript: bool = False) -> dict[str, Tensor]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -281,11 +282,14 @@ class Run:
         """
         return (table for _, table in self.groups(columns) if len(table))
 
-    def photo_masks(self, embeddings: bool = True) -> Iterator[tuple[PhotoRecord, MaskSet, MaskLabels]]:
+    def photo_masks(
+        self, embeddings: bool = True, only: Container[int] | None = None
+    ) -> Iterator[tuple[PhotoRecord, MaskSet, MaskLabels]]:
         """Each finished photo with its N masks (N may be 0) and their labels, all proposals, kept or not.
 
         Args:
             embeddings: read the masks' embeddings, (N, d) float32, too; without them reading is faster.
+            only: the numbers of the photos that are wanted; None: all.
         """
         columns = None
         if not embeddings:
@@ -294,10 +298,13 @@ class Run:
         classes = self.vocabulary.classes
         k = min(self.label_settings.top_k, len(classes))
         for photos, table in self.groups(columns):
-            start = 0
-            for photo, masks in zip(photos, table_masks(table, photos), strict=True):
+            starts = accumulate((photo.masks for photo in photos), initial=0)
+            placed = [
+                each for each in zip(photos, starts, strict=False) if only is None or each[0].number in only
+            ]
+            for photo, start in placed:
                 rows = table.slice(start, photo.masks)
-                start += photo.masks
+                (masks,) = table_masks(rows, [photo])
                 yield photo, masks, table_labels(rows, classes, k)
 
     def patches(self, number: int) -> NDArray[np.float16] | None:

@@ -205,7 +205,8 @@ def _join(parts: list[_Found]) -> _Found:
 
 def _suppress(found: _Found, cutoff: float, settings: FastSettings) -> _Found:
     order = found.predicted_iou.argsort(descending=True, stable=True)
-    keep = distinct_masks(found.logits[order] > cutoff, settings.mask_nms_thresh)
+    masks = (found.logits > cutoff)[order]  # a byte a pixel: four times quicker to reorder than logits
+    keep = distinct_masks(masks, settings.mask_nms_thresh)
     return found[order[keep]]
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from gem_label.colors import Color, class_color, class_colors, text_color
-from gem_label.label_boxes import DrawnMask, place_labels
 from gem_label.masks import MaskSet
+from gem_label.show.colors import Color, class_color, class_colors, text_color
+from gem_label.show.label_boxes import DrawnMask, place_labels
 
 __all__ = ["class_color", "class_colors", "contact_sheet", "draw_overlay"]
 

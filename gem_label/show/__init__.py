@@ -1,0 +1,1 @@
+"""Looking at a run without a server: a page of HTML, a contact sheet, and a picture of each image."""
