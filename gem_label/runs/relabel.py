@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gem_label.atomic import delete_leftovers, replacing_folder, write_atomic
+from gem_label.atomic import copy_file, delete_leftovers, replacing_folder, write_atomic
 from gem_label.checks import COUNT, Numbers, check_number
 from gem_label.errors import UsageError
 from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Rescore, Vocabulary, label_evidence
@@ -157,7 +156,7 @@ def _copy_rest(run: Run, folder: Path) -> None:
     else:
         for name in (IMAGES, FAILURES):
             if (run.path / name).exists():
-                shutil.copyfile(run.path / name, folder / name)
+                copy_file(run.path / name, folder / name)
     run.copy_patches(folder)
 
 
