@@ -24,7 +24,8 @@ from gem_label.labeling.negatives import Wanted
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.overlaps import find_overlaps
-from gem_label.photos.reading import read_image, to_rgb
+from gem_label.photos.reading import read_image
+from gem_label.photos.rgb import to_rgb
 from gem_label.precision import Precision
 from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter
