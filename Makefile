@@ -15,6 +15,9 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
 MINUTES ?= 10
+QUICK_TESTS := $(patsubst %,tests/test_%.py,allowed_folders atomic checks coverage docs eval_labels format_table geometry \
+	images labeling learning lexicon masks negatives overlay points polygons runs selection surround tables text_files \
+	tokens vocabulary words_per_image)
 
 # FiftyOne reports nothing home from here
 export FIFTYONE_DO_NOT_TRACK ?= true
@@ -95,6 +98,15 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and import-linter
 	$(BIN)/mypy pipelines benchmarks zoo
 	$(BIN)/lint-imports --no-logo
 
+.PHONY: docs
+docs: $(VENV)/.installed-dev ## build the documentation into site/; warnings are errors
+	$(call say,"building the documentation into site")
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+.PHONY: quick
+quick: $(VENV)/.installed-dev ## tests that take under a minute: no weights, no database, no browser
+	$(BIN)/python -m pytest -m "not slow" $(QUICK_TESTS) $(PYTEST_ARGS)
+
 .PHONY: panel
 panel: $(VENV)/.installed-dev ## build the review panel's JavaScript after its sources changed
 	$(call say,"building plugins/gem_label/dist from plugins/review_panel")
@@ -111,4 +123,4 @@ install: $(VENV)/.installed-demo ## the virtual environment with gem-label and F
 
 .PHONY: clean
 clean: ## remove what was made here, but for the cached weights
-	rm -rf $(VENV) $(DEMO_OUT) build dist plugins/review_panel/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_OUT) build dist site plugins/review_panel/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,7 +29,7 @@ from gem_label.labeling import LabelSettings, Vocabulary, label_maskset
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.overlaps import find_overlaps
 from gem_label.photos.photo import Photo
-from gem_label.quantization import round_to_codes
+from gem_label.quantization import round_differences, round_to_codes
 from gem_label.runs import Run, RunWriter, open_run, relabel_run
 from gem_label.runs.shard_writer import ShardWriter
 
@@ -70,6 +70,7 @@ def make_run(path: Path, masks: int, dimension: int) -> Run:
     with writer:
         listing = [Photo(f"/photos/{i:07d}.jpg", f"{i:07d}") for i in range(masks // MASKS_PER_PHOTO)]
         for photo in tqdm(writer.register(listing), desc="making a run"):
+            embeddings = round_to_codes(unit_rows(rng, MASKS_PER_PHOTO, dimension))
             chosen = MaskSet(
                 HEIGHT,
                 WIDTH,
@@ -77,8 +78,8 @@ def make_run(path: Path, masks: int, dimension: int) -> Run:
                 rng.random(MASKS_PER_PHOTO, np.float32),
                 rng.random(MASKS_PER_PHOTO, np.float32),
                 np.zeros((MASKS_PER_PHOTO, 2), np.float32),
-                round_to_codes(unit_rows(rng, MASKS_PER_PHOTO, dimension)),
-                round_to_codes(unit_rows(rng, MASKS_PER_PHOTO, dimension)),
+                embeddings,
+                round_differences(unit_rows(rng, MASKS_PER_PHOTO, dimension), embeddings),
                 grid=(28, 37),
             )
             chosen = replace(chosen, overlaps=find_overlaps(chosen))

@@ -32,7 +32,7 @@ from gem_label.demo.scenes import Scene, render_scene
 from gem_label.demo.sprites import SpriteBook, load_sprites
 from gem_label.demo.truth import TEST_SEED
 from gem_label.evaluation.results import percent
-from gem_label.labeler import pool_photo
+from gem_label.labeled_photo import pool_photo
 from gem_label.labeling import LabelSettings, Thresholds, label_maskset
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.photos.photo import Photo

@@ -99,10 +99,25 @@ class CountingStore:
         self.requests["list"] += 1
         return self._store.names(prefix)
 
-    def delete(self, name: str) -> None:
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Count and do it."""
+        self.requests["list"] += 1
+        return self._store.sizes(prefix)
+
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """Count and do it."""
+        self.requests["read"] += 1
+        return self._store.read_tagged(name)
+
+    def tags(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Count and do it."""
+        self.requests["list"] += 1
+        return self._store.tags(prefix)
+
+    def delete(self, *names: str) -> None:
         """Count and do it."""
         self.requests["delete"] += 1
-        self._store.delete(name)
+        self._store.delete(*names)
 
     def open(self, name: str) -> BinaryIO:
         """Count and do it."""

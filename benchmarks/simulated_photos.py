@@ -59,7 +59,7 @@ from tqdm import tqdm
 from gem_label.errors import UsageError
 from gem_label.evaluation.openimages import class_names, read_points
 from gem_label.evaluation.results import percent, text_table, write_result
-from gem_label.labeler import pool_photo
+from gem_label.labeled_photo import pool_photo
 from gem_label.labeling.lexicon import load_lexicon
 from gem_label.masks import MaskSet
 from gem_label.metrics.points import ImagePoints, PointTotals, point_counts, similarity_prediction
@@ -267,7 +267,9 @@ def quality(
         if photo.asked:
             text = encoder.encode(photo.asked)
             similarity = np.einsum("hwd,cd->chw", patches, text, optimize=True)
-            predicted = similarity_prediction(similarity, photo.points)
+            predicted = similarity_prediction(
+                similarity, photo.points, (photo.true_masks.height, photo.true_masks.width)
+            )
             totals.add(photo.asked, point_counts(predicted, photo.points, len(text)))
     found, true = (np.concatenate(part) for part in zip(*every, strict=True))
     of_voc = [np.concatenate(part) for part in zip(*voc, strict=True)]

@@ -25,8 +25,8 @@ from gem_label.engines.local import LocalEngine
 from gem_label.engines.stream import workers_for
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.label_files import draw_all, read_truth
-from gem_label.labeled_photo import LabeledPhoto, LabelJob, label_embedded
-from gem_label.labeler import Labeler, pool_photo
+from gem_label.labeled_photo import LabeledPhoto, LabelJob, label_embedded, pool_photo
+from gem_label.labeler import Labeler
 from gem_label.masks import MaskSet
 from gem_label.metrics.coverage import Coverage, PhotoOverlap, coverage_by_size, overlap
 from gem_label.photos.photo import Photo
@@ -240,9 +240,9 @@ def _label(labeler: Labeler, job: LabelJob, photo: Photo, watch: Stopwatch) -> L
         masks = labeler.propose_masks(image)
     watch.seconds["prompts"] -= watch.seconds["SAM encoder"] - encoding
     with watch.stage("GEM"):
-        patches, class_token = labeler.patch_features(image)
+        features = labeler.photo_features(image, masks)
     with watch.stage("pooling"):
-        embedded = pool_photo(masks, patches, class_token)
+        embedded = pool_photo(masks, features.patches, features.embedding, features.mask_tokens)
     with watch.stage("labeling"):
         return label_embedded(embedded, job)
 

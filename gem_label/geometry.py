@@ -108,8 +108,8 @@ def read_segmentation(segmentation: Any, height: int, width: int) -> Shape:
         return polygons([list(chain(*part)) if _is_points(part) else part for part in parts], height, width)
     if not isinstance(segmentation, dict) or "counts" not in segmentation:
         return Shape(None, ("no mask",))
-    size, counts = segmentation.get("size"), segmentation["counts"]
-    if not isinstance(size, list) or len(size) != 2 or not all(is_whole(side) for side in size):
+    size, counts = whole_numbers(segmentation.get("size")), segmentation["counts"]
+    if size is None or len(size) != 2:
         return Shape(None, ("a mask without a size",))
     if size != [height, width]:
         return Shape(
@@ -117,8 +117,8 @@ def read_segmentation(segmentation: Any, height: int, width: int) -> Shape:
         )
     if isinstance(counts, str) and counts.isascii():
         lengths = _decoded(counts.encode("ascii"))
-    elif isinstance(counts, list) and all(map(is_whole, counts)):
-        lengths = np.array(counts if all(0 <= n <= MAX_PIXELS for n in counts) else [], np.int64)
+    elif (whole := whole_numbers(counts)) is not None:
+        lengths = np.array(whole if all(0 <= n <= MAX_PIXELS for n in whole) else [], np.int64)
     else:
         return Shape(None, ("run lengths that are neither text nor a list",))
     if not len(lengths) or lengths.min() < 0 or lengths.sum() != height * width:
@@ -245,6 +245,21 @@ def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) < 1e15 and math.isfinite(value)
+
+
+def whole_or_none(value: Any) -> int | None:
+    """A value of a JSON file as a whole number, None where it is none; some programs write 7 as 7.0."""
+    if is_whole(value):
+        return int(value)
+    return int(value) if is_number(value) and value == int(value) else None
+
+
+def whole_numbers(values: Any) -> list[int] | None:
+    """A list of a JSON file as whole numbers, None where it is no list or one of them is none."""
+    if not isinstance(values, list):
+        return None
+    numbers = [number for value in values if (number := whole_or_none(value)) is not None]
+    return numbers if len(numbers) == len(values) else None
 
 
 def number_or_none(value: Any) -> float | None:

@@ -18,8 +18,11 @@ from gem_label.checks import Numbers, check_number
 from gem_label.errors import GemLabelError, ImageError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Rescore, Vocabulary, label_maskset
 from gem_label.learning.learned import Learned
-from gem_label.masks import MaskSet
+from gem_label.masks import MaskSet, patch_weights, pool_patches
+from gem_label.overlaps import find_overlaps
 from gem_label.photos.photo import Photo
+from gem_label.quantization import round_differences, round_to_codes
+from gem_label.surround import surround_weights
 from gem_label.words import WordsPerImage
 
 
@@ -124,6 +127,39 @@ class PhotoError(GemLabelError):
     def __reduce__(self) -> tuple[type[PhotoError], tuple[str, str]]:
         """To travel between processes."""
         return PhotoError, (self.stage, str(self))
+
+
+def pool_photo(
+    masks: MaskSet,
+    patches: NDArray[np.float32],
+    class_token: NDArray[np.float32],
+    mask_tokens: NDArray[np.float32] | None = None,
+) -> EmbeddedPhoto:
+    """Pool a photo's features under its masks and around them, rounded as a run stores them.
+
+    Args:
+        masks: N masks.
+        patches: (h, w, d) unit-length patch features.
+        class_token: (d,).
+        mask_tokens: (N, d) embeddings of the masks by class tokens of their own; None: there are none.
+    """
+    grid = (patches.shape[0], patches.shape[1])
+    inside = around = np.zeros((0, patches.shape[2]), np.float32)
+    if len(masks):
+        inside = round_to_codes(pool_patches(patch_weights(masks, grid), patches))
+        around = round_differences(pool_patches(surround_weights(masks, grid), patches), inside)
+    return EmbeddedPhoto(
+        masks=replace(
+            masks,
+            embeddings=inside,
+            surrounds=around,
+            mask_tokens=None if mask_tokens is None else round_to_codes(mask_tokens),
+            overlaps=find_overlaps(masks),
+            grid=grid,
+        ),
+        image_embedding=class_token.astype(np.float16),
+        patches=patches,
+    )
 
 
 def failure_reason(error: Exception) -> str:

@@ -14,28 +14,28 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gem_label.clip.dense import DenseEncoder
+from gem_label.clip.dense import DenseEncoder, PhotoFeatures
+from gem_label.clip.mask_tokens import check_mask_tokens
+from gem_label.clip.methods import named, needs_guide
 from gem_label.clip.models import Clip, as_clip, load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.labeled_photo import EmbeddedPhoto, LabeledPhoto, LabelJob, label_embedded
+from gem_label.guides import SAM_PROXY, load_guide
+from gem_label.labeled_photo import EmbeddedPhoto, LabeledPhoto, LabelJob, label_embedded, pool_photo
 from gem_label.labeling import LabelSettings, Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
 from gem_label.learning.learned import Learned, apply_learned
-from gem_label.masks import MaskSet, patch_weights, pool_patches
-from gem_label.overlaps import find_overlaps
+from gem_label.masks import MaskSet, patch_weights
 from gem_label.photos.reading import read_image
 from gem_label.photos.rgb import to_rgb
 from gem_label.precision import Precision
-from gem_label.quantization import round_to_codes
 from gem_label.runs import Run, RunWriter
-from gem_label.runs.manifest import new_manifest
+from gem_label.runs.manifest import MASK_TOKENS, new_manifest
 from gem_label.runs.shared import PHOTOS_PER_SHARD, SharedRun
 from gem_label.sam.fast import FastSettings
 from gem_label.sam.models import Sam, load_sam
 from gem_label.sam.proposals import AnySettings, propose_masks
 from gem_label.stores import open_store
-from gem_label.surround import surround_weights
 from gem_label.words import WordsPerImage
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ class Labeler:
         proposals: how masks are proposed, `FastSettings` or `ProposalSettings`; None: fast, as it comes.
         dense: the patch features; None: GEM with the model's own settings.
         text: prompts and cache of the words; None: the dense encoder's, "a photo of a {}.".
+        mask_tokens: embed every mask by a class token of its own, too (`gem_label.clip.mask_tokens`).
+
+    Raises:
+        UsageError: mask tokens from a model without a class token.
     """
 
     def __init__(
@@ -80,12 +84,16 @@ class Labeler:
         proposals: AnySettings | None = None,
         dense: DenseEncoder | None = None,
         text: TextEncoder | None = None,
+        mask_tokens: bool = False,
     ) -> None:
         self.clip = dense.clip if dense is not None else as_clip(clip)
         self.sam = sam
         self.proposals = proposals or FastSettings()
         self.dense = dense or DenseEncoder(self.clip)
         self.text = text or self.dense.text
+        self.mask_tokens = mask_tokens
+        if mask_tokens:
+            check_mask_tokens(self.clip.tower, self.clip.name, "--mask-tokens")
         self._vocabularies: dict[tuple[Vocabulary, str | int | tuple[str, ...]], Vocabulary] = {}
 
     @property
@@ -147,17 +155,14 @@ class Labeler:
             image: (H, W, 3) uint8 RGB.
             masks: N masks of it.
         """
-        patches, class_token = self.patch_features(image)
-        return pool_photo(masks, patches, class_token)
+        features = self.photo_features(image, masks)
+        return pool_photo(masks, features.patches, features.embedding, features.mask_tokens)
 
-    def patch_features(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """GEM's features of (H, W, 3) uint8 RGB.
-
-        Returns:
-            (h, w, d) unit-length patch features and the (d,) embedding of the class token.
-        """
-        features, class_token = self.dense.encode_with_class_token(self.dense.preprocess(image)[None])
-        return features[0].cpu().numpy(), class_token[0].cpu().numpy()
+    def photo_features(self, image: NDArray[np.uint8], masks: MaskSet) -> PhotoFeatures:
+        """The features of (H, W, 3) uint8 RGB and of its N masks."""
+        pixels = self.dense.preprocess(image)
+        shares = patch_weights(masks, self.clip.tower.grid(pixels[None]))
+        return self.dense.encode_photo(pixels, shares, self.mask_tokens)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -174,7 +179,8 @@ class Labeler:
             "proposals": proposals,
             "dense": self.dense.settings,
             "templates": list(self.text.templates),
-            # only where it is not float32, so that runs of versions that had no other go on
+            # only where they differ from what earlier versions did, so that their runs go on
+            **({MASK_TOKENS: True} if self.mask_tokens else {}),
             **({} if set(precision.values()) == {Precision.float32} else {"precision": precision}),
         }
 
@@ -267,7 +273,7 @@ class Labeler:
 
 
 def load_labeler(
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
     *,
     clip: str,
     sam: str,
@@ -275,49 +281,33 @@ def load_labeler(
     method: str = "gem",
     precision: Precision = Precision.float32,
     short_side: int | None = None,
+    mask_tokens: bool = False,
+    proxy: str = SAM_PROXY,
 ) -> Labeler:
     """A labeler by the names of its parts.
 
     Args:
-        device: where the models run.
+        device: where the models run, see `pick_device`.
         clip: as `load_clip` takes it.
         sam: as `load_sam` takes it.
         proposals: how masks are proposed; None: fast.
         method: of the patch features, see `gem_label.clip.methods`.
         precision: what the image encoders compute in.
         short_side: pixels of a photo's shorter side as CLIP sees it; None: the model's, 448 as a rule.
+        mask_tokens: as `Labeler` takes it.
+        proxy: whose features guide methods such as "proxyclip", as `load_guide` takes it.
 
     Raises:
-        UsageError: a name or setting that does not exist.
+        UsageError: a name or setting that does not exist, or mask tokens from a model without a class token.
         GemLabelError: weights that cannot be loaded.
     """
     loaded = load_clip(clip, device, precision)
     if short_side is not None:
         loaded = replace(loaded, short_side=short_side)
-    dense = DenseEncoder(loaded, method)
-    return Labeler(dense.clip, load_sam(sam, device, precision), proposals, dense)
-
-
-def pool_photo(
-    masks: MaskSet, patches: NDArray[np.float32], class_token: NDArray[np.float32]
-) -> EmbeddedPhoto:
-    """Pool a photo's features under its masks and around them, rounded as a run stores them.
-
-    Args:
-        masks: N masks.
-        patches: (h, w, d) unit-length patch features.
-        class_token: (d,).
-    """
-    grid = (patches.shape[0], patches.shape[1])
-    inside = around = np.zeros((0, patches.shape[2]), np.float32)
-    if len(masks):
-        inside = round_to_codes(pool_patches(patch_weights(masks, grid), patches))
-        around = round_to_codes(pool_patches(surround_weights(masks, grid), patches))
-    return EmbeddedPhoto(
-        masks=replace(masks, embeddings=inside, surrounds=around, overlaps=find_overlaps(masks), grid=grid),
-        image_embedding=class_token.astype(np.float16),
-        patches=patches,
-    )
+    segmenter = load_sam(sam, device, precision)
+    guide = load_guide(segmenter, proposals, proxy) if needs_guide(named(method)) else None
+    dense = DenseEncoder(loaded, method, guide=guide)
+    return Labeler(dense.clip, segmenter, proposals, dense, mask_tokens=mask_tokens)
 
 
 def as_vocabulary(

@@ -66,6 +66,8 @@ class MaskSet:
         embeddings: (N, d) float32 pooled patch features e_m, not normalised, or None before pooling.
         surrounds: (N, d) float32 the same features pooled over the ring around each mask, a row of zeros where
             there is no ring (a mask that fills the photo); None before pooling and in runs of older formats.
+        mask_tokens: (N, d) float32 unit-length embeddings of the masks by class tokens of their own
+            (`gem_label.clip.mask_tokens`); None where there are none.
         overlaps: the pairs of masks that overlap, or None where nobody looked yet.
         grid: (h, w) patches that the features were pooled from, (0, 0) where that is not known.
     """
@@ -78,6 +80,7 @@ class MaskSet:
     points: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     embeddings: NDArray[np.float32] | None = None
     surrounds: NDArray[np.float32] | None = None
+    mask_tokens: NDArray[np.float32] | None = None
     overlaps: Overlaps | None = None
     grid: tuple[int, int] = (0, 0)
 
@@ -86,7 +89,7 @@ class MaskSet:
         for name in ("predicted_iou", "stability", "points"):
             if len(getattr(self, name)) != n:
                 raise ValueError(f"{name} has {len(getattr(self, name))} rows for {n} masks")
-        for name in ("embeddings", "surrounds"):
+        for name in ("embeddings", "surrounds", "mask_tokens"):
             rows = getattr(self, name)
             if rows is not None and len(rows) != n:
                 raise ValueError(f"{name} has {len(rows)} rows for {n} masks")
@@ -106,6 +109,7 @@ class MaskSet:
             points=self.points[rows],
             embeddings=None if self.embeddings is None else self.embeddings[rows],
             surrounds=None if self.surrounds is None else self.surrounds[rows],
+            mask_tokens=None if self.mask_tokens is None else self.mask_tokens[rows],
             overlaps=None if self.overlaps is None else self.overlaps.among(rows, len(self)),
         )
 

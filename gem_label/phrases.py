@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from gem_label.errors import UsageError
 from gem_label.tables import shorten
 
-# soft hyphen, spaces of no width, byte order mark: nobody sees them, and tokenizers do
-INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
+# soft hyphen, spaces of no width, byte order mark, marks of direction: nobody sees them, and tokenizers do
+INVISIBLE = dict.fromkeys(
+    [*map(ord, "\u00ad\u200b\u2060\ufeff\u061c\u200e\u200f"), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+)
 # one word up to its comma: in double quotes, in which "" stands for a quote, or without; a quote is never given back
 _WORD = re.compile(r'\s*+(?:"((?:[^"]|"")*+)"\s*|([^",][^,]*+)?)(?:,|\Z)')
 # a whole word in double quotes: at the start, or behind a separator

@@ -1,4 +1,7 @@
-"""Vectors as 8-bit integers with a scale each: what a run stores of its embeddings (numpy only)."""
+"""Vectors as 8-bit integers with a scale each: what a run stores of its embeddings (numpy only).
+
+The embedding of a surround is like that of its mask, so a run stores the difference of both, which needs fewer bits.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 127
+
+DIFFERENCE_LEVELS = 45
+"""Largest code of a difference: labels are the same as with 127, and codes compress to fewer bytes."""
+
+_FINEST = 64
+"""A difference has at least this part of the scale of its base, so that float32 holds their sum."""
 
 
 def quantize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
@@ -43,3 +52,46 @@ def dequantize(codes: NDArray[np.int8], scales: NDArray[np.float16]) -> NDArray[
 def round_to_codes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, d) vectors as they come back from a run."""
     return dequantize(*quantize(vectors))
+
+
+def quantize_differences(
+    vectors: NDArray[np.float32], bases: NDArray[np.float32]
+) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """The codes and scales of vectors minus their bases, for `add_differences`.
+
+    Quantizing what `add_differences` gives changes nothing.
+
+    Args:
+        vectors: (N, d) finite numbers.
+        bases: (N, d) as `dequantize` gives them.
+
+    Returns:
+        (N, d) codes in [-45, 45] and (N,) scales. A vector of zeros has the scale 0, all others a higher one.
+    """
+    differences = vectors - bases
+    largest = np.abs(differences).max(axis=1, initial=0.0) * np.float32(LARGEST / DIFFERENCE_LEVELS)
+    least = np.abs(bases).max(axis=1, initial=0.0) / np.float32(_FINEST)
+    scales = np.maximum(largest, np.maximum(least, np.finfo(np.float16).tiny)).astype(np.float16)
+    codes = np.rint(differences * (LARGEST / scales.astype(np.float32))[:, None])
+    codes = np.clip(codes, -DIFFERENCE_LEVELS, DIFFERENCE_LEVELS, out=codes).astype(np.int8)
+    empty = ~vectors.any(axis=1)
+    codes[empty], scales[empty] = 0, 0
+    return codes, scales
+
+
+def add_differences(
+    codes: NDArray[np.int8], scales: NDArray[np.float16], bases: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(N, d) float32 vectors from (N, d) codes and (N,) scales of their differences to (N, d) bases.
+
+    Vectors with the scale 0 are zeros.
+    """
+    vectors = dequantize(codes, scales)
+    vectors += bases
+    vectors[scales == 0] = 0
+    return vectors
+
+
+def round_differences(vectors: NDArray[np.float32], bases: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, d) vectors as they come back from a run that stores their differences to (N, d) rounded bases."""
+    return add_differences(*quantize_differences(vectors, bases), bases)

@@ -149,6 +149,12 @@ class Vocabulary:
         """The same words with these negatives."""
         return replace(self, negatives=as_words(words))
 
+    def with_background(self, words: Iterable[str]) -> Vocabulary:
+        """The same words with these background words, too, except those that are phrases of a class already."""
+        known = {folded(phrase) for phrases in self.phrasings for phrase in phrases}
+        more = [word for word in words if folded(word) not in known]
+        return replace(self, background=_distinct_words([*self.background, *more]))._checked()
+
     def _checked(self) -> Vocabulary:
         """This vocabulary, if no two things in it differ only in case. Phrasings of a class may: some tokenizers
         tell case apart.
@@ -304,7 +310,7 @@ def _read_entry(entry: str) -> tuple[list[str], str | None, list[str]]:
     arrow, mark = "=>" in signs, "!" in signs
     left, right, unwanted = parts[0], parts[2] if arrow else "", parts[-1] if mark else ""
     phrases, names, against = split_words(left), split_words(right), split_words(unwanted)
-    if arrow and not (phrases and names):
+    if arrow and not (phrases and names and not right.lstrip().startswith(",")):
         raise wrong("write 'phrasing, phrasing => class'")
     if len(names) > 1:
         raise wrong("one class stands behind '=>', in double quotes where its name has a comma")

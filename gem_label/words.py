@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 
@@ -22,7 +23,7 @@ class WordsPerImage:
     """Which words a photo may have; photos that the table does not name may have all.
 
     A photo is named by its absolute path, its image_id (with or without suffix), or its file name (likewise),
-    tried in this order.
+    tried in this order. Slashes of Windows and the forms of Unicode make no difference; words of one name add up.
 
     Args:
         words: words of each photo, or text in which they stand between commas; no words: nothing in this photo gets
@@ -30,7 +31,10 @@ class WordsPerImage:
     """
 
     def __init__(self, words: Mapping[str, str | Iterable[str]]) -> None:
-        self.words: dict[str, tuple[str, ...]] = {name: as_words(w) for name, w in words.items()}
+        self.words: dict[str, tuple[str, ...]] = {}
+        for name, of_name in words.items():
+            form = _plain(name)
+            self.words[form] = (*self.words.get(form, ()), *as_words(of_name))
 
     @classmethod
     def from_csv(cls, path: str | Path) -> WordsPerImage:
@@ -42,13 +46,14 @@ class WordsPerImage:
         words: dict[str, dict[str, None]] = {}
         try:
             with open_text(path, newline="") as file:
-                rows = csv.DictReader(file)
+                rows = csv.DictReader(file, strict=True)  # else an open quote takes in the rows behind it
                 if not {"image", "words"} <= set(rows.fieldnames or ()):
                     raise UsageError(f"{path} needs a first line with the columns image,words")
                 for row in rows:
-                    if not row["image"]:
+                    name = (row["image"] or "").strip()
+                    if not name:
                         raise UsageError(f"{path}, line {rows.line_num}: no image")
-                    entry = words.setdefault(row["image"].strip(), {})
+                    entry = words.setdefault(name, {})
                     entry.update(
                         (word.strip(), None) for word in (row["words"] or "").split(";") if word.strip()
                     )
@@ -76,7 +81,7 @@ class WordsPerImage:
         """The table's name of a photo."""
         path = PurePath(image)
         names = (image, image_id, image_id + path.suffix, path.name, path.stem)
-        return next((name for name in names if name in self.words), None)
+        return next((name for name in map(_plain, names) if name in self.words), None)
 
     def allowed(self, vocabulary: Vocabulary, image: str, image_id: str) -> NDArray[np.bool_] | None:
         """(C,) the classes that a photo may have; None: all.
@@ -125,3 +130,8 @@ class WordsPerImage:
                 f"the words per image name none of the photos (but {next(iter(self.words), 'nothing')!r}): "
                 "name them by path, image_id or file name"
             )
+
+
+def _plain(name: str) -> str:
+    """The name of a photo in one form, on whatever system it was written."""
+    return unicodedata.normalize("NFC", name).replace("\\", "/")

@@ -12,6 +12,7 @@ of them.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,29 +25,34 @@ import torch
 from tqdm import tqdm
 
 from gem_label.clip.dense import DenseEncoder
-from gem_label.clip.methods import FIGURE_4_MULTIPLES, METHODS, DenseMethod
+from gem_label.clip.guides import Guide
+from gem_label.clip.last_block import LastBlockMethod
+from gem_label.clip.methods import FIGURE_4_MULTIPLES, FRAME_METHODS, METHODS, AnyMethod, needs_guide
 from gem_label.clip.models import Clip, load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.demo.scenes import Scene
 from gem_label.demo.sprites import load_sprites
 from gem_label.demo.truth import held_out_scenes, scene_points
+from gem_label.errors import UsageError
 from gem_label.evaluation.localization import layer_properties
 from gem_label.evaluation.predictors import EncoderModel
 from gem_label.evaluation.results import percent, text_table, write_result
 from gem_label.evaluation.segmentation import ConfusionMatrix, predict_labels
+from gem_label.guides import load_guide
 from gem_label.metrics.points import PointTotals, point_counts, similarity_prediction
+from gem_label.sam.models import load_sam
 
 EVERY = 2  # every second row and column of the label maps is asked: a quarter of the time, the same mIoU
 # the paper's order: GEM above CLIP Surgery above MaskCLIP above CLIP (tables 2 and 3)
 PAPER_ORDER = ("gem", "clip_surgery", "maskclip_clearclip", "clip")
-GEM = METHODS["gem"]
+GEM = FRAME_METHODS["gem"]
 ABLATIONS = {
     "temperature": {
         f"{label} x{multiple:g}": replace(GEM, temperature_multiple=multiple, normalize=normalize)
         for label, normalize in (("normalised", True), ("not normalised", False))
         for multiple in FIGURE_4_MULTIPLES
     },
-    "iterations": {"CLIP Surgery": METHODS["clip_surgery"]}
+    "iterations": {"CLIP Surgery": FRAME_METHODS["clip_surgery"]}
     | {str(count): replace(GEM, iterations=count) for count in range(4)},
 }
 LEAST_SPAN = 10.0  # points of percent that an axis of a figure shows at least
@@ -55,7 +61,7 @@ X_LABELS = {
     "iterations": "iterations of GEM",
     "depth": "depth (blocks)",
 }
-PROPERTIES = {"CLIP": METHODS["clip"], "CLIP Surgery": METHODS["clip_surgery"]} | {
+PROPERTIES = {"CLIP": FRAME_METHODS["clip"], "CLIP Surgery": FRAME_METHODS["clip_surgery"]} | {
     f"GEM, {count} iter.": replace(GEM, iterations=count) for count in (1, 2, 3)
 }
 
@@ -71,7 +77,11 @@ class Measured:
 
 
 def measure(
-    clip: Clip, methods: Mapping[str, DenseMethod], scenes: Sequence[Scene], words: Sequence[str]
+    clip: Clip,
+    methods: Mapping[str, AnyMethod],
+    scenes: Sequence[Scene],
+    words: Sequence[str],
+    guide: Guide | None = None,
 ) -> dict[str, Measured]:
     """Evaluate methods on scenes.
 
@@ -80,10 +90,14 @@ def measure(
         methods: by the name to show.
         scenes: with their truth.
         words: the whole vocabulary.
+        guide: for methods that look at more than CLIP; its work counts as theirs. None: there are none.
     """
     text = TextEncoder(clip)
     text.encode(words)  # once, ahead of the clock
-    models = {name: EncoderModel(DenseEncoder(clip, method, text=text)) for name, method in methods.items()}
+    models = {
+        name: EncoderModel(DenseEncoder(clip, method, text=text, guide=guide))
+        for name, method in methods.items()
+    }
     confusion = {name: (ConfusionMatrix(len(words)), ConfusionMatrix(len(words))) for name in models}
     totals = {name: PointTotals() for name in models}
     seconds: dict[str, list[float]] = {name: [] for name in models}
@@ -103,7 +117,7 @@ def measure(
             of_all, of_own = confusion[name]
             of_all.add(truth, predict_labels(similarity, size))
             of_own.add(truth, np.array(present)[predict_labels(similarity[present], size)])
-            hit = similarity_prediction(similarity[present].cpu().numpy(), points)
+            hit = similarity_prediction(similarity[present].cpu().numpy(), points, scene.image.shape[:2])
             totals[name].add(scene.nouns, point_counts(hit, points, len(present)))
     return {
         name: Measured(
@@ -114,6 +128,17 @@ def measure(
         )
         for name, (of_all, of_own) in confusion.items()
     }
+
+
+def fits(clip: Clip, method: AnyMethod) -> bool:
+    """Whether a method runs on a model; what it lacks is said on stderr."""
+    try:
+        if isinstance(method, LastBlockMethod):
+            method.check(clip.tower, clip.name)
+    except UsageError as error:
+        print(f"without {method.name}: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def print_table(measured: Mapping[str, Measured]) -> None:
@@ -198,6 +223,10 @@ def main() -> None:
     parser.add_argument("--clip", default="demo", help="name or folder, as `gem-label label --clip` takes it")
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="NAME")
+    parser.add_argument(
+        "--sam", default="mobile_sam", help="for methods that look at SAM's features and masks"
+    )
+    parser.add_argument("--proxy", default="sam", help="whose features those methods look at")
     parser.add_argument("--plots", type=Path, help="folder for the figures, which take several times as long")
     parser.add_argument("--plot-scenes", type=int, default=40, help="scenes for each point of a figure")
     parser.add_argument("--json", type=Path, help="write all figures there too")
@@ -206,7 +235,10 @@ def main() -> None:
     clip, book = load_clip(args.clip, args.device), load_sprites()
     words = list(book.nouns)
     scenes = held_out_scenes(book, args.scenes)
-    table = measure(clip, {name: METHODS[name] for name in args.methods}, scenes, words)
+    chosen = {name: METHODS[name] for name in args.methods if fits(clip, METHODS[name])}
+    guided = any(map(needs_guide, chosen.values()))
+    guide = load_guide(load_sam(args.sam, args.device), proxy=args.proxy) if guided else None
+    table = measure(clip, chosen, scenes, words, guide)
     print(f"{len(scenes)} held-out scenes, {len(words)} words, {clip.name} on {args.device}\n")
     print_table(table)
     result: dict[str, Any] = {

@@ -22,10 +22,9 @@ from gem_label.engines.local import LocalEngine
 from gem_label.engines.stream import workers_for
 from gem_label.errors import UsageError
 from gem_label.evaluation.models import encoder_of_run, load_model
-from gem_label.evaluation.openimages import PointTable, class_names, read_points
+from gem_label.evaluation.openimages import PointTable, class_names, image_name, read_points
 from gem_label.evaluation.point_evaluation import (
     PointEvaluation,
-    image_name,
     photo_predictions,
     run_predictions,
 )

@@ -17,7 +17,7 @@ from gem_label.labeling import LabelSettings, label_maskset
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.masks import MaskSet
 from gem_label.photos.photo import Photo
-from gem_label.quantization import round_to_codes
+from gem_label.quantization import round_differences, round_to_codes
 from gem_label.runs import Run, RunWriter, open_run
 from gem_label.vocabulary import Vocabulary
 
@@ -35,7 +35,7 @@ def scene(number: int, encoder: TextEncoder) -> tuple[MaskSet, list[str]]:
     noise = rng.normal(size=vectors.shape).astype(np.float32) * np.float32(0.01)
     around = rng.normal(size=vectors.shape).astype(np.float32) * np.float32(0.02)
     inside = round_to_codes(vectors + noise)
-    masks = replace(masks, embeddings=inside, surrounds=round_to_codes(around), grid=(20, 20))
+    masks = replace(masks, embeddings=inside, surrounds=round_differences(around, inside), grid=(20, 20))
     return masks, ["cat", "blick"]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gem_label.labeling import LabelSettings, label_maskset
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.photos.photo import Photo
-from gem_label.quantization import round_to_codes
+from gem_label.quantization import round_differences, round_to_codes
 from gem_label.runs import Run, RunWriter, open_run
 from gem_label.vocabulary import Vocabulary
 from gem_label.words import WordsPerImage
@@ -39,7 +39,8 @@ def make_photo(number: int) -> tuple[MaskSet, NDArray[np.float16]]:
         y, x, h, w = rng.integers(0, 15), rng.integers(0, 25), rng.integers(1, 9), rng.integers(1, 9)
         mask[y : y + h, x : x + w] = True
         counts.append(encode_mask(mask))
-    vectors = round_to_codes(rng.normal(size=(2 * n, DIM)).astype(np.float32) / 4)
+    vectors = rng.normal(size=(2 * n, DIM)).astype(np.float32) / 4
+    embeddings = round_to_codes(vectors[:n])
     masks = MaskSet(
         20,
         30,
@@ -47,8 +48,8 @@ def make_photo(number: int) -> tuple[MaskSet, NDArray[np.float16]]:
         rng.random(n).astype(np.float32),
         rng.random(n).astype(np.float32),
         rng.random((n, 2)).astype(np.float32),
-        vectors[:n],
-        vectors[n:],
+        embeddings,
+        round_differences(vectors[n:], embeddings),
         grid=(4, 6),
     )
     return masks, rng.normal(size=DIM).astype(np.float16)
@@ -92,9 +93,13 @@ def rows_of(run: Run) -> list[dict]:
 
 
 def vectors_of(rows: list[dict], name: str) -> NDArray[np.float32]:
-    """(N, d) of the columns `name` and its scale, by the definition in docs/run-directory.md."""
-    scales = np.array([row[f"{name}_scale"] for row in rows], np.float32)
-    return np.stack([np.frombuffer(row[name], np.int8) for row in rows]) * (scales / 127)[:, None]
+    """(N, d) vectors, "embedding" or "surround", by the definition in docs/run-directory.md."""
+    column = "embedding" if name == "embedding" else "surround_difference"
+    scales = np.array([row[f"{column}_scale"] for row in rows], np.float32)[:, None]
+    vectors = np.stack([np.frombuffer(row[column], np.int8) for row in rows]) * (scales / 127)
+    return (
+        vectors if name == "embedding" else np.where(scales > 0, vectors + vectors_of(rows, "embedding"), 0)
+    )
 
 
 def rounded_scores(rows: list[dict]) -> list[dict]:

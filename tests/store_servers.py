@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,13 +20,15 @@ KEY, SECRET = "access-key-of-tests", "secret-key-of-tests"
 
 
 def free_port() -> int:
-    """A port that nothing listens on, for which port + 10 000, SeaweedFS's for gRPC, is valid too."""
+    """A port that nothing listens on, for which port + 10 000, SeaweedFS's for gRPC, is free too."""
     while True:
-        with socket.socket() as probe:
+        with socket.socket() as probe, socket.socket() as second:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        if port < 50_000:
-            return port
+            if port < 50_000:
+                with suppress(OSError):  # taken: the next one
+                    second.bind(("127.0.0.1", port + 10_000))
+                    return port
 
 
 @contextmanager

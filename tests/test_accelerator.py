@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerator import accelerator, on_accelerator
+from color_guide import COLOR_GUIDE
 from pycocotools import mask as coco_mask
 from small_clip import write_small_clip
 
@@ -78,16 +79,27 @@ def test_the_simulation_refuses_what_a_device_refuses() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_dense_features_on_a_gpu(method: str, small_clip: Clip) -> None:
     images = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
-    expected, embedding = DenseEncoder(small_clip, method).encode_with_class_token(images)
+    expected, embedding = DenseEncoder(small_clip, method, guide=COLOR_GUIDE).encode_with_class_token(images)
     clip = moved(small_clip)
     with accelerator() as device:
-        features, embeddings = DenseEncoder(clip, method).encode_with_class_token(images)
+        features, embeddings = DenseEncoder(clip, method, guide=COLOR_GUIDE).encode_with_class_token(images)
         assert {features.device.type, embeddings.device.type} == {"cuda"}
         waits = dict(device.round_trips)
         features, embeddings = features.cpu(), embeddings.cpu()
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(embeddings, embedding, atol=1e-5, rtol=1e-4)
-    assert not waits or "kmeans" in method  # k-means ends when nothing moves any more
+    # k-means ends when nothing moves any more; regions are made of masks, which are on the host
+    assert not waits or "kmeans" in method or "corrclip" in method
+
+
+def test_mask_tokens_on_a_gpu(small_clip: Clip) -> None:
+    image = torch.randn(3, 96, 128, generator=torch.Generator().manual_seed(0))
+    shares = np.random.default_rng(0).random((4, 6, 8), np.float32)
+    expected = DenseEncoder(small_clip).encode_photo(image, shares, mask_tokens=True)
+    clip = moved(small_clip)
+    with accelerator():
+        found = DenseEncoder(clip).encode_photo(image, shares, mask_tokens=True)
+    np.testing.assert_allclose(found.mask_tokens, expected.mask_tokens, atol=1e-5)
 
 
 def test_windows_and_scales_on_a_gpu(small_clip: Clip) -> None:

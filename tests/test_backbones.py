@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from accelerator import accelerator, on_accelerator
+from color_guide import COLOR_GUIDE
 from open_clip.timm_model import TimmModel
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
@@ -72,7 +73,11 @@ def assert_ordinary_path(clip: Clip, images: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(clip.tower.pool(x), expected, atol=1e-5, rtol=1e-4)
     rows, columns = clip.tower.grid(images)
     for method in METHODS:
-        patches, embedding = DenseEncoder(clip, method).encode_with_class_token(images)
+        if method == "corrclip" and not clip.tower.embeds_class_token:
+            with pytest.raises(UsageError, match="corrclip_regions has none"):
+                DenseEncoder(clip, method, guide=COLOR_GUIDE)
+            continue
+        patches, embedding = DenseEncoder(clip, method, guide=COLOR_GUIDE).encode_with_class_token(images)
         torch.testing.assert_close(embedding, F.normalize(expected, dim=-1), atol=1e-5, rtol=0)
         assert patches.shape == (len(images), rows, columns, clip.embedding_dim)
         norms = patches.norm(dim=-1)

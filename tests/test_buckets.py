@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fiftyone_fixture import fiftyone_db
 from shared_worker import join, work
@@ -18,7 +22,7 @@ from gem_label.photos.reading import read_image
 from gem_label.review import push_run
 from gem_label.runs import open_run, relabel_run, search_run
 from gem_label.runs.export import export_run
-from gem_label.stores import open_store
+from gem_label.stores import open_store, put
 from gem_label.vocabulary import Vocabulary
 
 __all__ = ["bucket", "fiftyone_db"]
@@ -89,6 +93,46 @@ def test_photos_of_a_bucket(photos: str, folder: Path) -> None:
         find_photos(["s3:///photos"])
 
 
+def test_lists_and_zips_of_a_bucket(bucket: str, folder: Path) -> None:
+    store = open_store(f"{bucket}/listed")
+    photos = store.address
+    for name in ("00.png", "more/08.png"):
+        store.create(name, (folder / name).read_bytes())
+    expected = [f"{photos}/more/08.png", f"{photos}/00.png"]
+    store.create("lists/list.txt", b"# the best\n../more/08.png\n" + f"{photos}/00.png\n".encode())
+    store.create("lists/table.csv", b"score,URI\n1,../more/08.png\n2," + f"{photos}/00.png\n3,\n".encode())
+    table = io.BytesIO()
+    pq.write_table(pa.table({"n": [1, 2], "path": expected}), table)
+    store.create("lists/table.parquet", table.getvalue())
+    for name in ("list.txt", "table.csv", "table.parquet"):
+        found = find_photos([f"{photos}/lists/{name}"]).photos
+        assert [photo.path for photo in found] == expected
+        assert [photo.image_id for photo in found] == ["more/08", "00"]
+    with pytest.raises(UsageError, match=r"no such file: s3://photos/.*missing\.csv"):
+        find_photos([f"{photos}/missing.csv"])
+
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(folder / "00.png", "a/00.png")
+        file.write(folder / "01.png", "01.png")
+        file.writestr("notes.txt", "1")
+    store.create("lists/some.zip", archive.getvalue())
+    for written, there in ((2, ""), (0, ", found there: 2")):
+        listing = find_photos([f"{photos}/lists/some.zip"])
+        assert listing.done == [
+            f"{photos}/lists/some.zip: photos unpacked into {photos}/lists/some: {written}{there}"
+        ]
+        assert listing.left_out == {".txt": 1}
+        assert [(photo.path, photo.image_id) for photo in listing.photos] == [
+            (f"{photos}/lists/some/01.png", "01"),
+            (f"{photos}/lists/some/a/00.png", "a/00"),
+        ]
+    assert (read_image(f"{photos}/lists/some/a/00.png") == read_image(folder / "00.png")).all()
+    put(store, "lists/some/01.png", b"another")
+    with pytest.raises(GemLabelError, match=r"some/01\.png is there and differs from"):
+        find_photos([f"{photos}/lists/some.zip"])
+
+
 def test_a_run_in_a_bucket_is_the_run_in_a_folder(
     bucket: str, photos: str, folder: Path, tmp_path: Path
 ) -> None:
@@ -115,16 +159,21 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(
     assert [image["file_name"] for image in coco["images"]][:2] == ["00.png", "01.png"]
     assert len(coco["annotations"]) == 8
 
-    # and gets new words in a folder; in its place it cannot
+    # and gets new words in a folder
     words, text = Vocabulary.parse("blue", background="red, green"), JOB.text[[2, 0, 1]]
     blue = relabel_run(run, words, text, out=tmp_path / "blue")
     assert blue.manifest["counts"]["kept"] == 4
     assert len(blue.failures()) == 5
     assert [each.image_id for each in blue.listing()] == [each.image_id for each in run.listing()]
     assert (blue.patches(1) == run.patches(1)).all()
+    # and in its place
+    again = relabel_run(open_run(out), words, text)
+    assert content(again) == content(blue)
+    assert content(open_run(out)) == content(blue)
+    with pytest.raises(GemLabelError, match="was relabeled since it was opened"):
+        list(run.tables())
     store = open_store(out)
+    assert not list(store.names("masks/"))
     assert not [name for name in store.names("") if SECRET.encode() in store.read(name)]
-    with pytest.raises(UsageError, match="in an object store"):
-        relabel_run(run, words, text)
     with pytest.raises(GemLabelError, match="is not a run"):
         open_run(f"{bucket}/nothing")

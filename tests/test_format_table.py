@@ -228,18 +228,19 @@ def test_mutated_parquet_is_read_or_one_line(tmp_path: Path) -> None:
 
 def test_parquet_columns_of_other_types_are_read_or_reported() -> None:
     columns = {
-        "photo": pa.array(["a", "a"]).dictionary_encode(),
-        "label": pa.array(["cat", None], pa.large_string()),
-        "rle_counts": pa.array([b"04", None], pa.binary()),
-        "score": pa.array([0.5, float("nan")], pa.float32()),
-        "width": pa.array([2.0, None]),
-        "height": pa.array(["2", None]),
-        "mask_id": pa.array([5, 6]),
-        "extra": pa.array([{"deep": [1]}, None]),
+        "photo": pa.array(["a", "a", "a"]).dictionary_encode(),
+        "label": pa.array(["cat", None, "dog"], pa.large_string()),
+        "rle_counts": pa.array([b"04", None, b"\xff"], pa.binary()),  # pycocotools gives bytes
+        "score": pa.array([0.5, float("nan"), 0.0], pa.float32()),
+        "width": pa.array([2.0, None, 2.0]),
+        "height": pa.array(["2", None, "2"]),
+        "mask_id": pa.array([5, 6, 7]),
+        "extra": pa.array([{"deep": [1]}, None, None]),
     }
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
     (photo,) = read_parquet(Path("t.parquet"), sink.getvalue()).photos
     assert photo.size == (2, 2)
-    assert [(mask.label, mask.score) for mask in photo.masks] == [("cat", 0.5), ("", None)]
-    assert photo.masks[0].draw(2, 2).problems == ("run lengths that are no text",)
+    assert [(mask.label, mask.score) for mask in photo.masks] == [("cat", 0.5), ("", None), ("dog", 0.0)]
+    assert photo.masks[0].draw(2, 2).rle == {"size": [2, 2], "counts": b"04"}
+    assert photo.masks[2].draw(2, 2).problems == ("run lengths that are no text",)

@@ -303,6 +303,8 @@ def test_a_png_with_megabytes_of_text_or_profile(
     read_image(path, admit=sizes.append)
     assert sizes == [7 * 24 * 40]
     check_header(path)
+    with open_image(path) as image:
+        assert upright_size(image) == (ramp().shape[1], ramp().shape[0])
 
 
 def test_orientation_in_text_survives_much_other_text(tmp_path: Path) -> None:

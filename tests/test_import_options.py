@@ -25,6 +25,7 @@ from test_import_cases import (
     written,
 )
 
+from gem_label.errors import UsageError
 from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.writing import FORMATS
 from gem_label.progress import finish
@@ -190,3 +191,9 @@ def test_labels_that_a_format_cannot_hold_are_the_same_labels_when_they_come_bac
     report = load(dataset, out, missing="delete")
     assert (counts(report), report.decision) == ({"unchanged": 3}, None)
     assert state(dataset) == before
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf"), 1e9])
+def test_a_tolerance_out_of_range_is_refused(dataset: Any, tolerance: float) -> None:
+    with pytest.raises(UsageError, match="the tolerance is a number of pixels from 0 to 1000, not"):
+        load(dataset, CASES / "ellipse.xml", tolerance=tolerance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ import gem_label
 from gem_label.clip.dense import MAX_PATCHES
 from gem_label.clip.models import load_clip
 from gem_label.engines.local import LocalEngine
+from gem_label.engines.shared import Part, label_chunks
 from gem_label.errors import UsageError
 from gem_label.labeler import Labeler, text_encoder_of
 from gem_label.labeling import LabelSettings
@@ -98,7 +100,8 @@ def label_folder(
 
 @pytest.fixture(scope="module")
 def run(labeler: Labeler, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return label_folder(labeler, folder, tmp_path_factory.mktemp("runs") / "run", ANIMALS)
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return gem_label.label_images([folder], ANIMALS, out, labeler, progress=False)
 
 
 def rows_of(run: Run) -> list[dict]:
@@ -170,10 +173,9 @@ def test_long_photos_are_seen_smaller(labeler: Labeler) -> None:
     clip = labeler.clip
     side, clip.short_side = clip.short_side, 1024
     try:
-        assert labeler._short_side(1000, 1000) is None
-        smaller = labeler._short_side(1000, 4000)
-        assert smaller is not None
-        height, width = clip.input_size(1000, 4000, smaller)
+        square = labeler.dense.preprocess(np.zeros((1000, 1000, 3), np.uint8))
+        assert min(square.shape[1:]) == 1024
+        height, width = labeler.dense.preprocess(np.zeros((1000, 4000, 3), np.uint8)).shape[1:]
         assert 0.8 * MAX_PATCHES < height * width / clip.patch_size**2 <= 1.02 * MAX_PATCHES
     finally:
         clip.short_side = side
@@ -214,6 +216,45 @@ def test_relabel_is_label_with_the_new_words(
             else:
                 assert a[name] == b[name]
     assert {row["label"] for row in new} <= {*THINGS.classes, None}
+
+
+@pytest.fixture(scope="module")
+def token_labeler(labeler: Labeler, run: Run) -> Labeler:
+    """The labeler with mask tokens; it knows the masks that `run` has."""
+    del run
+    other = copy.copy(labeler)
+    other.mask_tokens = True
+    return other
+
+
+def test_relabel_takes_another_share_of_mask_tokens(
+    labeler: Labeler, token_labeler: Labeler, folder: Path, tmp_path: Path
+) -> None:
+    half = label_folder(token_labeler, folder, tmp_path / "half", ANIMALS)
+    whole = label_folder(token_labeler, folder, tmp_path / "whole", ANIMALS, LabelSettings(token_share=1.0))
+    lengths = np.linalg.norm(vectors_of(rows_of(half), "mask_token"), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=0.02)
+    text = text_encoder_of(half).encode(half.vocabulary.phrases)
+    relabeled = relabel_run(half, half.vocabulary, text, label_settings=whole.label_settings)
+    assert relabeled.label_settings.token_share == 1
+    scores = [[row["score"] for row in rows_of(each)] for each in (whole, relabeled)]
+    np.testing.assert_allclose(*scores, atol=1e-4)
+    _, masks, _ = next(relabeled.photo_masks())
+    assert masks.mask_tokens is not None
+    with pytest.raises(UsageError, match="mask_tokens"):
+        labeler.start_run(half.path, labeler.job(ANIMALS))
+
+
+def test_shared_runs_hold_mask_tokens_too(token_labeler: Labeler, folder: Path, tmp_path: Path) -> None:
+    job = token_labeler.job(ANIMALS)
+    shared = token_labeler.join_run(tmp_path / "shared", job)
+    shared.add_photos(list_images([folder]))
+    label_chunks(shared, Part(0, 1).of(shared), token_labeler, job, 1, progress=False)
+    shared.finish()
+    alone = label_folder(token_labeler, folder, tmp_path / "alone", ANIMALS)
+    assert [row["mask_token"] for row in rows_of(open_run(tmp_path / "shared"))] == [
+        row["mask_token"] for row in rows_of(alone)
+    ]
 
 
 def test_search_ranks_the_masks_of_a_run_by_text(run: Run, labeler: Labeler) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from learning_run import SIZE, WORDS, scene, write_run
 from random_run import rounded_scores, rows_of
+from stored_copy import stored_copy
 
 from gem_label.cli import run as command
 from gem_label.clip.models import load_clip
@@ -19,6 +20,8 @@ from gem_label.runs.files import LEARNED, MANIFEST, MASKS, RELABEL_READY
 from gem_label.runs.learn import LearnReport, learn_from_reviews, learn_run
 from gem_label.runs.learned_file import read_learned
 from gem_label.runs.reviews import reviews_of
+from gem_label.runs.stored import StoredRun
+from gem_label.stores import open_store
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,20 @@ def test_a_run_learns_relabels_and_goes_back(tmp_path: Path, encoder: TextEncode
     assert rows_of(back) == before
     returned = relabel_run(back, WORDS, text, learned=read_learned(back.path / LEARNED), out=tmp_path / "out")
     assert kept_names(returned) == names
+
+
+def test_a_run_in_a_store_learns_as_one_in_a_folder(tmp_path: Path, encoder: TextEncoder) -> None:
+    run, text = write_run(tmp_path / "run", encoder, range(1, 25)), encoder.encode(WORDS.phrases)
+    stored = stored_copy(run, open_store(tmp_path / "store"))
+    report = learned_from(stored, encoder)
+    taught = learn_run(run, learned_from(run, encoder), text)
+    learn_run(stored, report, text)
+    found = StoredRun(stored.store)
+    assert found.learned is not None
+    assert found.learned.digest == report.learned.digest
+    assert rows_of(found) == rows_of(taught)
+    assert found.manifest["labeling"] == taught.manifest["labeling"]
+    assert learned_from(found, encoder).learned.digest == report.learned.digest
 
 
 def test_new_photos_get_the_labels_that_a_relabel_gives(tmp_path: Path, encoder: TextEncoder) -> None:

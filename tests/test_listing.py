@@ -10,9 +10,12 @@ import stat
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fiftyone_fixture import fiftyone_db  # noqa: F401 - a fixture
 from PIL import Image
+from pyarrow import csv
 from run_factory import make_run
 
 from gem_label.cli.photos import describe_failures
@@ -124,7 +127,7 @@ def test_a_run_inside_the_photos_does_not_label_itself(tmp_path: Path) -> None:
         find_photos([run.path])
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_a_list_of_paths(tmp_path: Path, encoding: str, newline: str) -> None:
     touch(tmp_path / "lists" / "photos", "a.jpg", "ä b.png", "sub/c.jpg")
@@ -144,6 +147,40 @@ def test_a_list_of_paths(tmp_path: Path, encoding: str, newline: str) -> None:
     (tmp_path / "lists/list.TXT").write_bytes((newline.join(lines)).encode(encoding))
     ids = [photo.image_id for photo in list_images([tmp_path / "lists/list.TXT"])]
     assert ids == [*(f"lists/{name}" for name in names), "elsewhere/d"]
+
+
+def test_folders_and_zips_in_a_list(tmp_path: Path) -> None:
+    touch(tmp_path, "one.jpg", "folder/a.jpg", "folder/sub/b.png", "folder/notes.md", "gone/c.jpg")
+    write_zip(tmp_path / "more.zip", {"in/d.jpg": b"D", "read.me": b"R"})
+    touch(tmp_path, "v.mp4", "other.txt", "data.json", "unknown.xyz")
+    shutil.rmtree(tmp_path / "gone")
+    lines = [
+        "one.jpg",
+        "folder",
+        "more.zip",
+        "v.mp4",
+        "other.txt",
+        "data.json",
+        "unknown.xyz",
+        "gone",
+        "folder/a.jpg",
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    found = find_photos([tmp_path / "list.txt"])
+    names = ["one", "folder/a", "folder/sub/b", "more/in/d", "unknown", "gone"]
+    assert [photo.image_id for photo in found.photos] == names
+    note, left_out = found.notes()
+    assert note.startswith(f"{tmp_path / 'more.zip'}: photos unpacked into")
+    assert left_out == "left out: 1 .json, 1 .md, 1 .me, 1 .mp4 (videos are not supported), 1 .txt"
+
+
+def test_a_list_of_no_photos_is_told_before_models_are_loaded(tmp_path: Path) -> None:
+    touch(tmp_path, "v.mp4", "empty/notes.md")
+    (tmp_path / "list.txt").write_text("v.mp4\nempty\nlist.txt\n")
+    with pytest.raises(
+        UsageError, match=r"no photos in .*1 \.md, 1 \.mp4 \(videos are not supported\), 1 \.txt"
+    ):
+        find_photos([tmp_path / "list.txt"])
 
 
 def test_names_in_a_list_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -287,8 +324,9 @@ def test_a_scrambled_zip_is_an_error_or_photos(tmp_path: Path) -> None:
     ("name", "says"),
     [("a.mp4", "is a video, and videos are not supported: get frames out"), ("a.MOV", "videos are not supported"),
      ("a.mkv", "videos are not supported"), ("a.pdf", "PDFs are not supported: get pages out"),
-     ("a.json", "is no photo: expected photos, folders, a .txt list"), ("a.csv", "is no photo"),
-     ("a.parquet", "is no photo"), ("a.pth", "is no photo"), ("a.tar.gz", "only .zip is"), ("a.mp3", "is no photo")],
+     ("a.json", "is no photo: expected photos, folders, a .txt list"), ("a.csv", "has no column of paths"),
+     ("a.parquet", "cannot read the list of photos"),
+     ("a.pth", "is no photo"), ("a.tar.gz", "only .zip is"), ("a.mp3", "is no photo")],
 )  # fmt: skip
 def test_what_is_no_photo_says_what_may_stand_there(tmp_path: Path, name: str, says: str) -> None:
     touch(tmp_path, name, "photo.jpg")
@@ -366,3 +404,54 @@ def test_the_reasons_of_failures_in_one_line() -> None:
         "13 of 40 photos could not be labeled: 5 truncated (N bytes not processed); 3 empty; 2 vanished; 3 for other "
         "reasons (see RUN/failures.jsonl)"
     )
+
+
+def write_table(path: Path, columns: dict[str, list[str | None]]) -> Path:
+    """A table as its suffix says."""
+    table = pa.table(columns)
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        options = csv.WriteOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
+        csv.write_csv(table, path, options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("name", ["uri", "Path", "file_name"])
+def test_a_table_with_a_column_of_paths(tmp_path: Path, suffix: str, name: str) -> None:
+    touch(tmp_path, "in/a, b.jpg", "in/c d.jpg")
+    uris: list[str | None] = [
+        "in/a, b.jpg",
+        f"file://{tmp_path}/in/c%20d.jpg",
+        None,
+        "s3://b/e.jpg",
+        "in/a, b.jpg",
+    ]
+    path = write_table(tmp_path / f"t.{suffix}", {"notes": list("12345"), name: uris})
+    paths = [photo.path for photo in list_images([path])]
+    assert paths == [f"{tmp_path}/in/a, b.jpg", f"{tmp_path}/in/c d.jpg", "s3://b/e.jpg"]
+    alone = write_table(tmp_path / f"alone.{suffix}", {"whatever": uris[:2]})
+    assert [photo.path for photo in list_images([alone])] == paths[:2]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_that_lists_no_photos(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    for columns, says in [
+        ({"label": ["a"], "score": ["1"]}, r"name it uri, path or image \(its columns: label, score\)"),
+        ({"path": [None], "x": ["1"]}, "lists no photos: it takes a path in each row"),
+        ({"path": ["gone.jpg"], "x": ["1"]}, "none of its 1 paths exists"),
+    ]:
+        write_table(path, columns)
+        with pytest.raises(UsageError, match=says):
+            find_photos([path])
+    path.write_bytes(b"")
+    with pytest.raises(UsageError, match=r"has no column of paths|cannot read the list of photos"):
+        find_photos([path])
+
+
+def test_a_column_of_numbers_is_none_of_paths(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [1, 2]}), tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match="its column image is of int64, and paths are text"):
+        find_photos([tmp_path / "t.parquet"])

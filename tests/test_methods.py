@@ -12,6 +12,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from color_guide import COLOR_GUIDE
 from fixtures import make_naclip
 from fixtures.make_gem_torch import build_model, make_images
 from hypothesis import given, settings
@@ -195,7 +196,10 @@ def test_naclip_is_its_authors_code(deviation: float) -> None:
 
 
 def test_methods_differ_from_one_another(clip: Clip, images: Tensor) -> None:
-    encoded = {name: DenseEncoder(clip, name).encode(images) for name in METHODS}
+    encoded = {
+        name: torch.cat([DenseEncoder(clip, name, guide=COLOR_GUIDE).encode(each[None]) for each in images])
+        for name in METHODS
+    }
     names = list(encoded)
     for index, name in enumerate(names):
         for other in names[:index]:
@@ -205,7 +209,7 @@ def test_methods_differ_from_one_another(clip: Clip, images: Tensor) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_gives_the_ordinary_embedding_too(model: open_clip.CLIP, clip: Clip, name: str) -> None:
     square = random_images(2, 3, 64, 64)
-    encoder = DenseEncoder(clip, name)
+    encoder = DenseEncoder(clip, name, guide=COLOR_GUIDE)
     patches, embedding = encoder.encode_with_class_token(square)
     torch.testing.assert_close(patches, encoder.encode(square), atol=0, rtol=0)
     torch.testing.assert_close(embedding, model.encode_image(square, normalize=True), atol=1e-5, rtol=0)

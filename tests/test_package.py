@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -21,6 +21,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(gem_label, name).__doc__
     assert name in dir(gem_label)
+
+
+def test_only_public_names_are_shown() -> None:
+    importlib.import_module("gem_label.label_folder")  # no module may hide a name
+    assert {name for name in dir(gem_label) if not name.startswith("_")} == set(gem_label.__all__)
+    assert gem_label.__version__ == PROJECT["version"]
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -53,14 +59,3 @@ def test_the_version_is_the_same_everywhere() -> None:
 def test_the_command_is_installed() -> None:
     (command,) = entry_points(group="console_scripts", name="gem-label")
     assert callable(command.load())
-
-
-@pytest.mark.parametrize(
-    "page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name
-)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    text = page.read_text()
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-        assert (page.parent / target).exists(), target
-    for target in re.findall(r"`((?:gem_label|tests|pipelines|benchmarks|docs)/[\w./-]+\.\w+)`", text):
-        assert (ROOT / target).exists(), target

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from gem_label.masks import MaskSet, encode_mask
 from gem_label.metrics.points import (
@@ -36,7 +38,25 @@ def masks_of(*masks: np.ndarray) -> MaskSet:
 
 def test_min_max_scales_each_map_by_itself() -> None:
     maps = np.array([[[1.0, 3.0]], [[5.0, 5.0]]], np.float32)
-    assert min_max(maps).tolist() == [[[0.0, 1.0]], [[0.0, 0.0]]]
+    assert min_max(maps, (1, 8)).tolist() == [[[0.0, 1.0]], [[0.0, 0.0]]]
+
+
+def test_maps_are_scaled_as_if_they_were_resized_first() -> None:
+    maps = np.random.default_rng(0).standard_normal((3, 5, 7)).astype(np.float32)
+    for size in ((48, 64), (4, 6), (5, 7)):
+        resized = F.interpolate(torch.from_numpy(maps)[None], size, mode="bilinear")[0].numpy()
+        low, high = resized.min(axis=(1, 2), keepdims=True), resized.max(axis=(1, 2), keepdims=True)
+        expected = (resized - low) / (high - low)
+        scaled = torch.from_numpy(min_max(maps, size))[None]
+        np.testing.assert_allclose(F.interpolate(scaled, size, mode="bilinear")[0], expected, atol=1e-5)
+        rows, columns = np.indices(size).reshape(2, -1)
+        everywhere = [
+            ((column + 0.5) / size[1], (row + 0.5) / size[0], 1, True)
+            for row, column in zip(rows, columns, strict=True)
+        ]
+        predicted = similarity_prediction(maps, points_of(everywhere), size)
+        clear = np.abs(expected[1].ravel() - 0.5) > 1e-4
+        assert (predicted == (expected[1].ravel() >= 0.5))[clear].all()
 
 
 def test_values_between_patch_centres_are_interpolated() -> None:
@@ -57,7 +77,7 @@ def test_gem_by_hand() -> None:
             (0.1, 0.5, 1, False),
         ]
     )
-    counts = point_counts(similarity_prediction(maps, points), points, 2)
+    counts = point_counts(similarity_prediction(maps, points, (4, 20)), points, 2)
     assert counts.tolist() == [[1, 1, 1], [1, 0, 0]]
     averages = average_iou([(["cat", "dog"], counts)])
     assert averages.pairs == (1 / 3 + 1) / 2 == averages.images == averages.classes

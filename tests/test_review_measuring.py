@@ -154,7 +154,8 @@ def test_polylines_other_words_crowds_and_missing_truth(dataset: Any) -> None:
             x, y, w, h = each.bounding_box
             corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
             shapes.append(fo.Polyline(label=each.label.upper(), points=[corners], closed=True, filled=True))
-        shapes.append(fo.Polyline(label="cat", points=[[(0.1, 0.1), (0.2, 0.2)]]))
+        wrong = [[(0.1, 0.1), (0.2, 0.2)], [(1e8, 1e8), (2e8, 1e8), (2e8, 2e8)], [(float("nan"), 0.5)] * 3]
+        shapes.append(fo.Polyline(label="cat", points=wrong))
         lines.append(fo.Polylines(polylines=shapes))
         box = [fo.Detection(label=each.label, bounding_box=each.bounding_box) for each in truth]
         boxes.append(fo.Detections(detections=box))
@@ -165,7 +166,9 @@ def test_polylines_other_words_crowds_and_missing_truth(dataset: Any) -> None:
         dataset.set_values(name, values, dynamic=True)
     assert truth_fields(dataset, FIELD) == [TRUTH, "others", "boxes", "lines"]
     expected = counts(measured(dataset))
-    assert counts(measured(dataset, "lines")) == expected
+    from_lines = measured(dataset, "lines")
+    assert counts(from_lines) == expected
+    assert from_lines.notes == (f"{PHOTOS} annotations enclose no pixel of their photo and are left out",)
     filled = measured(dataset, "boxes")
     assert (counts(filled), len(filled.notes)) == (expected, 1)
     assert "have no mask: they count as filled boxes" in filled.notes[0]

@@ -135,3 +135,13 @@ def test_what_cannot_be_evaluated_is_refused(dataset: Any, tmp_path: Path) -> No
         import_points(dataset, tmp_path / "other.csv")
     with pytest.raises(UsageError, match=r"cannot read .*missing\.csv"):
         import_points(dataset, tmp_path / "missing.csv")
+
+
+def test_a_name_of_several_photos_is_refused(dataset: Any, tmp_path: Path) -> None:
+    import fiftyone as fo
+
+    write_points(tmp_path / "points.csv", dataset)
+    dataset.add_sample(fo.Sample(filepath=str(tmp_path / "elsewhere" / "2.png")))
+    with pytest.raises(UsageError, match=r"an image '2', which may be .*/2\.jpg or .*/elsewhere/2\.png"):
+        import_points(dataset, tmp_path / "points.csv")
+    assert not dataset.has_field("points")

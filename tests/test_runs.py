@@ -20,6 +20,7 @@ from random_run import (
     photos,
     rows_of,
     text_of,
+    vectors_of,
     write_photo,
     write_run,
 )
@@ -94,11 +95,10 @@ def test_the_parquet_files_stand_on_their_own(tmp_path: Path) -> None:
     assert "sky" not in set(table["label"].to_pylist())
     assert masks.surrounds is not None
     for name, vectors in (("embedding", masks.embeddings), ("surround", masks.surrounds)):
-        assert str(table.schema.field(name).type) == f"fixed_size_binary[{DIM}]"
         assert vectors is not None
-        assert np.allclose(
-            np.frombuffer(row[name], np.int8) * np.float32(row[f"{name}_scale"] / 127), vectors[0]
-        )
+        assert np.allclose(vectors_of([row], name)[0], vectors[0])
+    for name in ("embedding", "surround_difference"):
+        assert str(table.schema.field(name).type) == f"fixed_size_binary[{DIM}]"
     assert set(table["selected"].to_pylist()) == {True, False}
 
 
@@ -127,7 +127,7 @@ def test_a_run_of_format_1_is_read_and_relabeled(tmp_path: Path) -> None:
         assert len(labels) == len(masks)
     again = relabel_run(relabeled, ANIMALS, text_of(ANIMALS))
     assert rows_of(again) == after
-    with pytest.raises(UsageError, match="format: was 1, is now 2"):
+    with pytest.raises(UsageError, match="format: was 1, is now 3"):
         open_writer(run.path)
 
 

@@ -32,6 +32,7 @@ from gem_label.evaluation.segmentation import (
     ConfusionMatrix,
     SegmentationSettings,
     best_phrasing,
+    correct_labels,
     evaluate_segmentation,
     paint_masks,
     predict_image,
@@ -166,6 +167,19 @@ def test_models_of_masks_are_evaluated_too() -> None:
     assert with_background[0].tolist() == [1, 1, 1, 0, 0, 0]
 
 
+def test_map_correction_gives_a_mask_the_class_of_most_of_its_pixels() -> None:
+    small, large = np.zeros((2, 6), bool), np.zeros((2, 6), bool)
+    small[0, :3] = True
+    large[:, 2:5] = True
+    labels = np.array([[0, 1, 1, 2, 2, 3], [0, 2, 1, 1, 2, 3]], np.uint8)
+    corrected = correct_labels(labels, mask_set([small, large]))
+    # the pixel of both is the larger one's, and where two classes are equally frequent the first wins
+    assert corrected.tolist() == [[0, 0, 1, 1, 1, 3], [0, 2, 1, 1, 1, 3]]
+    assert np.array_equal(correct_labels(labels, mask_set([large])[[]]), labels)
+    with pytest.raises(UsageError, match="do not fit a label map"):
+        correct_labels(labels[:, :4], mask_set([small]))
+
+
 # --- class lists ---
 
 
@@ -268,6 +282,8 @@ LAYOUTS: list[tuple[str, Callable[[Path], None], list[int]]] = [
     ("voc21", make_voc, [0, 1, 15, -1, 20]),
     ("context59", make_context, [-1, 0, 58]),
     ("context59", make_context_mat, [-1, 0, 58]),
+    ("context60", make_context, [0, 1, 59]),
+    ("context60", make_context_mat, [0, 1, 59]),
     ("ade20k", make_ade, [-1, 0, 149]),
     ("cocostuff", make_coco_stuff, [0, -1, 170, -1]),  # 11 is "street sign", which is not among the 171
     ("cityscapes", make_cityscapes, [-1, 0, 18, -1]),
@@ -306,6 +322,8 @@ def test_a_perfect_model_has_miou_one(tmp_path: Path) -> None:
 
         def similarity(self, images: torch.Tensor, texts: list[str]) -> torch.Tensor:
             maps = torch.zeros(1, len(texts), 1, 50)
+            if "sky" in texts:
+                maps[0, texts.index("wall")] = 0.5
             for stripe, text in ((1, "aeroplane"), (2, "person"), (4, "tv monitor")):
                 maps[0, texts.index(text), 0, 10 * stripe : 10 * stripe + 10] = 1
             return maps
@@ -317,6 +335,14 @@ def test_a_perfect_model_has_miou_one(tmp_path: Path) -> None:
     for name in ("voc20", "voc21"):
         result = evaluate_segmentation(open_dataset(name, tmp_path), Oracle(), progress=False)
         assert (result["miou"], result["accuracy"]) == (1.0, 1.0)
+    words = SegmentationSettings(background_words=("sky", "wall"))
+    result = evaluate_segmentation(open_dataset("voc21", tmp_path), Oracle(), words, progress=False)
+    assert result["miou"] == 1.0
+    assert result["settings"]["background_words"] == ["sky", "wall"]
+    with pytest.raises(UsageError, match="no background class"):
+        evaluate_segmentation(open_dataset("voc20", tmp_path), Oracle(), words, progress=False)
+    result = evaluate_segmentation(open_dataset("voc21", tmp_path), Halves(), words, progress=False)
+    assert 0 < result["accuracy"] < 1  # what lies under no mask is background, which is right in places
     all_phrasings = SegmentationSettings(phrasings="all")
     result = evaluate_segmentation(open_dataset("voc20", tmp_path), Oracle(), all_phrasings, progress=False)
     assert result["miou"] == 1.0

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gem_label.demo import demo_folder
-from gem_label.labeler import pool_photo
+from gem_label.labeled_photo import pool_photo
 from gem_label.labeling import Vocabulary
 from gem_label.labeling.lexicon import load_lexicon
 from gem_label.masks import MaskSet, encode_mask

@@ -48,7 +48,17 @@ def test_what_is_not_there(store: Store) -> None:
         with pytest.raises(FileNotFoundError):
             read("missing")
     store.delete("missing")
+    store.delete()
     assert list(store.names("none/")) == []
+
+
+def test_several_files_are_deleted(store: Store) -> None:
+    for name in ("a/1", "a/2", "b"):
+        store.create(name, name.encode())
+    assert dict(store.sizes("a/")) == {"a/1": 3, "a/2": 3}
+    assert dict(store.tags("")) == {name: store.read_tagged(name)[1] for name in ("a/1", "a/2", "b")}
+    store.delete("a/1", "a/2", "a/3")
+    assert list(store.names("")) == ["b"]
 
 
 def test_files_are_read_at_any_place(store: Store) -> None:

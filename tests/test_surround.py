@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gem_label.masks import MaskSet, encode_mask, pool_patches
-from gem_label.quantization import dequantize, quantize, round_to_codes
+from gem_label.quantization import (
+    dequantize,
+    quantize,
+    quantize_differences,
+    round_differences,
+    round_to_codes,
+)
 from gem_label.surround import CELLS_PER_PATCH, RING_WIDTH, surround_weights
 
 
@@ -71,3 +77,35 @@ def test_quantized_vectors_stay_as_they_are(n: int, d: int, exponent: int, seed:
     error = np.abs(rounded - vectors).max(axis=1, initial=0)
     assert (error[usual] <= largest[usual] * 0.0045).all()
     assert not rounded[largest == 0].any()
+
+
+@given(
+    st.integers(0, 20),
+    st.integers(1, 40),
+    st.integers(-30, 6),
+    st.integers(-20, 2),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=100, deadline=None)
+def test_differences_stay_as_they_are(n: int, d: int, exponent: int, nearness: int, seed: int) -> None:
+    """Of vectors that are near their bases, far away, or zeros."""
+    rng = np.random.default_rng(seed)
+    bases = rng.normal(size=(n, d)).astype(np.float32) * np.float32(2.0**exponent)
+    bases[rng.random(n) < 0.2] = 0
+    bases = round_to_codes(bases)
+    vectors = bases + rng.normal(size=(n, d)).astype(np.float32) * np.float32(2.0 ** (exponent + nearness))
+    vectors[rng.random(n) < 0.2] = 0
+    codes, scales = quantize_differences(vectors, bases)
+    assert (codes.dtype, scales.dtype) == (np.int8, np.float16)
+    assert np.array_equal(scales > 0, vectors.any(axis=1))
+    rounded = round_differences(vectors, bases)
+    again = quantize_differences(rounded, bases)
+    assert np.array_equal(again[0], codes)
+    stored = rounded.any(axis=1)  # others are too small for a scale, and are zeros
+    assert np.array_equal(again[1][stored], scales[stored])
+    assert np.array_equal(round_differences(rounded, bases), rounded)
+    assert not rounded[~vectors.any(axis=1)].any()
+    largest = np.abs(vectors - bases).max(axis=1, initial=0)
+    least = np.maximum(np.abs(bases).max(axis=1, initial=0) / 64, 6.1e-5)  # scales are not finer
+    error = np.abs(rounded - vectors).max(axis=1, initial=0)
+    assert (error <= np.maximum(largest * 0.0115, least * 0.0041)).all()

@@ -21,7 +21,7 @@ from gem_label.words import WordsPerImage
 
 def test_spaces_unicode_forms_and_invisible_characters_make_no_other_word() -> None:
     decomposed = unicodedata.normalize("NFD", "café")
-    text = f"traffic  light, traffic\tlight, traffic\u00a0light, café, {decomposed}, ca\u200bfé, \ufeffdog"
+    text = f"traffic  light, traffic\tlight, traffic\u00a0light, café, {decomposed}, ca\u200bfé, \ufeffdog, dog\u200e"
     assert Vocabulary.parse(text).classes == ("traffic light", "café", "dog")
     assert Vocabulary.from_words(["traffic\nlight", "traffic light"]).classes == ("traffic light",)
     assert Vocabulary.parse("cat", f"sky, {decomposed} , café").background == ("sky", "café")
@@ -41,6 +41,7 @@ def test_spaces_unicode_forms_and_invisible_characters_make_no_other_word() -> N
         ("cat =>, => dog", "", "cannot read 'cat =>, => dog': an entry has one '=>'"),
         ("=> dog", "", "cannot read '=> dog': write 'phrasing, phrasing => class'"),
         ("cat =>", "", "cannot read 'cat =>': write 'phrasing, phrasing => class'"),
+        ("cat => , dog", "", "cannot read 'cat => , dog': write 'phrasing, phrasing => class'"),
         ("cat => ,", "", "cannot read 'cat => ,': write 'phrasing, phrasing => class'"),
         ("a => b => c", "", "cannot read 'a => b => c': an entry has one '=>'"),
         ("cat ! dog => pet", "", "an entry has one '=>' and, behind it, one '!'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,25 @@ def test_relabel_refuses_them_too(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="which may be"):
         relabel_run(run, ANIMALS, text_of(ANIMALS), words=WordsPerImage({"1": ["cat"]}))
     relabel_run(run, ANIMALS, text_of(ANIMALS), words=WordsPerImage({"a/1": ["cat"]}))
+
+
+def test_names_of_other_systems_are_the_same_photos(tmp_path: Path) -> None:
+    photos = [Photo("/photos/für/1.jpg", "für/1"), Photo("/photos/b/2.jpg", "b/2")]
+    decomposed = unicodedata.normalize("NFD", "für")
+    (tmp_path / "words.csv").write_text(f"image,words\n{decomposed}\\1.jpg,cat\nfür/1.jpg,dog\nb\\2,cow\n")
+    words = WordsPerImage.from_csv(tmp_path / "words.csv")
+    words.check_photos(photos)
+    assert [words.of(photo.path, photo.image_id) for photo in photos] == [("cat", "dog"), ("cow",)]
+    with pytest.raises(UsageError, match="'2', which may be"):
+        WordsPerImage({"2": ["cat"]}).check_photos(
+            [Photo("/photos/b/2.png", "b/2"), Photo("/photos/c/2.png", "c/2")]
+        )
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"), [("  ,cat\n", "line 2: no image"), ('1,"cat\n2,dog\n', "unexpected end of data")]
+)
+def test_a_table_that_cannot_be_right_is_refused(tmp_path: Path, rows: str, problem: str) -> None:
+    (tmp_path / "words.csv").write_text(f"image,words\n{rows}")
+    with pytest.raises(UsageError, match=problem):
+        WordsPerImage.from_csv(tmp_path / "words.csv")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import cast
+from types import MappingProxyType
+from typing import Any, Final, cast
 
 import typer
 
@@ -31,6 +32,7 @@ from gem_label.cli import (
     runs,
     show,
 )
+from gem_label.cli.commands import add_command, make_group, show_help
 from gem_label.cli.options import INTERRUPTED
 from gem_label.errors import GemLabelError
 
@@ -40,36 +42,52 @@ _USAGE_ERROR, _CLICK_ERROR = (
 )
 
 
+LABEL, LOOK, REVIEW, MEASURE, SET_UP = (
+    "Label images",
+    "Look at results",
+    "Review and exchange annotations",
+    "Measure",
+    "Set up",
+)
+COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = MappingProxyType(
+    {
+        LABEL: {
+            "label": label.label,
+            "relabel": runs.relabel,
+            "learn": learn.learn,
+            "finish": runs.finish,
+            "repair": repair.repair,
+        },
+        LOOK: {"show": show.show, "search": runs.search, "heatmap": heatmap.heatmap},
+        REVIEW: {
+            "push": review.push,
+            "review": review.review,
+            "export": exchange.export,
+            "import": exchange.import_annotations,
+        },
+        MEASURE: {"bench": bench.bench},
+        SET_UP: {"doctor": models.doctor, "demo": demo.demo},
+    }
+)
+"""All commands that are in no group, by the heading under which the help lists them."""
+
+
 def make_app() -> typer.Typer:
     """The application with all its commands."""
-    app = typer.Typer(
+    app = make_group(
         name="gem-label",
         help="Label photos with any words: SAM proposes masks, GEM names them, no training.",
         epilog="Start with: gem-label demo, or gem-label label PHOTOS --classes 'cat, dog' --out RUN",
-        rich_markup_mode=None,  # plain help: quick to print, and the same in a log as in a terminal
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
     app.callback(invoke_without_command=True)(root)
-    app.command("label")(label.label)
-    app.command("finish")(runs.finish)
-    app.command("show")(show.show)
-    app.command("relabel")(runs.relabel)
-    app.command("learn")(learn.learn)
-    app.command("search")(runs.search)
-    app.command("repair")(repair.repair)
-    app.command("export")(exchange.export)
-    app.command("import")(exchange.import_annotations)
-    app.command("push")(review.push)
-    app.command("review")(review.review)
-    app.add_typer(plugin.make_app(), name="plugin")
-    app.add_typer(eval.make_app(), name="eval")
-    app.add_typer(models.make_app(), name="models")
-    app.command("bench")(bench.bench)
-    app.command("heatmap")(heatmap.heatmap)
-    app.command("doctor")(models.doctor)
-    app.command("demo")(demo.demo)
+    for panel, commands in COMMANDS.items():
+        for name, command in commands.items():
+            add_command(app, name, command, panel)
+    app.add_typer(plugin.make_app(), name="plugin", rich_help_panel=REVIEW)
+    app.add_typer(eval.make_app(), name="eval", rich_help_panel=MEASURE)
+    app.add_typer(models.make_app(), name="models", rich_help_panel=SET_UP)
     return app
 
 
@@ -84,13 +102,11 @@ def _print_version(wanted: bool) -> None:
 def root(
     context: typer.Context,
     version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print it."
+        False, "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
     ),
 ) -> None:
     """Label photos with any words: SAM proposes masks, GEM names them, no training."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-        raise typer.Exit(2)
+    show_help(context)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +122,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except _USAGE_ERROR as error:
         context = error.ctx
         command = context.command_path if context else "gem-label"
-        return _fail(f"{error.format_message()} (see {command} --help)", 2)
+        message = error.format_message().replace("Value error, ", "")  # pydantic's words
+        return _fail(f"{message} (see {command} --help)", 2)
     except _CLICK_ERROR as error:
         return _fail(error.format_message(), 1)
     except (KeyboardInterrupt, typer.Abort):

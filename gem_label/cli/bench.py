@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, panels
 from gem_label.cli import photos as photo_arguments
 from gem_label.cli.options import Device, DeviceOption, Proposals
 from gem_label.errors import GemLabelError, UsageError
@@ -34,36 +34,38 @@ class Compared(StrEnum):
 def bench(
     paths: photo_arguments.Photos,
     photos: Annotated[
-        int, typer.Option(min=1, help="How many to label, spread evenly over those found.")
+        int, typer.Option(min=1, help="How many photos to label, spread evenly over those found.")
     ] = 8,
-    proposals: Annotated[
-        Compared, typer.Option(help="fast, exact, or both one after the other.")
-    ] = Compared.both,
+    proposals: Annotated[Compared, typer.Option(help="Which proposals to measure.")] = Compared.both,
     points_per_side: options.PointsPerSide = None,
     max_prompts: options.MaxPrompts = None,
     crop_layers: options.CropLayers = 0,
     pred_iou_thresh: options.PredIouThresh = None,
     stability_thresh: options.StabilityThresh = None,
-    classes: Annotated[str, typer.Option(help="Words, with commas between.")] = WORDS,
-    clip: Annotated[
-        str, typer.Option(help="demo, open_clip's ARCH/PRETRAINED, ARCH/FILE, or a folder.")
-    ] = options.DEFAULT_CLIP,
-    sam: Annotated[
-        str, typer.Option(help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file.")
-    ] = options.DEFAULT_SAM,
+    classes: Annotated[
+        str,
+        typer.Option(
+            metavar="WORDS", rich_help_panel=panels.VOCABULARY, help="Classes, separated by commas."
+        ),
+    ] = WORDS,
+    clip: options.ClipOption = options.DEFAULT_CLIP,
+    sam: options.SamOption = options.DEFAULT_SAM,
     short_side: options.ShortSide = None,
     device: DeviceOption = Device.auto,
     precision: options.PrecisionOption = Precision.float32,
     estimate: Annotated[
-        int | None, typer.Option(metavar="N", help="Estimate the time for N photos; the number found.")
+        int | None,
+        typer.Option(metavar="N", help="Estimate the time for N photos; default: as many as were found."),
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Annotated instances of the photos: measures recall too."),
+        typer.Option(metavar="FILE", help="Annotations of the photos: also measure recall."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the numbers into this file.")
+    ] = None,
 ) -> None:
-    """Label a few photos and show the time of every stage, of `label`, the masks, and the memory.
+    """Label a few photos, and show time, masks and memory of every stage.
 
     `label` works on several photos at a time, and takes less than its stages one after the other. Nothing is kept.
     Each kind of proposals runs in a process of its own, so that its peak memory is its own.

@@ -8,17 +8,19 @@ from typing import Annotated
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, output
 from gem_label.cli.options import Device, DeviceOption
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo-out"),
     dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset.")] = "gem-label-demo",
-    max_prompts: Annotated[int, typer.Option(help="Most prompts for a scene; more find more.", min=1)] = 128,
+    max_prompts: Annotated[
+        int, typer.Option(help="The most prompts for a scene; more find more.", min=1)
+    ] = 128,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Label a dozen scenes that come with the package, each with the words that are known to be in it.
+    """Label a dozen scenes that come with the package, each with the words that are in it.
 
     Writes a run, COCO annotations and overlay pictures, and loads a FiftyOne dataset. Needs no model hub; labeled
     scenes are not labeled again.
@@ -49,7 +51,7 @@ def demo(
         LocalEngine(workers_for(where)).run(writer.register(list_images(scene_paths())), labeler, job, writer)
     run = open_run(folder)
     export_run(run, coco)
-    shown = options.with_bar(write_page(run, out, len(scene_paths())), "show")
+    shown = output.with_bar(write_page(run, out, len(scene_paths())), "show")
     counts = run.manifest["counts"]
     print(f"labeled      {counts['photos']} scenes: {counts['masks']} masks, {counts['kept']} kept")
     print(f"run          {folder}")

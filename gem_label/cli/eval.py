@@ -12,6 +12,7 @@ import typer
 
 from gem_label.cli import eval_labels, options
 from gem_label.cli import photos as photo_arguments
+from gem_label.cli.commands import add_command, help_text, make_group, show_help
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import GemLabelError, UsageError
 
@@ -36,19 +37,27 @@ Method = Annotated[
     str, typer.Option(help="A dense method such as gem or clip, or groupvit, clipseg, grounding-sam.")
 ]
 Weights = Annotated[
-    str | None, typer.Option(help="For the last three: a model name on the hub, or its folder.")
+    str | None,
+    typer.Option(help="For groupvit, clipseg and grounding-sam: a model of the hub, or its folder."),
 ]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result there.")]
+SamName = Annotated[str, typer.Option("--sam", help="For proxyclip and corrclip: as for label.")]
+Surgery = Annotated[
+    bool,
+    typer.Option("--feature-surgery", help="Subtract what all words have in common (CLIP Surgery)."),
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result into this file.")
+]
 
 
 def make_app() -> typer.Typer:
     """The commands under `gem-label eval`."""
-    app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
-    app.callback()(root)
-    app.command("points")(points)
-    app.command("segmentation")(segmentation)
-    app.command("localization")(localization)
-    app.command("labels")(eval_labels.labels)
+    app = make_group(invoke_without_command=True)
+    app.callback(help=help_text(root))(root)
+    add_command(app, "points", points)
+    add_command(app, "segmentation", segmentation)
+    add_command(app, "localization", localization)
+    add_command(app, "labels", eval_labels.labels)
     return app
 
 
@@ -58,20 +67,22 @@ def root(context: typer.Context) -> None:
     \b
     Example: gem-label eval points RUN --points points.csv
     """
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-        raise typer.Exit(2)
+    show_help(context)
 
 
 def points(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a folder of photos.")],
     points: Annotated[Path, typer.Option(metavar="FILE", help="Point labels as Open Images V7 has them.")],
     class_names: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class descriptions; else as found beside the points.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Class descriptions; default: those beside the points."),
     ] = None,
-    rule: Annotated[Rule, typer.Option(help="Which masks belong to a class, for a run.")] = Rule.both,
+    rule: Annotated[Rule, typer.Option(help="For a run: which masks belong to a class.")] = Rule.both,
     clip: Clip = options.DEFAULT_CLIP,
     method: Method = "gem",
+    feature_surgery: Surgery = False,
+    sam: SamName = options.DEFAULT_SAM,
+    proxy: options.Proxy = "sam",
     weights: Weights = None,
     short_side: options.ShortSide = None,
     json: Json = None,
@@ -107,9 +118,10 @@ def points(
     settings: dict[str, Any] = {"points_sha256": file_sha256(points)}
     partial = None if json is None else json.with_name(f"{json.name}.partial.jsonl")
     if (source / "manifest.json").is_file():
-        if method != "gem" or weights or short_side:
+        if method != "gem" or weights or short_side or feature_surgery:
             raise UsageError(
-                f"{source} is a run and has its own model: leave out --method, --weights, --short-side"
+                f"{source} is a run and has its own model: leave out --method, --weights, --short-side and "
+                "--feature-surgery"
             )
         run = open_run(source)
         model = encoder_of_run(run, options.resolve_device(device))
@@ -123,7 +135,9 @@ def points(
         predictions = run_predictions(run, table, names, model, rules, evaluation.done)
     else:
         found = photo_arguments.list_arguments([str(source)])  # before a model is loaded
-        chosen = _choose_model(method, clip, weights, short_side, device)
+        chosen = _choose_model(
+            method, clip, weights, short_side, device, sam=sam, proxy=proxy, feature_surgery=feature_surgery
+        )
         photo_arguments.print_notes(found)
         _note_unknown_words(chosen, names.values())
         evaluation = PointEvaluation(table, settings | {"model": chosen.describe()}, partial)
@@ -179,6 +193,7 @@ class Dataset(StrEnum):
     voc20 = "voc20"
     voc21 = "voc21"
     context59 = "context59"
+    context60 = "context60"
     ade20k = "ade20k"
     cocostuff = "cocostuff"
     cityscapes = "cityscapes"
@@ -207,25 +222,40 @@ class Templates(StrEnum):
 
 Root = Annotated[Path, typer.Option(help="The dataset's folder, in its official layout.")]
 SplitOption = Annotated[Split, typer.Option(help="Which part of the dataset.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only so many images, from the first.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images.")]
 TemplatesOption = Annotated[
     Templates, typer.Option(help="one: 'a photo of a {}.'; imagenet: the 80 of CLIP's ImageNet classifier.")
 ]
 
 
 def segmentation(
-    dataset: Annotated[Dataset, typer.Option(help="voc21 is voc20 with background.")],
+    dataset: Annotated[Dataset, typer.Option(help="voc21 is voc20 with background, context60 context59.")],
     root: Root,
     split: SplitOption = Split.val,
     clip: Clip = options.DEFAULT_CLIP,
     method: Method = "gem",
+    feature_surgery: Surgery = False,
+    sam: SamName = options.DEFAULT_SAM,
+    proxy: options.Proxy = "sam",
     weights: Weights = None,
     short_side: options.ShortSide = None,
-    crop: Annotated[int | None, typer.Option(help="Slide a window of so many pixels over the photo.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Pixels from window to window; half of --crop.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Slide a window of this size over the photo.")] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Pixels from window to window; default: half of --crop.")
+    ] = None,
     phrasings: Annotated[
-        Phrasings, typer.Option(help="first: each class by its plain name; all: by its best phrasing.")
+        Phrasings, typer.Option(help="first: one phrase for each class; all: the best of its phrases.")
     ] = Phrasings.first,
+    background_words: Annotated[
+        options.BackgroundSet | None,
+        typer.Option(
+            help="Words of the background class, of datasets that have one, in place of a threshold."
+        ),
+    ] = None,
+    map_correction: Annotated[
+        bool,
+        typer.Option("--map-correction", help="Every mask of SAM gets the class of most of its pixels."),
+    ] = False,
     templates: TemplatesOption = Templates.one,
     limit: Limit = None,
     json: Json = None,
@@ -238,15 +268,34 @@ def segmentation(
     \b
     Example: gem-label eval segmentation --dataset voc21 --root VOCdevkit/VOC2012 --clip ViT-B-16/openai
     """
+    from gem_label.background_words import background_words as word_set
     from gem_label.evaluation.datasets import open_dataset
+    from gem_label.evaluation.predictors import EncoderModel
     from gem_label.evaluation.results import percent, text_table, write_result
     from gem_label.evaluation.segmentation import SegmentationSettings, evaluate_segmentation
 
     found = open_dataset(dataset.value, root, split.value)
-    model = _choose_model(method, clip, weights, short_side, device, crop, stride, templates)
+    model = _choose_model(
+        method,
+        clip,
+        weights,
+        short_side,
+        device,
+        sam=sam,
+        proxy=proxy,
+        feature_surgery=feature_surgery,
+        with_masks=map_correction,
+        crop=crop,
+        stride=stride,
+        templates=templates,
+    )
     _note_unknown_words(model, [phrases[0] for phrases in found.phrasings])
-    settings = SegmentationSettings(phrasings=phrasings.value)
-    result = evaluate_segmentation(found, model, settings, limit)
+    settings = SegmentationSettings(
+        phrasings.value,
+        background_words=() if background_words is None else word_set(background_words.value),
+    )
+    propose = model.dense.guide.propose if map_correction and isinstance(model, EncoderModel) else None
+    result = evaluate_segmentation(found, model, settings, limit, propose=propose)
     rows = [[row["name"], str(row["pixels"]), percent(row["iou"])] for row in result["per_class"]]
     print(text_table(["IoU per class", "pixels", ""], rows))
     print(f"\n{result['images']} images of {dataset.value} ({split.value})")
@@ -276,6 +325,11 @@ def _choose_model(
     weights: str | None,
     short_side: int | None,
     device: Device,
+    *,
+    sam: str,
+    proxy: str,
+    feature_surgery: bool = False,
+    with_masks: bool = False,
     crop: int | None = None,
     stride: int | None = None,
     templates: Templates = Templates.one,
@@ -295,23 +349,29 @@ def _choose_model(
         options.resolve_device(device),
         None if crop is None else Window(crop, stride or crop // 2),
         IMAGENET_TEMPLATES if templates is Templates.imagenet else GEM_TEMPLATES,
+        options.absolute_sam(sam),
+        options.absolute_clip(proxy),
+        feature_surgery,
+        with_masks,
     )
 
 
 def localization(
     dataset: Annotated[
-        Dataset, typer.Option(help="Where the objects come from; the paper takes VOC's train part.")
+        Dataset, typer.Option(help="Where the objects come from; the paper uses the training part of VOC.")
     ],
     root: Root,
     split: SplitOption = Split.train,
     clip: Clip = options.DEFAULT_CLIP,
     method: Annotated[str, typer.Option(help="A dense method such as gem or clip.")] = "gem",
+    sam: SamName = options.DEFAULT_SAM,
+    proxy: options.Proxy = "sam",
     short_side: options.ShortSide = None,
     limit: Limit = None,
     json: Json = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Localisation properties after each layer: how well patches group, and how well they match their words.
+    """Localization properties after each layer: how well patches group, and how well they match their words.
 
     Patch-patch similarity, object-background contrast and text-object-background contrast.
 
@@ -324,7 +384,7 @@ def localization(
     from gem_label.evaluation.results import text_table, write_result
 
     found = open_dataset(dataset.value, root, split.value)
-    model = _choose_model(method, clip, None, short_side, device)
+    model = _choose_model(method, clip, None, short_side, device, sam=sam, proxy=proxy)
     if not isinstance(model, EncoderModel):
         raise UsageError(f"{method} shows no layers: take a dense method such as gem")
     result = evaluate_localization(found, model, limit)

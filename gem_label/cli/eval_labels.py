@@ -31,9 +31,11 @@ def labels(
         float, typer.Option(min=0.0, max=1.0, help="Find the thresholds that reach this precision.")
     ] = 0.95,
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result there.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result into this file.")
     ] = None,
-    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figures (PNG) there.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write figures (PNG) into this folder.")
+    ] = None,
 ) -> None:
     """Precision, recall, thresholds and errors of labels, against annotated instances.
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, output
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import UsageError
 from gem_label.stores import is_address
 
 if TYPE_CHECKING:
     from gem_label.formats.annotations import Annotations
-    from gem_label.labeling import Thresholds
 
 Result = TypeVar("Result")
 SHOWN_PROBLEMS = 20
@@ -78,29 +77,38 @@ def export(
     run_or_name: Annotated[
         str, typer.Argument(metavar="RUN|NAME", help="A run directory or a dataset's name.")
     ],
-    out: Annotated[Path, typer.Option(help="The file to write; with yolo the folder.")],
+    out: Annotated[Path, typer.Option(help="The file to write; for yolo a folder.")],
     format: Annotated[
-        Format, typer.Option(help="docs/formats.md says what each keeps; lvis is COCO with LVIS's fields.")
+        Format,
+        typer.Option(help="docs/formats.md says what each keeps; lvis is COCO with the fields of LVIS."),
     ] = Format.coco,
     segmentation: Annotated[
         Segmentation | None,
-        typer.Option(help="rle, the default, is exact; polygon suits tools that read nothing else."),
+        typer.Option(help="rle is exact and the default; polygon is for tools that read nothing else."),
     ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
             metavar="PX",
-            help="Polygons, simplified up to so many pixels from the border; exact ones otherwise (yolo: 1).",
+            help="Write polygons that stay within this distance from the border; default: exact ones (yolo: 1).",
         ),
     ] = None,
     photos: Annotated[
-        Photos, typer.Option(help="yolo: link the photos into the folder, copy them, or only list them.")
+        Photos, typer.Option(help="yolo: link photos into the folder, copy them, or only list them.")
     ] = Photos.link,
     image_prefix: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="label-studio: before the photos' paths, instead of its local storage."
+            metavar="URL", help="label-studio: prefix of the photos' paths; default: its local storage."
+        ),
+    ] = None,
+    photos_per_file: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Write OUT-000001.json and so on, N photos each; ids are unique over the files.",
         ),
     ] = None,
     min_score: options.MinScore = None,
@@ -109,7 +117,7 @@ def export(
     which: Annotated[
         Which | None,
         typer.Option(
-            help="Of a dataset: which masks; not-rejected unless given. Accepted: renamed ones too."
+            help="Of a dataset: which masks; default: not-rejected. Renamed masks count as accepted."
         ),
     ] = None,
 ) -> None:
@@ -122,28 +130,30 @@ def export(
     Example: gem-label export street --which accepted --format yolo --out street-yolo/
     """
     from gem_label.formats.drawing import WriteSettings
+    from gem_label.formats.splitting import write_in_parts
     from gem_label.formats.writing import write_annotations
+    from gem_label.runs import open_run
+    from gem_label.runs.export import run_annotations
 
     segmentation = segmentation or (Segmentation.rle if tolerance is None else Segmentation.polygon)
     settings = WriteSettings(segmentation.value, tolerance, photos.value, image_prefix)
     if is_address(run_or_name) or Path(run_or_name).is_dir():
         if which is not None:
             raise UsageError("--which is about a reviewed dataset, and this is a run")
-        annotations = _of_run(run_or_name, options.asked_thresholds(min_score, purpose))
+        opened = open_run(run_or_name)
+        if format is Format.yolo and photos is not Photos.list:
+            output.note_changed_photos(opened)
+        annotations = run_annotations(opened, options.asked_thresholds(min_score, purpose))
     else:
         if min_score is not None or purpose is not None:
             raise UsageError("--min-score and --for are about a run: of a dataset choose with --which")
         annotations = _of_dataset(run_or_name, field, which or Which.not_rejected)
-    written = write_annotations(annotations, out, format.value, settings)
-    report = options.with_bar(written, "export")
+    if photos_per_file is None:
+        written = write_annotations(annotations, out, format.value, settings)
+    else:
+        written = write_in_parts(annotations, out, photos_per_file, format.value, settings)
+    report = output.with_bar(written, "export")
     print(f"{out}: {report}")
-
-
-def _of_run(path: str, thresholds: Thresholds | None) -> Annotations:
-    from gem_label.runs import open_run
-    from gem_label.runs.export import run_annotations
-
-    return run_annotations(open_run(path), thresholds)
 
 
 def _of_dataset(name: str, field: str, which: Which) -> Annotations:
@@ -163,10 +173,13 @@ def import_annotations(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="The FiftyOne dataset.")],
     field: Annotated[str, typer.Option(help="The field that takes the masks.")] = "gem_label",
     missing: Annotated[
-        Missing, typer.Option(help="What becomes of masks that the file does not have, in its photos.")
+        Missing, typer.Option(help="What to do with masks of its photos that the file does not have.")
     ] = Missing.keep,
     boxes: Annotated[
-        Boxes, typer.Option(help="Boxes without a mask: a rectangle, what SAM sees in it, or left out.")
+        Boxes,
+        typer.Option(
+            help="Boxes without a mask: make a rectangle, ask SAM for the mask in the box, or leave them out."
+        ),
     ] = Boxes.rectangle,
     sam: Annotated[
         str, typer.Option(help="With --boxes sam: mobile_sam, vit_b, vit_l, vit_h or a checkpoint file.")
@@ -177,18 +190,16 @@ def import_annotations(
         typer.Option(
             min=0,
             metavar="PX",
-            help="Masks within so many pixels of the old border count as unchanged: for files of outlines.",
+            help="Masks within this distance from the old border count as unchanged; for files with polygons.",
         ),
     ] = None,
-    resize: Annotated[
-        bool, typer.Option("--resize", help="Take masks of another resolution of a photo, too.")
-    ] = False,
+    resize: Annotated[bool, typer.Option("--resize", help="Also take masks of another resolution.")] = False,
     accept_unchanged: Annotated[
-        bool, typer.Option("--accept-unchanged", help="Accept masks that are as they were, too.")
+        bool, typer.Option("--accept-unchanged", help="Also accept masks that are unchanged.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
 ) -> None:
-    """Take corrections from other tools into a dataset.
+    """Bring corrections from other tools into a dataset.
 
     Masks are found again by their mask id, else by overlap. New and changed masks count as accepted, and all of it is
     one decision that can be undone. Exit code 1 when annotations could not be used; they are listed, and the masks
@@ -218,7 +229,7 @@ def import_annotations(
         draw_boxes,
         tolerance,
     )
-    report = options.with_bar(work, "import")
+    report = output.with_bar(work, "import")
     for line in report.problems[:SHOWN_PROBLEMS]:
         print(f"note: {line}", file=sys.stderr)
     if len(report.problems) > SHOWN_PROBLEMS:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, output
 from gem_label.cli.options import Device, DeviceOption
 from gem_label.errors import UsageError
 
@@ -21,29 +21,24 @@ class Scaling(StrEnum):
 
 
 def heatmap(
-    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="A photo.")],
-    classes: Annotated[str, typer.Option(help="Words, with commas between.")],
+    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="The photo to draw on.")],
+    classes: Annotated[str, typer.Option(help="Words, separated by commas.")],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The picture; default: PHOTO's name with -heatmap.png."),
+        typer.Option(metavar="FILE", help="The picture to write; default: PHOTO's name with -heatmap.png."),
     ] = None,
     scaling: Annotated[
         Scaling,
         typer.Option(
-            help="word: each map from its least to its greatest value, as in the paper; photo: all maps alike."
+            help="word: stretch each map to its own range, as in the paper; photo: stretch all maps by one range."
         ),
     ] = Scaling.word,
-    clip: Annotated[
-        str,
-        typer.Option(help="demo, open_clip's ARCH/PRETRAINED, ARCH/FILE, or a folder in open_clip's layout."),
-    ] = options.DEFAULT_CLIP,
-    method: Annotated[
-        str, typer.Option(help="Patch features: gem, or another method of docs/methods.md.")
-    ] = "gem",
+    clip: options.ClipOption = options.DEFAULT_CLIP,
+    method: options.MethodOption = "gem",
     short_side: options.ShortSide = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Draw where a photo is like each word: the similarity of GEM's patch features with the word's text.
+    """Draw where in a photo each word is: the similarity of GEM's patches with its text.
 
     Prints each word with its greatest cosine and where that is, x and y in pixels.
 
@@ -65,8 +60,8 @@ def heatmap(
         raise UsageError(f"{target}: name a .png or .jpg file")
     image = read_image(photo)
     model = EncoderModel(DenseEncoder(load_clip(clip, options.resolve_device(device)), method), short_side)
-    options.note_unknown_words(model.dense.text, words)
-    options.note_demo_clip(model.dense.text, words)
+    output.note_unknown_words(model.dense.text, words)
+    output.note_demo_clip(model.dense.text, words)
     similarity = similarity_of(model, image, words)
     pictures, captions = zip(*draw_heatmaps(image, similarity, words, scaling.value), strict=True)
     sheet = contact_sheet(pictures, columns=3, width=min(640, max(image.shape[:2])), captions=captions)

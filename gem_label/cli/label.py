@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, output, panels
 from gem_label.cli import photos as photo_arguments
 from gem_label.cli.labeling import is_shared, label_alone, label_shared, read_actors, read_part
 from gem_label.cli.options import Device, DeviceOption
@@ -33,31 +34,44 @@ def label(
         str,
         typer.Option(
             metavar="RUN",
+            rich_help_panel=panels.INPUT_OUTPUT,
             help="The run: a folder, or s3://BUCKET/RUN, gs://BUCKET/RUN. An interrupted run resumes.",
         ),
     ],
+    keep_patches: Annotated[
+        bool,
+        typer.Option(
+            "--keep-patches",
+            rich_help_panel=panels.INPUT_OUTPUT,
+            help="Keep each photo's patch features in RUN/patches, for `eval points`.",
+        ),
+    ] = False,
+    top_k: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="K",
+            rich_help_panel=panels.INPUT_OUTPUT,
+            help="How many classes and scores are stored for each mask.",
+        ),
+    ] = 5,
     classes: options.Classes = None,
     classes_file: options.ClassesFile = None,
     background: options.Background = "",
+    background_words: options.BackgroundWords = None,
+    negatives: options.Negatives = "auto",
     words_per_image: options.WordsPerImage = None,
     image_top_k: options.ImageTopK = None,
-    negatives: options.Negatives = "auto",
+    learned: options.LearnedFile = None,
+    examples: options.ExamplesFile = None,
     min_score: options.MinScore = None,
     purpose: options.For = None,
     overlaps: options.Overlaps = False,
-    learned: options.LearnedFile = None,
-    examples: options.ExamplesFile = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes and scores are stored per mask.")] = 5,
-    clip: Annotated[
-        str,
-        typer.Option(help="demo, open_clip's ARCH/PRETRAINED, ARCH/FILE, or a folder in open_clip's layout."),
-    ] = options.DEFAULT_CLIP,
-    sam: Annotated[
-        str, typer.Option(help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file of one of them.")
-    ] = options.DEFAULT_SAM,
-    method: Annotated[
-        str, typer.Option(help="Patch features: gem, or another method of docs/methods.md.")
-    ] = "gem",
+    clip: options.ClipOption = options.DEFAULT_CLIP,
+    sam: options.SamOption = options.DEFAULT_SAM,
+    method: options.MethodOption = "gem",
+    proxy: options.Proxy = "sam",
+    mask_tokens: options.MaskTokens = None,
     short_side: options.ShortSide = None,
     proposals: options.ProposalsOption = options.Proposals.fast,
     points_per_side: options.PointsPerSide = None,
@@ -65,65 +79,94 @@ def label(
     crop_layers: options.CropLayers = 0,
     pred_iou_thresh: options.PredIouThresh = None,
     stability_thresh: options.StabilityThresh = None,
-    keep_patches: Annotated[
-        bool, typer.Option("--keep-patches", help="Keep each photo's patch features in RUN/patches.")
-    ] = False,
     device: DeviceOption = Device.auto,
     precision: options.PrecisionOption = Precision.float32,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Photos a process labels at a time; default: as many as device and memory allow."
+            min=1,
+            metavar="N",
+            rich_help_panel=panels.HARDWARE,
+            help="Photos that a process labels at a time; default: chosen from device and memory.",
         ),
     ] = None,
     engine: Annotated[
         Engine,
-        typer.Option(help="local: this process; ray: actors on every GPU of a machine or Ray cluster."),
+        typer.Option(
+            rich_help_panel=panels.PROCESSES,
+            help="local: this process; ray: actors on every GPU of this machine or of a Ray cluster.",
+        ),
     ] = Engine.local,
     shard: Annotated[
         str | None,
         typer.Option(
-            metavar="i/n",
-            help="Label every n-th chunk of photos, from the i-th on (0 to n - 1), beside other processes; slurm: by "
-            "the task's place in its SLURM array.",
+            metavar="i/n|slurm",
+            rich_help_panel=panels.PROCESSES,
+            help="Label every n-th chunk of photos, starting with chunk i (0 to n - 1); other processes label the "
+            "others. slurm: i and n of the SLURM array.",
         ),
     ] = None,
     photos_per_shard: Annotated[
         int | None,
-        typer.Option(min=1, help="Photos of a chunk, with --shard, ray or a bucket; default: 64."),
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=panels.PROCESSES, help="Photos in a chunk; default: 64."
+        ),
     ] = None,
     retry_failed: Annotated[
         bool,
         typer.Option(
-            "--retry-failed", help="Label photos that failed once more, in a run of several processes."
+            "--retry-failed",
+            rich_help_panel=panels.PROCESSES,
+            help="Label photos that failed again. A run of one process always does.",
         ),
     ] = False,
     photo_timeout: Annotated[
         float,
         typer.Option(
             min=1,
-            help="Seconds after which a photo that hangs ends its process, in a run of several processes.",
+            metavar="S",
+            rich_help_panel=panels.PROCESSES,
+            help="Seconds after which a photo that hangs ends its process.",
         ),
     ] = 1800.0,
     actors: Annotated[
         str | None,
         typer.Option(
-            metavar="MIN[:MAX]", help="ray: how many actors; default: as many as there is room for."
+            metavar="MIN[:MAX]",
+            rich_help_panel=panels.PROCESSES,
+            help="ray: how many actors; default: as many as the cluster has room for.",
         ),
     ] = None,
     gpus_per_actor: Annotated[
-        float, typer.Option(min=0.01, help="ray: GPUs of each actor; 0.5: two share one.")
+        float,
+        typer.Option(
+            min=0.01,
+            metavar="GPUS",
+            rich_help_panel=panels.PROCESSES,
+            help="ray: GPUs of each actor; 0.5: two actors share one.",
+        ),
     ] = 1.0,
     ray_address: Annotated[
-        str | None, typer.Option(help="ray: the cluster; default: RAY_ADDRESS, else this machine.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            rich_help_panel=panels.PROCESSES,
+            help="ray: the cluster; default: RAY_ADDRESS, else this machine.",
+        ),
     ] = None,
     ray_wait: Annotated[
-        float, typer.Option(min=0, help="ray: seconds to wait for free resources of the cluster.")
+        float,
+        typer.Option(
+            min=0,
+            metavar="S",
+            rich_help_panel=panels.PROCESSES,
+            help="ray: seconds to wait for free resources of the cluster.",
+        ),
     ] = 600.0,
 ) -> None:
     """Propose masks in photos and name them: makes a run.
 
-    The same command resumes an interrupted run. Exit code 1 when a photo failed; the reasons are in
+    The same command resumes an interrupted run. The exit code is 1 when a photo failed; the reasons are in
     RUN/failures.jsonl. With --shard, several processes or machines label one run, in a folder that they share or in a
     bucket.
 
@@ -147,6 +190,7 @@ def label(
         given = classes is not None or classes_file is not None
         words_given = options.read_vocabulary(classes, classes_file, background) if given else None
         vocabulary = with_example_classes(words_given, shown, background)
+    vocabulary = options.add_background(vocabulary, background_words)
     wanted = options.read_negatives(negatives)
     min_scores = options.thresholds(min_score, purpose)
     min_scores.by_class(vocabulary.classes)
@@ -164,6 +208,8 @@ def label(
     from gem_label.runs.learned_file import read_learned
 
     label_settings = LabelSettings(min_scores, top_k, overlaps, image_top_k or None)
+    if mask_tokens:
+        label_settings = replace(label_settings, token_share=mask_tokens)
     proposal_settings = options.proposal_settings(
         proposals, points_per_side, max_prompts, crop_layers, pred_iou_thresh, stability_thresh
     )
@@ -175,6 +221,8 @@ def label(
         method=method,
         precision=precision,
         short_side=short_side,
+        mask_tokens=bool(mask_tokens),
+        proxy=options.absolute_clip(proxy),
     )
     # with Ray the models here only say what the run is made with; those that work are in its processes
     where = "cpu" if engine is Engine.ray else options.resolve_device(device)
@@ -184,9 +232,9 @@ def label(
         named = frozenset(() if words_given is None else words_given.classes)
         known = with_examples(known, shown, labeler, vocabulary, named, wanted)
     job = labeler.job(vocabulary, label_settings, words, keep_patches, wanted, known)
-    options.note_unknown_words(labeler.text, vocabulary.phrases)
-    options.note_demo_clip(labeler.text, vocabulary.phrases)
-    options.note_negatives(job.vocabulary, wanted)
+    output.note_unknown_words(labeler.text, vocabulary.phrases)
+    output.note_demo_clip(labeler.text, vocabulary.phrases)
+    output.note_negatives(job.vocabulary, wanted)
     try:
         if engine is Engine.ray or part or is_address(out) or is_shared(out):
             on = None if device is Device.auto else device.value

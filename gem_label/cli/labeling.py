@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gem_label.cli import options
+from gem_label.cli import output
 from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
@@ -105,11 +105,12 @@ def label_alone(
     from gem_label.runs.summary import summarize_run
 
     with labeler.start_run(out, job) as writer:
+        output.note_changed_photos(open_run(out))
         todo = writer.register(photos)
         report = LocalEngine(workers or workers_for(labeler.device)).run(todo, labeler, job, writer)
     run = open_run(out)
-    options.print_summary(run.place, summarize_run(run))
-    options.print_next_steps(out)
+    output.print_summary(run.place, summarize_run(run))
+    output.print_next_steps(out)
     tried = {photo.path for photo in todo}
     failed = run.failures() if report.failed else []
     return Failures(len(todo), [(each.image, each.error) for each in failed if each.image in tried])
@@ -150,6 +151,8 @@ def label_shared(
         job.words.check_names(photos)
     run = labeler.join_run(out, job, photos_per_shard)
     run.add_photos(photos)
+    if part.index == 0 and run.committed():
+        output.note_changed_photos(open_run(out))
     if retry_failed and (again := run.retry_failures()):
         print(f"trying {again} photos once more", file=sys.stderr)
     todo = list(part.of(run))
@@ -165,8 +168,8 @@ def label_shared(
         print(f"{more} still to be labeled, by other shards", file=sys.stderr)
     else:
         run.finish()
-        options.print_summary(run.store.address, summarize_run(open_run(out)))
-        options.print_next_steps(out)
+        output.print_summary(run.store.address, summarize_run(open_run(out)))
+        output.print_next_steps(out)
     mine = {place.number for place in todo}
     failed = run.failures_of(mine) if report.failed else []
     tried = sum(place.photos for place in todo)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, output
 from gem_label.cli.options import RunPlace
 from gem_label.errors import UsageError
 
@@ -35,23 +35,21 @@ def learn(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Learn from annotations of some photos: those listed are reviewed in full for its classes.",
+            help="Learn from an annotation file; the photos that it lists count as reviewed in full for its classes.",
         ),
     ] = None,
     min_score: Annotated[
         str | None,
         typer.Option(
             metavar="S|best",
-            help="Threshold of the new labels; best: the one with the best F1 in the reviewed photos.",
+            help="Threshold of the new labels; best: the one with the highest F1 on the reviewed photos.",
         ),
     ] = None,
     words_per_image: options.WordsPerImage = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write a new run there; without it RUN gets the labels.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be learned, no more.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write a new run; default: update RUN in place.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be learned.")] = False,
 ) -> None:
-    """Learn from reviewed photos, and label all masks of a run again.
+    """Learn from reviewed photos, and relabel a run.
 
     No photo is opened and no vision model runs. What helps photos that it has not seen is used, nothing else. It is
     kept in RUN/learned.json, for `label --learned` and `relabel --learned`; `relabel --learned none` goes back.
@@ -85,7 +83,7 @@ def learn(
         return
     text = encoder.encode(report.vocabulary.phrases)
     new = learn_run(opened, report, text, words, out, thresholds)
-    options.print_summary(new.place, summarize_run(new))
+    output.print_summary(new.place, summarize_run(new))
 
 
 def _from_dataset(

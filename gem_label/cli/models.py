@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 
 from gem_label.cli import options
+from gem_label.cli.commands import add_command, help_text, make_group
 
 
 def make_app() -> typer.Typer:
     """The group `models`; without a subcommand it lists."""
-    app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
-    app.callback()(models)
-    app.command("list")(list_models)
-    app.command("pull")(pull)
+    app = make_group(invoke_without_command=True)
+    app.callback(help=help_text(models))(models)
+    add_command(app, "list", list_models)
+    add_command(app, "pull", pull)
     return app
 
 
@@ -31,7 +32,7 @@ def models(context: typer.Context) -> None:
 
 
 def list_models() -> None:
-    """List the SAM weights and which are here.
+    """List the SAM weights and which of them are on this machine.
 
     \b
     Example: gem-label models list
@@ -64,7 +65,7 @@ def doctor(
     clip: Annotated[str, typer.Option(help="The CLIP that you will use.")] = options.DEFAULT_CLIP,
     sam: Annotated[str, typer.Option(help="The SAM that you will use.")] = options.DEFAULT_SAM,
 ) -> None:
-    """Check what gem-label needs on this machine: libraries, weights, device, memory, disk, database and plugin.
+    """Check what gem-label needs on this machine, and say how to get what is missing.
 
     Says for everything that is missing how to get it. Exit code 1 when something needed is missing.
 

@@ -2,64 +2,73 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Generator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from gem_label.cli import panels
 from gem_label.errors import UsageError
 from gem_label.precision import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gem_label.clip.text import TextEncoder
     from gem_label.labeling.negatives import Wanted
     from gem_label.labeling.settings import Thresholds
-    from gem_label.progress import Progress
-    from gem_label.runs.summary import RunSummary
     from gem_label.sam.proposals import AnySettings
     from gem_label.vocabulary import Vocabulary
 
 DEFAULT_CLIP = "ViT-B-16/openai"
 DEFAULT_SAM = "mobile_sam"
-SHOWN_WORDS = 10  # in a note
-MISSING_COLUMNS = 56  # for the names of classes without a label
 INTERRUPTED = 130  # what shells report for Ctrl-C
-
-Result = TypeVar("Result")
 
 Classes = Annotated[
     str | None,
     typer.Option(
-        help="Words, with commas between; 'e-scooter, electric scooter => scooter; cat' maps phrasings."
+        metavar="WORDS",
+        rich_help_panel=panels.VOCABULARY,
+        help="Classes, separated by commas. 'e-scooter, electric scooter => scooter; cat' gives several phrases to "
+        "one class.",
     ),
 ]
 ClassesFile = Annotated[
-    Path | None, typer.Option(help="The same in a text file, entries on lines of their own, # for comments.")
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=panels.VOCABULARY,
+        help="Read the classes from a text file: an entry on each line, # starts a comment.",
+    ),
 ]
 Background = Annotated[
     str,
-    typer.Option(help="Words that compete with the classes and never become a label, with commas between."),
+    typer.Option(
+        metavar="WORDS",
+        rich_help_panel=panels.VOCABULARY,
+        help="Words that compete with the classes and are never a label, separated by commas.",
+    ),
 ]
 MinScore = Annotated[
     str | None,
     typer.Option(
-        metavar="S", help="Keep labels with at least this score, 0 to 1; '0.5, cat=0.4' for single classes."
+        metavar="SCORE",
+        rich_help_panel=panels.FILTERING,
+        help="Keep labels with at least this score, 0 to 1. '0.5, cat=0.4' sets single classes.",
     ),
 ]
 Negatives = Annotated[
     str,
     typer.Option(
         metavar="auto|none|N|FILE",
-        help="Words that compete and are never a label: of the lexicon (auto, or N of them), or of a text file.",
+        rich_help_panel=panels.VOCABULARY,
+        help="Words that compete and are never a label: from the lexicon (auto, or N of them), or from a text file.",
     ),
 ]
-Overlaps = Annotated[bool, typer.Option("--overlaps", help="Keep masks that repeat a better one, too.")]
+Overlaps = Annotated[
+    bool,
+    typer.Option(
+        "--overlaps", rich_help_panel=panels.FILTERING, help="Also keep masks that repeat a better one."
+    ),
+]
 
 
 class Purpose(StrEnum):
@@ -71,27 +80,91 @@ class Purpose(StrEnum):
 
 For = Annotated[
     Purpose | None,
-    typer.Option("--for", help="Threshold by purpose: training keeps more labels, review surer ones."),
+    typer.Option(
+        "--for",
+        rich_help_panel=panels.FILTERING,
+        help="Choose the threshold by purpose: training keeps more labels, review keeps surer ones.",
+    ),
 ]
 WordsPerImage = Annotated[
     Path | None,
-    typer.Option(help="CSV with the columns image and words (';' between): the classes of each photo."),
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=panels.VOCABULARY,
+        help="The classes that are known to be in each photo: a CSV file with the columns image and words (separated "
+        "by ';').",
+    ),
 ]
 ImageTopK = Annotated[
     int | None,
-    typer.Option(min=0, help="Per photo, only the K classes most similar to the whole photo; 0: all."),
+    typer.Option(
+        metavar="K",
+        min=0,
+        rich_help_panel=panels.VOCABULARY,
+        help="Consider only the K classes that are most similar to the whole photo; 0: all.",
+    ),
+]
+ClipOption = Annotated[
+    str,
+    typer.Option(
+        metavar="MODEL",
+        rich_help_panel=panels.MODELS,
+        help="demo, ARCH/PRETRAINED of open_clip, ARCH/FILE, or a folder in open_clip's layout.",
+    ),
+]
+SamOption = Annotated[
+    str,
+    typer.Option(
+        metavar="MODEL",
+        rich_help_panel=panels.MODELS,
+        help="mobile_sam, vit_b, vit_l, vit_h, or a checkpoint file of one of them.",
+    ),
+]
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=panels.MODELS,
+        help="Patch features: gem, or another method of docs/methods.md.",
+    ),
+]
+Proxy = Annotated[
+    str,
+    typer.Option(
+        metavar="MODEL",
+        rich_help_panel=panels.MODELS,
+        help="Whose features guide the methods proxyclip and corrclip: sam, a model of timm such as "
+        "vit_base_patch8_224.dino, or MODEL/FILE.",
+    ),
+]
+MaskTokens = Annotated[
+    float | None,
+    typer.Option(
+        "--mask-tokens",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        rich_help_panel=panels.MODELS,
+        help="Also embed each mask by a class token of its own, which decides this share of a score (0.5: equal "
+        "parts).",
+    ),
 ]
 LearnedFile = Annotated[
     Path | None,
-    typer.Option("--learned", metavar="FILE", help="What `gem-label learn` found: RUN/learned.json."),
+    typer.Option(
+        "--learned",
+        metavar="FILE",
+        rich_help_panel=panels.VOCABULARY,
+        help="Apply what `gem-label learn` found: RUN/learned.json.",
+    ),
 ]
 ExamplesFile = Annotated[
     Path | None,
     typer.Option(
         "--examples",
         metavar="FILE",
-        help="Annotated photos beside this file (COCO and others): their classes look like this, with or without "
-        "a word among --classes.",
+        rich_help_panel=panels.VOCABULARY,
+        help="Learn classes from annotated photos: a COCO or other annotation file that lies beside its photos.",
     ),
 ]
 RunPlace = Annotated[
@@ -110,18 +183,50 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-DeviceOption = Annotated[Device, typer.Option(help="auto takes the GPU when there is one.")]
+DeviceOption = Annotated[
+    Device, typer.Option(rich_help_panel=panels.HARDWARE, help="auto: the GPU where there is one.")
+]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option(help="What the image encoders compute in; bfloat16 is faster where the hardware has it."),
+    typer.Option(
+        rich_help_panel=panels.HARDWARE,
+        help="Number format of the image encoders; bfloat16 is faster on hardware that supports it.",
+    ),
 ]
 
 ShortSide = Annotated[
     int | None,
     typer.Option(
-        min=16, help="Pixels of a photo's shorter side as CLIP sees it: the model's, 448 as a rule."
+        metavar="PX",
+        min=16,
+        rich_help_panel=panels.MODELS,
+        help="Resize photos to this shorter side for CLIP; default: the model's, usually 448.",
     ),
 ]
+
+
+class BackgroundSet(StrEnum):
+    """Names of background words, see `gem_label.background_words`."""
+
+    voc21 = "voc21"
+    context60 = "context60"
+    coco_object = "coco-object"
+
+
+BackgroundWords = Annotated[
+    BackgroundSet | None,
+    typer.Option(
+        rich_help_panel=panels.VOCABULARY,
+        help="Add the background words of a benchmark (sky, wall, tree, ...) to --background.",
+    ),
+]
+
+
+def add_background(vocabulary: Vocabulary, chosen: BackgroundSet | None) -> Vocabulary:
+    """The vocabulary with the words of --background-words."""
+    from gem_label.background_words import background_words
+
+    return vocabulary if chosen is None else vocabulary.with_background(background_words(chosen.value))
 
 
 def read_vocabulary(classes: str | None, classes_file: Path | None, background: str) -> Vocabulary:
@@ -182,45 +287,6 @@ def read_negatives(text: str) -> Wanted:
     return words
 
 
-def note_negatives(vocabulary: Vocabulary, wanted: Wanted) -> None:
-    """Say on stderr when no negative words take part although they were not ruled out."""
-    if wanted == "auto" and not vocabulary.negatives:
-        print(
-            "note: no negative words take part: the classes cover the scene, or all that the model knows",
-            file=sys.stderr,
-        )
-
-
-def note_unknown_words(encoder: TextEncoder, phrases: Sequence[str]) -> None:
-    """Say on stderr, once for all of them, which words the text encoder cannot know: those of other scripts."""
-    from gem_label.tables import first_names
-
-    unknown = encoder.unknown_words(phrases)
-    if unknown:
-        count = f"{len(unknown)} words, such as " if len(unknown) > SHOWN_WORDS else ""
-        print(
-            f"note: the text encoder cannot know {count}{first_names(unknown, SHOWN_WORDS)}: its tokenizer has only "
-            "single letters or bytes for them; use English words, or a multilingual CLIP",
-            file=sys.stderr,
-        )
-
-
-def note_demo_clip(encoder: TextEncoder, phrases: Sequence[str]) -> None:
-    """Say once that the demo model knows drawings of few words, and which of the words it never saw."""
-    known = encoder.known_words
-    if known is None:
-        return
-    from gem_label.tables import first_names
-
-    unseen = [phrase for phrase in dict.fromkeys(phrases) if phrase.casefold() not in known]
-    never = f"; it never saw {first_names(unseen, SHOWN_WORDS)}" if unseen else ""
-    print(
-        f"note: the demo CLIP is for trying things out: it knows drawings of {len(known)} words, and its labels on "
-        f"photographs mean little{never}",
-        file=sys.stderr,
-    )
-
-
 def absolute_clip(name: str) -> str:
     """`name` as a run's manifest should hold it: folders and files by their absolute path.
 
@@ -251,22 +317,48 @@ class Proposals(StrEnum):
 
 ProposalsOption = Annotated[
     Proposals,
-    typer.Option(help="fast: prompts where they pay, finds more; exact: as SamAutomaticMaskGenerator."),
+    typer.Option(
+        rich_help_panel=panels.PROPOSALS,
+        help="fast: adaptive prompts, which find more in less time; exact: the masks of SamAutomaticMaskGenerator.",
+    ),
 ]
 PointsPerSide = Annotated[
     int | None,
-    typer.Option(help="Prompts along each side of the first grid: 8; for exact of the only one: 32."),
+    typer.Option(
+        metavar="N",
+        rich_help_panel=panels.PROPOSALS,
+        help="Prompts along each side of the first grid; default: 8 (fast), 32 (exact).",
+    ),
 ]
 MaxPrompts = Annotated[
-    int | None, typer.Option(help="fast: most prompts for a photo, 192 unless given; more find more.")
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=panels.PROPOSALS,
+        help="fast: the most prompts for a photo; more find more. Default: 192.",
+    ),
 ]
-CropLayers = Annotated[int, typer.Option(help="exact: layers of crops to look into as well.")]
+CropLayers = Annotated[
+    int,
+    typer.Option(
+        metavar="N", rich_help_panel=panels.PROPOSALS, help="exact: also look into crops, in so many layers."
+    ),
+]
 PredIouThresh = Annotated[
     float | None,
-    typer.Option(help="SAM's own estimate a mask must pass, 0 to 1: 0.7; for exact 0.88."),
+    typer.Option(
+        metavar="IOU",
+        rich_help_panel=panels.PROPOSALS,
+        help="The least IoU that SAM predicts for a mask, 0 to 1; default: 0.7 (fast), 0.88 (exact).",
+    ),
 ]
 StabilityThresh = Annotated[
-    float | None, typer.Option(help="Stability a mask must have, 0 to 1: 0.7; for exact 0.95.")
+    float | None,
+    typer.Option(
+        metavar="S",
+        rich_help_panel=panels.PROPOSALS,
+        help="The least stability of a mask, 0 to 1; default: 0.7 (fast), 0.95 (exact).",
+    ),
 ]
 
 
@@ -302,72 +394,7 @@ def proposal_settings(
 
 
 def resolve_device(device: Device) -> str:
-    """The torch device: "cpu" or "cuda".
+    """The torch device: "cpu" or "cuda"; see `gem_label.devices.pick_device`."""
+    from gem_label.devices import pick_device
 
-    Raises:
-        UsageError: cuda is asked for where torch finds none.
-    """
-    import torch
-
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise UsageError("torch finds no CUDA device: use --device cpu or auto")
-    return "cuda" if device is not Device.cpu and torch.cuda.is_available() else "cpu"
-
-
-def print_summary(place: object, summary: RunSummary) -> None:
-    """The result of a command that labels: totals, then the labels of each class.
-
-    Args:
-        place: the run's path or address.
-        summary: of the run.
-    """
-    from gem_label.tables import columns, first_names, shorten
-
-    print(f"{place}")
-    totals = {
-        "photos": summary.images,
-        "failed": summary.failed,
-        "masks": summary.masks,
-        "kept": summary.kept,
-    }
-    for name, count in totals.items():
-        print(f"{name:<6} {count:>8}")
-    found = [each for each in summary.classes if each.masks]
-    missing = [each.name for each in summary.classes if not each.masks]
-    width = max([5, *(columns(shorten(each.name)) for each in found)])
-    if found:
-        print(f"\n{'class':<{width}} {'kept':>8} {'photos':>8}  score: median, lowest to highest")
-    for each in found:
-        name = shorten(each.name)
-        scores = f"{each.median:.2f}, {each.lowest:.2f} to {each.highest:.2f}"
-        print(f"{name}{' ' * (width - columns(name))} {each.masks:>8} {each.images:>8}  {scores}")
-    if missing:
-        count = len(missing)
-        named = [n for n in range(count + 1) if columns(first_names(missing, n)) <= MISSING_COLUMNS]
-        print(f"without a label: {count}: {first_names(missing, max(1, named[-1]))}")
-
-
-def print_next_steps(place: object) -> None:
-    """What to do with a run that is labeled, as commands to paste; to stderr, since it is no result."""
-    run = shlex.quote(str(place))
-    steps = {
-        "look at it": f"gem-label show {run}",
-        "review it": f"gem-label push {run} --dataset NAME && gem-label review NAME",
-        "other words": f"gem-label relabel {run} --classes ...",
-        "COCO": f"gem-label export {run} --out annotations.json",
-    }
-    print("", *(f"{what:<12} {command}" for what, command in steps.items()), sep="\n", file=sys.stderr)
-
-
-def with_bar(work: Generator[Progress, None, Result], name: str) -> Result:
-    """Run a generator to its end behind a progress bar."""
-    from tqdm import tqdm
-
-    with tqdm(unit="photo", desc=name, file=sys.stderr, disable=None, leave=False) as bar:
-        while True:
-            try:
-                step = next(work)
-            except StopIteration as end:
-                return end.value
-            bar.total = step.total
-            bar.update(step.done - bar.n)
+    return str(pick_device(device.value))

@@ -7,26 +7,29 @@ from typing import Annotated
 
 import typer
 
+from gem_label.cli.commands import add_command, help_text, make_group, show_help
+
 
 def make_app() -> typer.Typer:
     """The group `plugin`."""
-    app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The FiftyOne plugin.")
-    app.callback()(plugin)
-    app.command("install")(install)
+    app = make_group(invoke_without_command=True)
+    app.callback(help=help_text(plugin))(plugin)
+    add_command(app, "install", install)
     return app
 
 
-def plugin() -> None:
-    """Label, review and relabel inside the FiftyOne App.
+def plugin(context: typer.Context) -> None:
+    """Install the plugin that labels and reviews inside the FiftyOne App.
 
     \b
     Example: gem-label plugin install
     """
+    show_help(context)
 
 
 def install(
     folder: Annotated[
-        Path | None, typer.Option("--to", help="A folder of plugins; FiftyOne's own unless given.")
+        Path | None, typer.Option("--to", help="A folder of plugins; default: FiftyOne's own.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the plugin that is there.")] = False,
 ) -> None:

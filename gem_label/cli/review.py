@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, output
 from gem_label.cli.options import RunPlace
 
 
@@ -30,15 +30,18 @@ def push(
         float | None,
         typer.Option(
             metavar="S",
-            help="Labels below the threshold, from this score on, go into FIELD_less_likely; 1: none do.",
+            help="Labels below the threshold with at least this score go into FIELD_less_likely; 1: none.",
         ),
     ] = None,
     masks: Annotated[
         MaskStorage,
-        typer.Option(help="auto: the database, but files in RUN for photos with many large masks."),
+        typer.Option(
+            help="Where mask pixels are stored; auto: in the database, or in files of RUN for photos with many "
+            "large masks."
+        ),
     ] = MaskStorage.auto,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what reviewers changed, too.")
+        bool, typer.Option("--overwrite", help="Also replace what reviewers changed.")
     ] = False,
 ) -> None:
     """Put the labels of a run into a FiftyOne dataset.
@@ -54,8 +57,10 @@ def push(
     from gem_label.review.storage.less_likely import HIDDEN_FLOOR
     from gem_label.runs import open_run
 
+    opened = open_run(run)
+    output.note_changed_photos(opened)
     report = push_run(
-        open_run(run),
+        opened,
         dataset,
         field,
         masks.value,
@@ -71,26 +76,25 @@ def review(
     run_or_name: Annotated[
         str, typer.Argument(metavar="RUN|NAME", help="A run directory or a dataset's name.")
     ],
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the App listens.")] = 5151,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The App's port.")] = 5151,
     address: Annotated[
-        str | None, typer.Option(help="The interface it listens on; this machine only unless given.")
+        str | None, typer.Option(help="The network interface to listen on; default: this machine only.")
     ] = None,
     remote: Annotated[
-        bool, typer.Option("--remote", help="Open no browser here; runs until interrupted.")
+        bool, typer.Option("--remote", help="Do not open a browser; run until interrupted.")
     ] = False,
     open_to_network: Annotated[
         bool,
         typer.Option(
             "--open-to-network",
-            help="Let other machines reach the App, which has no password; on all interfaces unless --address "
-            "names one.",
+            help="Let other machines reach the App, which has no password; default: on all interfaces.",
         ),
     ] = False,
     folder: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="The App's forms may write and read files below it; may be given several times. Otherwise: below "
+            help="A folder below which the App's forms may read and write; repeat for several. Default: "
             "GEM_LABEL_FOLDERS, else the current and the home folder unless the App is open to the network.",
         ),
     ] = None,
@@ -104,7 +108,11 @@ def review(
     Example: gem-label review RUN
     """
     from gem_label.review import open_app
+    from gem_label.runs import open_run
+    from gem_label.stores import is_address
 
+    if is_address(run_or_name) or Path(run_or_name).is_dir():
+        output.note_changed_photos(open_run(run_or_name))
     open_app(
         run_or_name,
         port=port,

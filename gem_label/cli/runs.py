@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import options, output, panels
 from gem_label.cli.options import RunPlace
+from gem_label.errors import UsageError
 
 if TYPE_CHECKING:
     from gem_label.learning.learned import Learned
@@ -33,7 +34,7 @@ def finish(
         typer.Argument(metavar="RUN", help="A run that several processes label: a folder, or an address."),
     ],
 ) -> None:
-    """Count what processes with --shard have labeled.
+    """Count what several processes have labeled.
 
     The last of them does it by itself. Exit code 1 when photos are still to be labeled: the line says which.
 
@@ -46,7 +47,7 @@ def finish(
     from gem_label.stores import open_store
 
     SharedRun.open(open_store(run)).finish()
-    options.print_summary(run, summarize_run(open_run(run)))
+    output.print_summary(run, summarize_run(open_run(run)))
 
 
 def relabel(
@@ -54,6 +55,7 @@ def relabel(
     classes: options.Classes = None,
     classes_file: options.ClassesFile = None,
     background: options.Background = "",
+    background_words: options.BackgroundWords = None,
     words_per_image: options.WordsPerImage = None,
     image_top_k: options.ImageTopK = None,
     negatives: options.Negatives = "auto",
@@ -61,19 +63,31 @@ def relabel(
     purpose: options.For = None,
     overlaps: Annotated[
         bool | None,
-        typer.Option("--overlaps/--no-overlaps", help="Keep masks that repeat a better one, too."),
+        typer.Option(
+            "--overlaps/--no-overlaps",
+            rich_help_panel=panels.FILTERING,
+            help="Also keep masks that repeat a better one; default: as in RUN.",
+        ),
     ] = None,
+    mask_tokens: options.MaskTokens = None,
     learned: Annotated[
         str | None,
         typer.Option(
-            metavar="none|FILE", help="What was learned: of a file, or none; as in RUN unless given."
+            metavar="none|FILE",
+            rich_help_panel=panels.VOCABULARY,
+            help="Apply what was learned: from a file, or nothing; default: as in RUN.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write a new run there; without it RUN gets the labels.")
+        Path | None,
+        typer.Option(
+            metavar="RUN2",
+            rich_help_panel=panels.INPUT_OUTPUT,
+            help="Write a new run; default: update RUN in place.",
+        ),
     ] = None,
 ) -> None:
-    """Give a run new words.
+    """Label a run with new words; no photo is read.
 
     No photo is opened and no vision model runs. Thresholds that are not given stay as they are in the run, and what
     it learned does too.
@@ -90,6 +104,7 @@ def relabel(
     from gem_label.words import WordsPerImage
 
     vocabulary = options.read_vocabulary(classes, classes_file, background)
+    vocabulary = options.add_background(vocabulary, background_words)
     wanted = options.read_negatives(negatives)
     min_scores = options.asked_thresholds(min_score, purpose)
     old = open_run(run)
@@ -104,11 +119,15 @@ def relabel(
         settings = replace(settings, overlaps=overlaps)
     if image_top_k is not None:
         settings = replace(settings, image_top_k=image_top_k or None)
+    if mask_tokens is not None:
+        if not old.has_mask_tokens:
+            raise UsageError(f"{run} holds no mask tokens: label the photos again with --mask-tokens")
+        settings = replace(settings, token_share=mask_tokens)
     encoder = text_encoder_of(old)
-    options.note_unknown_words(encoder, vocabulary.phrases)
-    options.note_demo_clip(encoder, vocabulary.phrases)
+    output.note_unknown_words(encoder, vocabulary.phrases)
+    output.note_demo_clip(encoder, vocabulary.phrases)
     vocabulary = encoder.prepare(vocabulary, wanted)
-    options.note_negatives(vocabulary, wanted)
+    output.note_negatives(vocabulary, wanted)
     if not old.has_surrounds:
         print(
             f"note: {run} was made by an older version and holds no surround embeddings: scores rest on the masks "
@@ -120,15 +139,15 @@ def relabel(
     if learned is not None:
         using = "none" if learned == "none" else read_learned(learned)
     new = relabel_run(old, vocabulary, text, label_settings=settings, words=words, out=out, learned=using)
-    options.print_summary(new.place, summarize_run(new))
+    output.print_summary(new.place, summarize_run(new))
 
 
 def search(
     run: RunPlace,
     text: Annotated[str, typer.Argument(help="A word or phrase.")],
-    top: Annotated[int, typer.Option(min=1, help="How many masks.")] = 50,
+    top: Annotated[int, typer.Option(min=1, help="How many masks to print.")] = 50,
     format: Annotated[
-        HitFormat, typer.Option(help="Lines of values with tabs between, or of JSON.")
+        HitFormat, typer.Option(help="tsv: values separated by tabs; jsonl: a JSON object on each line.")
     ] = HitFormat.tsv,
 ) -> None:
     """Rank all masks of a run by a phrase.
@@ -149,7 +168,7 @@ def search(
     check_phrase(text)
     opened = open_run(run)
     encoder = text_encoder_of(opened)
-    options.note_unknown_words(encoder, [text])
+    output.note_unknown_words(encoder, [text])
     hits = search_run(opened, encoder.encode([text]), top)
     if format is HitFormat.jsonl:
         for hit in hits:

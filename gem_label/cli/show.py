@@ -8,23 +8,21 @@ from typing import Annotated
 
 import typer
 
-from gem_label.cli import options
+from gem_label.cli import output
 from gem_label.cli.options import RunPlace
 
 
 def show(
     run: RunPlace,
     photos: Annotated[
-        int, typer.Option(min=1, help="How many images are drawn; of larger runs a choice.")
+        int, typer.Option(min=1, help="How many images to draw; from larger runs a selection.")
     ] = 48,
     to: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Where to write; default: a folder RUN-show in the working directory."
-        ),
+        typer.Option(metavar="DIR", help="Folder to write; default: RUN-show in the working directory."),
     ] = None,
 ) -> None:
-    """Draw what a run found: a page that opens in any browser, a contact sheet, and a picture of each image.
+    """Draw what a run found: a page for any browser, a contact sheet, and overlays.
 
     The page filters masks by class and score, and shows the least certain ones first. Of a run with more images,
     half of those drawn are chosen at random, the others where mistakes are likeliest. Needs no server and no network.
@@ -36,9 +34,10 @@ def show(
     from gem_label.show.page import write_page
 
     opened = open_run(run)
+    output.note_changed_photos(opened)
     folder = to or Path(f"{Path(str(run).rstrip('/')).name}-show")
-    report = options.with_bar(write_page(opened, folder, photos), "show")
-    options.print_summary(opened.place, report.summary)
+    report = output.with_bar(write_page(opened, folder, photos), "show")
+    output.print_summary(opened.place, report.summary)
     print(f"shown    {report.choice}")
     if report.unreadable:
         print(f"note: {report.unreadable} of them cannot be read any more, and are gray", file=sys.stderr)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gem_label.checks import Numbers
-from gem_label.clip.methods import DenseMethod, named
+from gem_label.clip.guides import PROXY, Guide
+from gem_label.clip.last_block import Guidance, LastBlockMethod
+from gem_label.clip.mask_tokens import check_mask_tokens
+from gem_label.clip.method_settings import method_settings
+from gem_label.clip.methods import AnyMethod, DenseMethod, named, needs_guide
 from gem_label.clip.models import Clip, as_clip
+from gem_label.clip.passes import Pass, advance_frame, frame_bias, run_pass
+from gem_label.clip.streams import ordinary_steps
+from gem_label.clip.surgery import surgery_texts
 from gem_label.clip.text import TextEncoder
 from gem_label.clip.windows import Encode, Window, encode_scales, encode_windows
 from gem_label.errors import UsageError
@@ -29,6 +36,21 @@ MAX_PATCHES = 4096
 """Attention grows with the square of the patches; a photo longer than about 5:1 is seen smaller instead."""
 CPU_PATCHES_AT_ONCE = 2048
 """Larger batches fall out of a processor's caches, and their memory goes back to the system after every layer."""
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """What CLIP's image tower says of a photo; all vectors are of unit length.
+
+    Attributes:
+        patches: (h, w, d) patch features.
+        embedding: (d,) the ordinary image embedding.
+        mask_tokens: (N, d) embeddings of N masks by tokens of their own; None where none were asked for.
+    """
+
+    patches: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    mask_tokens: NDArray[np.float32] | None = None
 
 
 class DenseEncoder:
@@ -47,6 +69,7 @@ class DenseEncoder:
         text: the text encoder that `similarity` uses; None makes one with the prompt "a photo of a {}.".
         window: for large images, slides a window of its crop over them; None takes images whole.
         scales: factors on the images' sides; features are averaged over them.
+        guide: what methods such as "proxyclip" look at besides CLIP; None: nothing.
 
     Attributes:
         method: the resolved settings, with a number for `depth`.
@@ -58,7 +81,7 @@ class DenseEncoder:
     def __init__(
         self,
         clip: Clip | open_clip.CLIP,
-        method: str | DenseMethod = "gem",
+        method: str | AnyMethod = "gem",
         depth: int | None = None,
         iterations: int | None = None,
         temperature: float | None = None,
@@ -66,27 +89,35 @@ class DenseEncoder:
         text: TextEncoder | None = None,
         window: Window | None = None,
         scales: Sequence[float] = (1.0,),
+        guide: Guide | None = None,
     ) -> None:
         self.clip = as_clip(clip)
         self.tower = self.clip.tower
-        changes = {
+        chosen = named(method) if isinstance(method, str) else method
+        given = {
             "depth": depth,
             "iterations": iterations,
             "temperature": temperature,
             "projections": projections,
         }
-        chosen = replace(
-            named(method) if isinstance(method, str) else method,
-            **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
-        )
-        self.depth = self.clip.dense_depth if chosen.depth is None else chosen.depth
-        self.method = replace(chosen, depth=self.depth)
+        changes = {name: value for name, value in given.items() if value is not None}
+        if isinstance(chosen, DenseMethod):
+            chosen = replace(chosen, **changes)  # type: ignore[arg-type]
+            chosen = replace(chosen, depth=self.clip.dense_depth if chosen.depth is None else chosen.depth)
+        elif changes:
+            raise UsageError(f"{chosen.name} has no {' or '.join(changes)}")
+        else:
+            chosen.check(self.tower, self.clip.name)
+        self.method = chosen
+        self.depth = chosen.depth
+        self.guide = guide or Guide()
+        self.guide.check(chosen)
         self.text = text or TextEncoder(self.clip)
         self.window = window
         self.scales = tuple(scales)
-        if not Numbers(1, self.tower.num_blocks, whole=True).allow(self.depth):
+        if not Numbers(1, self.tower.num_blocks, whole=True).allow(self.method.depth):
             raise UsageError(
-                f"depth {self.depth} is not 1 to {self.tower.num_blocks}, the blocks of {self.clip.name}"
+                f"depth {self.method.depth} is not 1 to {self.tower.num_blocks}, the blocks of {self.clip.name}"
             )
         patch = self.tower.patch_size
         if window is not None and (window.crop % patch or window.stride % patch):
@@ -97,12 +128,10 @@ class DenseEncoder:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides over the features of a model, as JSON: the method's settings, windows and scales."""
-        settings = asdict(self.method)
-        if not settings["neighborhood"]:  # so that runs of versions that had none are resumed
-            del settings["neighborhood"]
+        proxy = self.guide.proxy
         return {
-            "method": settings.pop("name"),
-            **settings,
+            **method_settings(self.method),
+            **({PROXY: proxy.describe()} if proxy is not None and needs_guide(self.method) else {}),
             "window": None if self.window is None else asdict(self.window),
             "scales": list(self.scales),
         }
@@ -157,6 +186,34 @@ class DenseEncoder:
             return self._run(images)
         return self.encode(images), self._embed(self._at_native_size(images))
 
+    def encode_photo(
+        self, image: Tensor, mask_shares: NDArray[np.float32] | None = None, mask_tokens: bool = False
+    ) -> PhotoFeatures:
+        """All that a photo's labels need.
+
+        Args:
+            image: (3, H, W), as in `encode`.
+            mask_shares: (N, h, w) share of each patch's area under each of N masks, in [0, 1]; None: not known.
+            mask_tokens: whether to embed the masks by class tokens of their own.
+
+        Raises:
+            UsageError: mask tokens from a model without a class token, or with windows or scales.
+        """
+        whole = self.window is None and self.scales == (1.0,)
+        if mask_tokens:
+            check_mask_tokens(self.tower, self.clip.name, "--mask-tokens")
+        if mask_shares is None or not whole:
+            if mask_tokens:
+                raise UsageError(
+                    "mask tokens need masks and the whole image at once: leave out windows and scales"
+                )
+            patches, embedding = self.encode_with_class_token(image[None])
+            return PhotoFeatures(patches[0].cpu().numpy(), embedding[0].cpu().numpy())
+        found = self._forward(image[None], torch.from_numpy(mask_shares), mask_tokens)
+        tokens = None if found.mask_tokens is None else self._pool(found.mask_tokens[:, None]).cpu().numpy()
+        assert found.last is not None
+        return PhotoFeatures(found.features[0].cpu().numpy(), self._pool(found.last)[0].cpu().numpy(), tokens)
+
     def encode_layers(self, images: Tensor) -> Tensor:
         """The dense stream after every block, as if it were the last (GEM supplement, D.3).
 
@@ -167,45 +224,77 @@ class DenseEncoder:
             (blocks, B, h, w, d) float32 of unit length; the last is what `encode` gives. Blocks ahead of the
             last `depth` show the ordinary stream.
         """
-        grid = self.tower.grid(images)
+        grid, method = self.tower.grid(images), self.method
+        layers = []
         with torch.no_grad(), computing_in(self.clip.precision, self.clip.device):
-            return torch.stack([self._features(dense, grid) for dense, _ in self._streams(images)])
+            dense = x = self.tower.tokens(images.to(self.clip.device))
+            bias = frame_bias(method, self.tower, grid, x) if isinstance(method, DenseMethod) else None
+            for left, step in zip(
+                range(self.tower.num_blocks)[::-1], ordinary_steps(self.tower, x), strict=True
+            ):
+                if isinstance(method, DenseMethod):
+                    dense = advance_frame(method, dense, step, left, bias)
+                else:
+                    dense = step.output
+                layers.append(self.tower.project(self.tower.patches(dense, grid)))
+        if not isinstance(method, DenseMethod):
+            layers[-1] = self._forward(images).features
+        return torch.stack([F.normalize(layer.float(), dim=-1) for layer in layers])
 
-    def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
+    def similarity(self, images: Tensor, texts: str | Sequence[str], feature_surgery: bool = False) -> Tensor:
         """Cosine of each patch with each text.
 
         Args:
             images: as in `encode`.
             texts: C phrases, which go through the text encoder's templates, or text as `TextEncoder.encode` takes it.
+            feature_surgery: take off what all texts have in common, see `gem_label.clip.surgery`.
 
         Returns:
-            (B, C, h, w) float32 in [-1, 1].
+            (B, C, h, w) float32 in [-1, 1], or what feature surgery makes of it.
         """
-        patches = self.encode(images)
-        embeddings = torch.from_numpy(self.text.encode(texts)).to(patches)
-        return torch.einsum("bhwd,cd->bchw", patches, embeddings)
+        words = torch.from_numpy(self.text.encode(texts)).to(self.clip.device)
+        if not feature_surgery:
+            return torch.einsum("bhwd,cd->bchw", self.encode(images), words)
+        patches, embeddings = self.encode_with_class_token(images)
+        return torch.einsum("bhwd,bcd->bchw", patches, surgery_texts(words, embeddings))
 
-    @torch.no_grad()
     def _encode_whole(self, images: Tensor) -> Tensor:
-        features = []
-        with computing_in(self.clip.precision, self.clip.device):
-            for part in self._parts(images):
-                *_, (dense, _) = self._streams(part, finish=False)
-                features.append(self._features(dense, self.tower.grid(part)))
-        return torch.cat(features)
+        return torch.cat([self._forward(part, finish=False).features for part in self._parts(images)])
+
+    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        found = [self._forward(part) for part in self._parts(images)]
+        pooled = [self._pool(each.last) for each in found if each.last is not None]
+        return torch.cat([each.features for each in found]), torch.cat(pooled)
 
     @torch.no_grad()
-    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features, embeddings = [], []
+    def _forward(
+        self,
+        images: Tensor,
+        mask_shares: Tensor | None = None,
+        mask_tokens: bool = False,
+        finish: bool = True,
+    ) -> Pass:
+        """One pass over images, see `run_pass`; features are of unit length."""
+        device = self.clip.device
+        on_device, shares = images.to(device), None if mask_shares is None else mask_shares.to(device)
+        guidance = Guidance(mask_shares=shares)
+        if isinstance(self.method, LastBlockMethod) and needs_guide(self.method):
+            guidance = self.guide.look(
+                self.method, self._denormalize(on_device), self.tower.grid(images), shares
+            )
         with computing_in(self.clip.precision, self.clip.device):
-            for part in self._parts(images):
-                *_, (dense, ordinary) = self._streams(part)
-                features.append(self._features(dense, self.tower.grid(part)))
-                embeddings.append(F.normalize(self.tower.pool(ordinary).float(), dim=-1))
-        return torch.cat(features), torch.cat(embeddings)
+            found = run_pass(self.tower, self.method, on_device, guidance, mask_tokens, finish)
+        return replace(found, features=F.normalize(found.features.float(), dim=-1))
+
+    def _denormalize(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] of normalized images."""
+        mean, std = (torch.tensor(each).to(images)[:, None, None] for each in (self.clip.mean, self.clip.std))
+        return (images * std + mean).clamp(0, 1)
 
     def _parts(self, images: Tensor) -> tuple[Tensor, ...]:
         """A batch in parts that are no slower than one image at a time; on a GPU, the batch."""
+        if not isinstance(self.method, DenseMethod) and self.method.needs_masks:
+            return images.split(1)
         if self.clip.device.type != "cpu":
             return (images,)
         h, w = self.tower.grid(images)
@@ -214,38 +303,15 @@ class DenseEncoder:
     @torch.no_grad()
     def _embed(self, images: Tensor) -> Tensor:
         with computing_in(self.clip.precision, self.clip.device):
-            x = self.tower.tokens(images.to(self.clip.device))
-            for block in self.tower.blocks:
-                x = block(x)
-            return F.normalize(self.tower.pool(x).float(), dim=-1)
+            *_, step = ordinary_steps(self.tower, self.tower.tokens(images.to(self.clip.device)))
+        return self._pool(step.output)
+
+    @torch.no_grad()
+    def _pool(self, tokens: Tensor) -> Tensor:
+        """The last block's output (B, n, D) to image embeddings (B, d) of unit length."""
+        with computing_in(self.clip.precision, self.clip.device):
+            return F.normalize(self.tower.pool(tokens).float(), dim=-1)
 
     def _at_native_size(self, images: Tensor) -> Tensor:
         size = self.clip.input_size(images.shape[-2], images.shape[-1], self.tower.native_size)
         return F.interpolate(images, size=size, mode="bicubic", antialias=True)
-
-    def _features(self, dense: Tensor, grid: tuple[int, int]) -> Tensor:
-        return F.normalize(self.tower.project(self.tower.patches(dense, grid)).float(), dim=-1)
-
-    def _streams(self, images: Tensor, finish: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        """The dense and the ordinary stream after every block, both (B, n, D).
-
-        The ordinary stream stays as trained and feeds every block (GEM, figure 2). Unless `finish` is set it
-        stops short of its last block wherever the dense stream does not need it.
-        """
-        first = self.tower.num_blocks - (0 if self.method.is_ordinary else self.depth)
-        dense = x = self.tower.tokens(images.to(self.clip.device))
-        bias = self.method.bias(self.tower.grid(images), self.tower.class_tokens)
-        bias = None if bias is None else bias.to(x)
-        for index, block in enumerate(self.tower.blocks):
-            if index < first:
-                dense = x = block(x)
-            else:
-                normed = block.ln_1(x)
-                q, k, v = block.qkv(normed)
-                branch = block.out_proj(self.method.attend(normed, q, k, v, bias))
-                dense = dense + branch if self.method.residual else branch
-                if self.method.mlp:
-                    dense = block.feed_forward(dense)
-                if finish or index + 1 < self.tower.num_blocks:
-                    x = block.attend(x, q, k, v)
-            yield dense, x

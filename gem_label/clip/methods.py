@@ -22,7 +22,12 @@ from torch.nn import functional as F
 
 from gem_label.checks import COUNT, Numbers
 from gem_label.clip.attention import adaptive_inv_temp, gem_attention, neighborhood_bias
+from gem_label.clip.corrclip import CorrClip
 from gem_label.clip.kmeans import cluster_mean, kmeans
+from gem_label.clip.last_block import LastBlockMethod
+from gem_label.clip.proxyclip import ProxyClip
+from gem_label.clip.resclip import ResClip
+from gem_label.clip.scclip import ScClip
 from gem_label.errors import UsageError
 
 Attention = Literal["qk", "self", "identity", "kmeans", "multihead_kmeans"]
@@ -161,7 +166,9 @@ def _last_block(name: str, *, bare: bool, **settings: object) -> DenseMethod:
 _PLAIN_SELF = {"attention": "self", "iterations": 0, "normalize": False, "temperature": "trained"}
 _SCLIP = {**_PLAIN_SELF, "projections": "qk", "ensemble": "sum"}
 
-METHODS: dict[str, DenseMethod] = {
+AnyMethod = DenseMethod | LastBlockMethod
+
+FRAME_METHODS: dict[str, DenseMethod] = {
     method.name: method
     for method in (
         DenseMethod("gem"),
@@ -179,6 +186,17 @@ METHODS: dict[str, DenseMethod] = {
     )
 }
 
+METHODS: dict[str, AnyMethod] = FRAME_METHODS | {
+    method.name: method
+    for method in (
+        ScClip(),
+        ResClip(),
+        ProxyClip(),
+        CorrClip(),
+        CorrClip("corrclip_regions", spatial=0.0, semantic=0.0),
+    )
+}
+
 # "In general, we fix the depth d of GEM to equal to d = 4 for all reported experiments" (GEM supplement, C)
 PAPER_DEPTH = 4
 # the figure's axis is not in the text; these cover it
@@ -187,18 +205,18 @@ FIGURE_4_MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 
 def _paper_rows() -> dict[str, DenseMethod]:
     """The rows of GEM's tables 1, 2, 4, 6, 7 and 8 and the points of its figure 4 that are settings of a method."""
-    gem = replace(METHODS["gem"], depth=PAPER_DEPTH)
-    surgery = METHODS["clip_surgery"]
+    gem = replace(FRAME_METHODS["gem"], depth=PAPER_DEPTH)
+    surgery = FRAME_METHODS["clip_surgery"]
     projections = {"v-v": "v", "k-k": "k", "q-q": "q", "qkv": "qkv"}
     unregularised = replace(gem, **_PLAIN_SELF)  # type: ignore[arg-type]
-    rows = {"table1/clip": METHODS["clip"]}
+    rows = {"table1/clip": FRAME_METHODS["clip"]}
     for label, letters in projections.items():
         # without iterations: the qkv row's 45.1 on VOC is that of table 4 at K = 0
         rows[f"table1/{label}"] = replace(unregularised, projections=letters)
         rows[f"table1/{label}+norm"] = replace(gem, projections=letters, iterations=0)
         rows[f"table6/{label}"] = replace(gem, projections=letters)
     for name in ("clip", "maskclip_clearclip", "clip_surgery"):  # the paper's MaskCLIP has no MLP
-        rows[f"table2/{name.removesuffix('_clearclip')}"] = METHODS[name]
+        rows[f"table2/{name.removesuffix('_clearclip')}"] = FRAME_METHODS[name]
     rows["table2/gem"] = rows["table8/gem"] = gem
     rows["table4/clip_surgery"] = surgery
     for iterations in range(4):
@@ -208,7 +226,9 @@ def _paper_rows() -> dict[str, DenseMethod]:
         rows[f"table7/depth-{depth}+mlp"] = replace(gem, depth=depth, mlp=True)
     for name in ("kmeans", "multihead_kmeans"):
         for clusters in (2, 3, 5, 7, 10):
-            rows[f"table8/{name}-{clusters}"] = replace(METHODS[name], depth=PAPER_DEPTH, clusters=clusters)
+            rows[f"table8/{name}-{clusters}"] = replace(
+                FRAME_METHODS[name], depth=PAPER_DEPTH, clusters=clusters
+            )
     for multiple in FIGURE_4_MULTIPLES:
         point = replace(gem, temperature_multiple=multiple)
         rows[f"figure4/norm-x{multiple:g}"] = point
@@ -219,7 +239,12 @@ def _paper_rows() -> dict[str, DenseMethod]:
 PAPER_ROWS: dict[str, DenseMethod] = _paper_rows()
 
 
-def named(name: str) -> DenseMethod:
+def needs_guide(method: AnyMethod) -> bool:
+    """Whether a method looks at another vision model or at masks; see `gem_label.clip.guides`."""
+    return isinstance(method, LastBlockMethod) and (method.needs_proxy or method.needs_masks)
+
+
+def named(name: str) -> AnyMethod:
     """A method of `METHODS`, or a row of the GEM paper from `PAPER_ROWS`, such as "table7/depth-3+mlp".
 
     Raises:

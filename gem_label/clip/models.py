@@ -26,6 +26,7 @@ from gem_label.clip.sources import (
     read_state,
 )
 from gem_label.clip.towers import VisionTower
+from gem_label.devices import pick_device
 from gem_label.errors import UsageError
 from gem_label.precision import Precision
 from gem_label.resizing import resize_rgb
@@ -141,7 +142,7 @@ class Clip:
 
 def load_clip(
     name: str = DEFAULT_CLIP,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
     precision: Precision = Precision.float32,
 ) -> Clip:
     """Load a CLIP model with float32 weights, eval mode.
@@ -156,7 +157,7 @@ def load_clip(
             a directory with open_clip_config.json and open_clip_model.safetensors, as on the hub, or with a
             retrieval BLIP as transformers saves it;
             "demo", the small model that comes with this package.
-        device: where to put it.
+        device: where to put it, see `pick_device`.
         precision: what dense features are computed in.
 
     Raises:
@@ -164,7 +165,7 @@ def load_clip(
         GemLabelError: when the hub does not answer, the weights cannot be read or do not fit, or the model
             needs transformers (BLIP; SigLIP's tokenizer) and it is not installed.
     """
-    precision = Precision(precision)
+    precision, device = Precision(precision), pick_device(device)
     if name.startswith(BLIP_PREFIX) or is_blip_directory(name):
         blip = load_blip(name)
         clip = as_clip(

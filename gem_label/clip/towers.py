@@ -52,6 +52,8 @@ class VisionTower(ABC):
         native_size: image side in pixels that the tower was trained at.
         output_dim: d of the space that images and texts share.
         class_tokens: tokens ahead of the patches, 1 or 0.
+        embeds_class_token: whether the image embedding is that of the class token, not a mean or an attention
+            pooling of the patches.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class VisionTower(ABC):
         native_size: int,
         output_dim: int,
         class_tokens: int,
+        embeds_class_token: bool,
     ) -> None:
         self.blocks = tuple(blocks)
         self.patch_size = patch_size
         self.native_size = native_size
         self.output_dim = output_dim
         self.class_tokens = class_tokens
+        self.embeds_class_token = embeds_class_token
 
     @abstractmethod
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:

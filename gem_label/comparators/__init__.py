@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gem_label.devices import pick_device
 from gem_label.errors import GemLabelError, UsageError
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ COMPARATORS = {
 
 
 def load_comparator(
-    name: str, weights: str | None = None, device: torch.device | str = "cpu", sam: str = "mobile_sam"
+    name: str, weights: str | None = None, device: torch.device | str = "auto", sam: str = "mobile_sam"
 ) -> DenseModel | MaskModel:
     """A comparator by name, in float32, eval mode.
 
     Args:
         name: one of `COMPARATORS`.
         weights: a name on the model hub, or a folder as transformers saves it; None takes the published one.
-        device: where to put it.
+        device: where to put it, see `pick_device`.
         sam: which SAM draws the masks in the boxes of "grounding-sam", as `load_sam` takes it.
 
     Raises:
@@ -45,7 +46,7 @@ def load_comparator(
         raise GemLabelError(f"{name} needs transformers: pip install 'gem-label[transformers]'") from None
     from gem_label.comparators.hub import check_source
 
-    source = weights or COMPARATORS[name]
+    source, device = weights or COMPARATORS[name], pick_device(device)
     check_source(source)
     if name == "groupvit":
         from gem_label.comparators.groupvit import GroupVit

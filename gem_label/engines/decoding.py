@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,31 +115,37 @@ def iter_decoded(
             `in_use` - 1.
 
     Yields:
-        Each photo with its (H, W, 3) uint8 pixels, or the reason why it cannot be read.
+        Each photo, with the tag of what was read, and its (H, W, 3) uint8 pixels or the reason why it cannot be read.
     """
     budget, buckets = MemoryBudget(bytes_ahead), Buckets()
 
-    def read(index: int) -> NDArray[np.uint8] | ImageError:
+    def read(index: int) -> tuple[Photo, NDArray[np.uint8] | ImageError]:
+        photo = photos[index]
+
+        def take_tag(tag: str) -> None:
+            nonlocal photo
+            photo = replace(photo, tag=tag)
+
         try:
-            photos[index].path.encode()
-            pixels = read_image(photos[index].path, lambda size: budget.admit(index, size), buckets)
+            photo.path.encode()
+            pixels = read_image(photo.path, lambda size: budget.admit(index, size), buckets, take_tag)
             budget.keep(index, pixels.nbytes)
-            return pixels
         except ImageError as error:
             budget.release(index)
-            return error
+            return photo, error
         except UnicodeEncodeError:
-            return ImageError("the file's name is not UTF-8: rename it")
+            return photo, ImageError("the file's name is not UTF-8: rename it")
+        return photo, pixels
 
-    waiting: deque[Future[NDArray[np.uint8] | ImageError]] = deque()
+    waiting: deque[Future[tuple[Photo, NDArray[np.uint8] | ImageError]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
-        for index, photo in enumerate(photos):
+        for index in range(len(photos)):
             while index + len(waiting) < len(photos) and len(waiting) < 2 * threads:
                 waiting.append(pool.submit(read, index + len(waiting)))
             budget.release(index - in_use)
             budget.wait_for(index)
-            yield photo, waiting.popleft().result()
+            yield waiting.popleft().result()
     finally:
         budget.close()
         pool.shutdown(cancel_futures=True)

@@ -120,7 +120,7 @@ class ChunkLabeler:
         if isinstance(result, PhotoError):
             attempt.fail(photo, result.stage, str(result))
             return
-        record = make_record(photo.number, photo.path, photo.image_id, result.masks, result.image_embedding)
+        record = make_record(photo, result.masks, result.image_embedding)
         if result.patches is not None:
             content = array_bytes(result.patches.astype(np.float16))
             self._run.store.create(f"patches/{photo.number}.npy", content)

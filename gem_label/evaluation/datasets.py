@@ -3,7 +3,7 @@
 | name | root holds | label maps |
 |---|---|---|
 | voc20, voc21 | VOCdevkit/VOC2012 | SegmentationClass/*.png |
-| context59 | VOCdevkit/VOC2010 | SegmentationClassContext/*.png; or trainval/*.mat and labels.txt in the root |
+| context59, context60 | VOCdevkit/VOC2010 | SegmentationClassContext/*.png; or trainval/*.mat and labels.txt |
 | ade20k | ADEChallengeData2016 | annotations/validation/*.png |
 | cocostuff | val2017 (or images/val2017) | stuffthingmaps/val2017/*.png |
 | cityscapes | leftImg8bit and gtFine | gtFine/val/*/*_gtFine_labelIds.png |
@@ -30,6 +30,8 @@ from gem_label.text_files import read_text
 IGNORE = 255
 LABEL_VALUES = 1 << 16
 BACKGROUND = "background"
+WITH_BACKGROUND = frozenset({"voc21", "context60"})
+"""Datasets where everything else is a class, too."""
 Split = Literal["train", "val"]
 Samples = list[tuple[Path, Path]]
 
@@ -127,11 +129,12 @@ def open_dataset(name: str, root: Path, split: Split = "val") -> SegmentationDat
     for path in (*samples[0], *samples[-1]):
         if not path.is_file():
             raise UsageError(f"{name} below {root} is not whole: {path} is missing")
-    background = name == "voc21"
+    background = name in WITH_BACKGROUND
     lookup = np.full(LABEL_VALUES, IGNORE, np.uint8)
-    lookup[list(values)] = np.arange(len(values)) + background
     if background:
-        lookup[0] = 0
+        # .mat files of Context have hundreds of other things in them, which are no class
+        lookup[slice(None) if samples[0][1].suffix == ".mat" else 0] = 0
+    lookup[list(values)] = np.arange(len(values)) + background
     names = (BACKGROUND, *classes.names) if background else classes.names
     return SegmentationDataset(name, split, names, classes.phrasings, background, samples, lookup)
 
@@ -190,6 +193,7 @@ DATASETS: dict[str, tuple[str, Finder]] = {
     "voc20": ("voc", _voc),
     "voc21": ("voc", _voc),
     "context59": ("context59", _context),
+    "context60": ("context59", _context),
     "ade20k": ("ade20k", _ade),
     "cocostuff": ("cocostuff", _coco_stuff),
     "cityscapes": ("cityscapes", _cityscapes),

@@ -16,12 +16,12 @@ from gem_label.clip.models import Clip
 from gem_label.demo.captions import caption
 from gem_label.demo.scenes import Scene
 from gem_label.demo.truth import scene_points, true_masks
+from gem_label.evaluation.predictors import mask_belief
 from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.metrics.points import (
     assign_masks,
     average_iou,
     mask_prediction,
-    min_max,
     point_counts,
     similarity_prediction,
 )
@@ -105,7 +105,7 @@ def report(
             best = (pooled @ text.T).argmax(axis=1)
             hits[method].extend(bool(b == n) for b, n in zip(best, nouns, strict=True))
             similarity = np.einsum("hwd,cd->chw", patches, present)
-            predicted = similarity_prediction(similarity, points)
+            predicted = similarity_prediction(similarity, points, scene.image.shape[:2])
             counts[method].append((scene.nouns, point_counts(predicted, points, len(present))))
         if sam is None:
             continue
@@ -117,8 +117,7 @@ def report(
         hits["both"].extend(
             bool((row & (named == noun)).any()) for row, noun in zip(ious, nouns, strict=True)
         )
-        scaled = min_max(np.einsum("hwd,cd->chw", maps["gem"], present))
-        belief = pool_patches(weights, scaled.transpose(1, 2, 0))
+        belief = mask_belief(masks, np.einsum("hwd,cd->chw", maps["gem"], present))
         for rule in ("threshold", "argmax"):
             predicted = mask_prediction(masks, assign_masks(belief, rule), points)
             counts[rule].append((scene.nouns, point_counts(predicted, points, len(present))))

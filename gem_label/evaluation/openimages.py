@@ -7,7 +7,7 @@ plain arrays of about 17 bytes a point, never a Python object per point.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,12 +76,32 @@ class PointTable:
         """Image id to its place in `image_ids`."""
         return {image_id: i for i, image_id in enumerate(self.image_ids)}
 
+    def check_photos(self, paths: Iterable[str]) -> None:
+        """Make sure that no image is several photos, such as "1" of a/1.jpg and b/1.jpg.
+
+        Raises:
+            UsageError: one is.
+        """
+        named: dict[str, str] = {}
+        for path in paths:
+            name = image_name(path)
+            if name in self.index and named.setdefault(name, path) != path:
+                raise UsageError(
+                    f"the points are about an image {name!r}, which may be {named[name]} or {path}: give photos that "
+                    "have the ids as their names"
+                )
+
     def image(self, index: int) -> tuple[tuple[str, ...], ImagePoints]:
         """The labels of one image's present classes, and its points, whose `class_index` counts those labels."""
         part = slice(self.starts[index], self.starts[index + 1])
         codes, class_index = np.unique(self.class_code[part], return_inverse=True)
         points = ImagePoints(self.x[part], self.y[part], class_index.astype(np.int64), self.positive[part])
         return tuple(self.labels[code] for code in codes), points
+
+
+def image_name(path: str) -> str:
+    """The Open Images id of a photo: its file name without suffix."""
+    return Path(path).stem
 
 
 def read_points(path: str | Path) -> PointTable:
@@ -218,7 +238,7 @@ def read_class_names(path: str | Path) -> dict[str, str]:
     names: dict[str, str] = {}
     try:
         with open_text(path, newline="") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(file, strict=True)  # else an open quote takes in the rows behind it
             for row in rows:
                 row = [cell.strip() for cell in row]
                 if not any(row) or row[0].startswith("#"):

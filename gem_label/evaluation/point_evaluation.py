@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gem_label.engines.decoding import iter_decoded
 from gem_label.errors import ImageError, UsageError
-from gem_label.evaluation.openimages import PointTable
+from gem_label.evaluation.openimages import PointTable, image_name
 from gem_label.evaluation.predictors import EncoderModel, mask_belief, similarity_of
 from gem_label.masks import MaskSet
 from gem_label.metrics.points import (
@@ -144,7 +144,7 @@ class PointEvaluation:
 
 def predict(
     similarity: NDArray[np.float32],
-    masks: MaskSet | None,
+    masks: MaskSet,
     points: ImagePoints,
     name: str,
     rules: Sequence[Rule],
@@ -153,22 +153,17 @@ def predict(
 
     Args:
         similarity: (C, h, w) of the image's present classes.
-        masks: N masks of the image; None: only the similarity is asked.
+        masks: N masks of the image.
         points: the P points.
         name: of the dense method; GEM-SAM's answers are called "<name>_sam_<rule>".
         rules: GEM-SAM's rules.
     """
-    predicted = {name: similarity_prediction(similarity, points)}
-    if masks is not None and rules:
+    predicted = {name: similarity_prediction(similarity, points, (masks.height, masks.width))}
+    if rules:
         covered, belief = covered_points(masks, points), mask_belief(masks, similarity)
         for rule in rules:
             predicted[f"{name}_sam_{rule}"] = union_prediction(covered, assign_masks(belief, rule), points)
     return predicted
-
-
-def image_name(path: str) -> str:
-    """The Open Images id of a photo: its file name without suffix."""
-    return Path(path).stem
 
 
 def run_predictions(
@@ -189,6 +184,7 @@ def run_predictions(
         rules: GEM-SAM's rules.
         done: image ids to leave out.
     """
+    table.check_photos(photo.path for photo in run.listing())
     seen = set(done)
     method = str(run.manifest["settings"]["dense"]["method"])
     for photo, masks, _ in run.photo_masks(embeddings=False):
@@ -224,6 +220,7 @@ def photo_predictions(
         model: dense: its scaled similarity is asked; of masks: those that belong to the class.
         done: image ids to leave out.
     """
+    table.check_photos(photo.path for photo in photos)
     seen = set(done)
     wanted: list[Photo] = []
     for photo in photos:
@@ -242,5 +239,5 @@ def photo_predictions(
                 found = model.label(pixels, texts)
                 hit = union_prediction(covered_points(found.masks, points), found.belongs, points)
             else:
-                hit = similarity_prediction(similarity_of(model, pixels, texts), points)
+                hit = similarity_prediction(similarity_of(model, pixels, texts), points, pixels.shape[:2])
             yield listed.image_id, {model.name: hit}

@@ -25,11 +25,15 @@ class EncoderModel:
     Args:
         dense: the encoder.
         short_side: pixels of the input's shorter side; None takes the model's.
+        feature_surgery: take off what all words of a vocabulary have in common, see `gem_label.clip.surgery`.
     """
 
-    def __init__(self, dense: DenseEncoder, short_side: int | None = None) -> None:
+    def __init__(
+        self, dense: DenseEncoder, short_side: int | None = None, feature_surgery: bool = False
+    ) -> None:
         self.dense = dense
         self.short_side = short_side or dense.clip.short_side
+        self.feature_surgery = feature_surgery
         self.name = dense.method.name
         self.logit_scale = dense.clip.logit_scale
 
@@ -38,8 +42,8 @@ class EncoderModel:
         return self.dense.preprocess(image, self.short_side)
 
     def similarity(self, images: Tensor, texts: str | Sequence[str]) -> Tensor:
-        """(B, C, h, w) cosines."""
-        return self.dense.similarity(images, texts)
+        """(B, C, h, w) cosines, or what feature surgery leaves of them."""
+        return self.dense.similarity(images, texts, self.feature_surgery)
 
     def patches(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(h, w, d) unit-length patch features, rounded to float16 as a run keeps them."""
@@ -55,6 +59,7 @@ class EncoderModel:
             "short_side": self.short_side,
             "dense": self.dense.settings,
             "templates": list(self.dense.text.templates),
+            **({"feature_surgery": True} if self.feature_surgery else {}),
         }
 
 
@@ -67,7 +72,7 @@ def similarity_of(
 
 
 def mask_belief(masks: MaskSet, similarity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, C) scaled similarity of (C, h, w) maps pooled over each of N masks, in [0, 1] (GEM-SAM).
+    """(N, C) similarity of (C, h, w) maps pooled over each of N masks, scaled by `min_max` (GEM-SAM).
 
     Example:
         One mask over the left of two patches:
@@ -80,7 +85,7 @@ def mask_belief(masks: MaskSet, similarity: NDArray[np.float32]) -> NDArray[np.f
         [[1.0, 0.0]]
     """
     weights = patch_weights(masks, (similarity.shape[1], similarity.shape[2]))
-    return pool_patches(weights, min_max(similarity).transpose(1, 2, 0))
+    return pool_patches(weights, min_max(similarity, (masks.height, masks.width)).transpose(1, 2, 0))
 
 
 class GemSam:

@@ -8,7 +8,7 @@ whose softmax over the classes stays below 0.85 are background.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from gem_label.errors import UsageError
 from gem_label.evaluation.datasets import IGNORE, SegmentationDataset
+from gem_label.masks import MaskSet
 from gem_label.predictors import ClassMasks, DenseModel, MaskModel
 
 BACKGROUND_THRESHOLD = 0.85  # for PASCAL VOC with background (GEM paper, section 4.1)
@@ -160,6 +162,35 @@ def paint_masks(found: ClassMasks, sizes: Sequence[int]) -> NDArray[np.uint8]:
     return labels
 
 
+def correct_labels(labels: NDArray[np.uint8], masks: MaskSet) -> NDArray[np.uint8]:
+    """CorrCLIP's map correction: all pixels of a mask get the class that most of them have.
+
+    Where masks overlap a pixel belongs to the largest, as in the authors' code.
+
+    Args:
+        labels: (H, W) class indices.
+        masks: of a photo of that size.
+
+    Returns:
+        (H, W); pixels under no mask stay as they are, and of classes that are equally frequent the first wins.
+
+    Raises:
+        UsageError: the masks are of another size.
+    """
+    if labels.shape != (masks.height, masks.width):
+        raise UsageError(
+            f"masks of {masks.width} x {masks.height} pixels do not fit a label map of "
+            f"{labels.shape[1]} x {labels.shape[0]}: leave out the map correction"
+        )
+    regions = np.zeros(labels.shape, np.int32)
+    for number in np.argsort(masks.areas, kind="stable"):
+        regions[masks.decode(int(number))] = number + 1
+    classes = int(labels.max(initial=0)) + 1
+    counts = np.bincount((regions * classes + labels).ravel(), minlength=(len(masks) + 1) * classes)
+    most = counts.reshape(-1, classes).argmax(axis=1).astype(np.uint8)
+    return np.where(regions > 0, most[regions], labels)
+
+
 @dataclass(frozen=True)
 class SegmentationSettings:
     """How label maps are predicted.
@@ -167,10 +198,12 @@ class SegmentationSettings:
     Attributes:
         phrasings: "first" gives each class its plain name alone, as the papers do; "all" all phrasings.
         background_threshold: see `predict_labels`; for datasets with a background class.
+        background_words: what the background class is called; none: it is what no class reaches the threshold for.
     """
 
     phrasings: Literal["first", "all"] = "first"
     background_threshold: float = BACKGROUND_THRESHOLD
+    background_words: tuple[str, ...] = ()
 
 
 def predict_image(
@@ -213,6 +246,7 @@ def evaluate_segmentation(
     settings: SegmentationSettings | None = None,
     limit: int | None = None,
     progress: bool = True,
+    propose: Callable[[NDArray[np.uint8]], MaskSet] | None = None,
 ) -> dict[str, Any]:
     """mIoU over a dataset, one image in memory at a time.
 
@@ -222,14 +256,22 @@ def evaluate_segmentation(
         settings: None: the defaults.
         limit: only so many images, from the first.
         progress: a bar on stderr.
+        propose: masks of a photo, for `correct_labels`; None: label maps stay as they are.
 
     Returns:
         The result as JSON.
+
+    Raises:
+        UsageError: background words for a dataset without a background class.
     """
     settings = settings or SegmentationSettings()
     keep = 1 if settings.phrasings == "first" else None
     phrasings = [phrases[:keep] for phrases in dataset.phrasings]
     background = settings.background_threshold if dataset.background else None
+    if settings.background_words:
+        if not dataset.background:
+            raise UsageError(f"{dataset.name} has no background class: leave out background words")
+        phrasings, background = [settings.background_words, *phrasings], None
     confusion = ConfusionMatrix(len(dataset.names))
     count = min(len(dataset), limit or len(dataset))
     seconds = 0.0
@@ -237,6 +279,10 @@ def evaluate_segmentation(
         image, truth = dataset.read(index)
         started = time.monotonic()
         predicted = predict_image(model, image, (truth.shape[0], truth.shape[1]), phrasings, background)
+        if settings.background_words:  # what lies under no mask
+            predicted[predicted == len(phrasings)] = 0
+        if propose is not None:
+            predicted = correct_labels(predicted, propose(image))
         seconds += time.monotonic() - started
         confusion.add(truth, predicted)
     ious, pixels = confusion.ious(), confusion.counts.sum(axis=1)
@@ -249,6 +295,8 @@ def evaluate_segmentation(
             "model": model.describe(),
             "phrasings": settings.phrasings,
             "background_threshold": background,
+            **({"background_words": list(settings.background_words)} if settings.background_words else {}),
+            **({} if propose is None else {"map_correction": True}),
         },
         "miou": confusion.miou(),
         "accuracy": confusion.accuracy(),

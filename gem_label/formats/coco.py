@@ -27,8 +27,9 @@ from gem_label.formats.annotations import (
     brief,
     is_text,
 )
-from gem_label.formats.drawing import DrawnMask, WriteSettings, draw_masks, polygons_of
-from gem_label.geometry import Segmentation, is_number, is_whole, number_or_none, rectangle
+from gem_label.formats.drawing import MAX_TOLERANCE, DrawnMask, WriteSettings, draw_masks, polygons_of
+from gem_label.formats.numbering import with_numbers
+from gem_label.geometry import Segmentation, is_number, number_or_none, rectangle, whole_or_none
 
 
 def write_coco(
@@ -36,8 +37,8 @@ def write_coco(
 ) -> Generator[int, None, WriteReport]:
     """Write COCO instances.
 
-    Categories have the ids 1..C in the order of the classes. Photos and masks keep their ids; those without one get
-    the next. Beside COCO's keys an annotation has `mask_id`, in `attributes` too (tools keep those), and `score`,
+    Categories have the ids 1..C in the order of the classes. Photos and masks keep their ids, as `with_numbers` says.
+    Beside COCO's keys an annotation has `mask_id`, in `attributes` too (tools keep those), and `score`,
     `margin`, `state`, `decided_by` and `decided_at` where they are known. Memory does not grow with the file.
 
     Args:
@@ -81,10 +82,9 @@ def _write(
     # annotations wait in a second file: one pass over the photos gives a file that fits together
     with replacing(out) as file, tempfile.TemporaryFile(dir=out.parent) as waiting:
         file.write(b'{"info": ' + to_json(info) + b',\n"licenses": [],\n"images": [')
-        for photo in annotations.photos:
+        for photo in with_numbers(annotations.photos):
             report.photos += 1
-            number = photo.id if is_whole(photo.id) else report.photos
-            image: dict[str, Any] = {"id": number, "file_name": photo.name}
+            image: dict[str, Any] = {"id": photo.id, "file_name": photo.name}
             if photo.size is not None:
                 image |= {"width": photo.size[1], "height": photo.size[0]}
             if lvis:
@@ -95,8 +95,8 @@ def _write(
             for drawn in draw_masks(photo, report):
                 report.masks += 1
                 labels[drawn.mask.label] += 1
-                own = drawn.mask.id if is_whole(drawn.mask.id) else report.masks
-                row = {"id": own, "image_id": number, "category_id": category[drawn.mask.label]}
+                label = category[drawn.mask.label]
+                row: dict[str, Any] = {"id": drawn.mask.id, "image_id": photo.id, "category_id": label}
                 row |= _annotation(drawn, settings, report)
                 waiting.write((b",\n" if report.masks > 1 else b"\n") + to_json(row))
             instances += labels
@@ -154,7 +154,8 @@ def to_json(value: Any) -> bytes:
 def read_coco(path: Path, data: Any) -> Annotations:
     """COCO instances: an object with images, annotations and categories.
 
-    Entries of one photo that is listed twice add up; ids that match as text match; shapes are not looked at yet.
+    Entries of one photo that is listed twice add up; ids that match as text match; shapes are not looked at yet. A
+    photo without a file_name, as in LVIS's own files, has that of its address (`coco_url`).
 
     Args:
         path: of the file, for messages.
@@ -171,10 +172,10 @@ def read_coco(path: Path, data: Any) -> Annotations:
     photos: dict[str, AnnotatedPhoto] = {}
     masks: dict[str, list[AnnotatedMask]] = {}
     for row in data["images"]:
-        of_photo, name = _key(row.get("id")), row.get("file_name")
+        of_photo, name = _key(row.get("id")), row.get("file_name", row.get("coco_url"))
         if of_photo is None or not is_text(name):
             raise UsageError(f"{path}: image {brief(row.get('id'))} lacks an id or a file_name")
-        photo = AnnotatedPhoto(name, _size(row), masks.setdefault(of_photo, []), row["id"])
+        photo = AnnotatedPhoto(name, _size(row), masks.setdefault(of_photo, []), _id(row["id"]))
         if photos.setdefault(of_photo, photo).name != name:
             raise UsageError(f"{path}: two images have the id {brief(row['id'])}")
     categories = _categories(path, data["categories"])
@@ -225,7 +226,7 @@ def read_coco_results(path: Path, rows: Sequence[Any], truth: Annotations) -> An
 
 def _tolerance(value: Any) -> float:
     """What `write_coco` notes of outlines with a tolerance."""
-    return float(value) if is_number(value) and 0 <= value <= 1000 else 0.0
+    return float(value) if is_number(value) and 0 <= value <= MAX_TOLERANCE else 0.0
 
 
 def _categories(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int | str, str]]:
@@ -235,7 +236,7 @@ def _categories(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, tupl
         key = _key(row.get("id"))
         if key is None or not is_text(row.get("name")):
             raise UsageError(f"{path}: category {brief(row.get('id'))} lacks an id or a name")
-        if categories.setdefault(key, (row["id"], row["name"]))[1] != row["name"]:
+        if categories.setdefault(key, (_id(row["id"]), row["name"]))[1] != row["name"]:
             raise UsageError(f"{path}: two categories have the id {brief(row['id'])}")
     return categories
 
@@ -282,7 +283,7 @@ def _mask(name: str, label: str, row: Mapping[str, Any], listed: Size | None) ->
         draw,
         name,
         mask_id,
-        own if _key(own := row.get("id")) is not None else None,
+        _id(own) if _key(own := row.get("id")) is not None else None,
         score=number_or_none(row.get("score")),
         margin=number_or_none(row.get("margin")),
         state=state if state in STATES else None,
@@ -300,7 +301,14 @@ def _key(value: Any) -> str | None:
         return str(value)
     if isinstance(value, str):
         return value
-    return f"{value:.0f}" if is_number(value) and value == int(value) else None
+    number = whole_or_none(value)
+    return None if number is None else str(number)
+
+
+def _id(value: Any) -> int | str:
+    """An id that has a key, a whole number wherever it is one."""
+    number = whole_or_none(value)
+    return str(value) if number is None else number
 
 
 def _rle_size(shape: Any, listed: Size | None) -> Size | None:
@@ -311,7 +319,8 @@ def _rle_size(shape: Any, listed: Size | None) -> Size | None:
     height, width = size
     if listed == (height, width):
         return listed
-    return (height, width) if is_whole(height) and is_whole(width) and height > 0 and width > 0 else None
+    height, width = whole_or_none(height) or 0, whole_or_none(width) or 0
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _size(row: Mapping[str, Any]) -> Size | None:

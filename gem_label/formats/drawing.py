@@ -17,6 +17,9 @@ from gem_label.rle import crop_mask
 Segmentation = Literal["rle", "polygon"]
 PhotoFiles = Literal["link", "copy", "list"]
 
+MAX_TOLERANCE = 1000
+"""Pixels that outlines may depart from masks."""
+
 
 @dataclass(frozen=True, slots=True)
 class WriteSettings:
@@ -43,8 +46,10 @@ class WriteSettings:
             raise UsageError(f"segmentation is 'rle' or 'polygon', not {self.segmentation!r}")
         if self.photos not in ("link", "copy", "list"):
             raise UsageError(f"photos is 'link', 'copy' or 'list', not {self.photos!r}")
-        if self.tolerance is not None and not 0 <= self.tolerance <= 1000:
-            raise UsageError(f"the tolerance is a number of pixels from 0 to 1000, not {self.tolerance}")
+        if self.tolerance is not None and not 0 <= self.tolerance <= MAX_TOLERANCE:
+            raise UsageError(
+                f"the tolerance is a number of pixels from 0 to {MAX_TOLERANCE}, not {self.tolerance}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

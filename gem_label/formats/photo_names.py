@@ -21,6 +21,7 @@ Key = TypeVar("Key", bound=Hashable)
 Name = TypeVar("Name", bound=Hashable)
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the names of photos that were uploaded to it."""
+_ADDRESS = re.compile("https?://", re.IGNORECASE)
 
 
 def pair_photos(paths: Mapping[Key, str], names: Mapping[Name, str]) -> dict[Key, Name]:
@@ -52,9 +53,9 @@ def match_photos(paths: Mapping[Key, str], names: Sequence[str]) -> list[Key | N
 
     A name means the photo whose path it shares the longest end with, whole names of folders and files; a path below
     the innermost folder of all photos, as exports write it, is exact. Slashes of Windows, percent-encoding, the forms
-    of Unicode and prefixes of uploads make no difference, unless photos differ by nothing else. A name without the
-    suffix of an image, as label files of YOLO have it, means the photo that has this name but for its suffix. Of two
-    names for the same photo, the one that shares more of its path means it.
+    of Unicode, prefixes of uploads and queries of addresses make no difference, unless photos differ by nothing else.
+    A name without the suffix of an image, as label files of YOLO have it, means the photo that has this name but for
+    its suffix. Of two names for the same photo, the one that shares more of its path means it.
 
     Args:
         paths: key -> path of the photo.
@@ -189,7 +190,8 @@ def _common(paths: Sequence[Parts]) -> int:
 
 def _readings(name: str) -> Iterator[Parts]:
     """Yield the parts of a path as it stands, and as other systems may have meant it."""
-    for text in dict.fromkeys((name, unquote(name))):
+    path = re.split("[?#]", name, maxsplit=1)[0] if _ADDRESS.match(name) else name
+    for text in dict.fromkeys((name, unquote(name), unquote(path))):
         parts = _parts(text)
         if parts:
             yield parts

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from gem_label.masks import MaskSet, Overlaps
 from gem_label.overlaps import find_overlaps, join_overlaps
 
+TOKEN_SHARE = 0.5
+"""The share of mask tokens in log-probabilities unless asked otherwise: their geometric mean with pooled patches."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -20,6 +23,9 @@ class Evidence:
         embeddings: (M, d) float32 pooled embeddings e_m of the masks.
         surrounds: (M, d) float32 pooled embeddings s_m of their surrounds, zeros where there is none; None where the
             run holds no surrounds.
+        mask_tokens: (M, d) float32 unit-length embeddings of the masks by class tokens of their own; None where the
+            run holds none.
+        token_share: how much of the masks' log-probabilities those decide, in [0, 1].
         areas: (M,) pixels.
         overlaps: the pairs of masks that overlap, with indices into all M masks.
         masks: (P,) how many masks each photo has.
@@ -42,6 +48,8 @@ class Evidence:
     sizes: NDArray[np.int64]
     predicted_iou: NDArray[np.float32]
     stability: NDArray[np.float32]
+    mask_tokens: NDArray[np.float32] | None = None
+    token_share: float = TOKEN_SHARE
 
     @property
     def photo(self) -> NDArray[np.int64]:
@@ -73,9 +81,8 @@ def evidence_of(
     filled = [each for each in masks if len(each)]
     return Evidence(
         embeddings=np.concatenate([each.embeddings for each in filled] or [nothing]),
-        surrounds=None
-        if any(each.surrounds is None for each in filled)
-        else np.concatenate([each.surrounds for each in filled] or [nothing]),
+        surrounds=_all_or_none([each.surrounds for each in filled], nothing),
+        mask_tokens=_all_or_none([each.mask_tokens for each in filled], nothing),
         areas=np.concatenate([np.zeros(0, np.int64), *(each.areas for each in masks)]),
         overlaps=join_overlaps(
             [find_overlaps(each) if each.overlaps is None else each.overlaps for each in masks],
@@ -91,6 +98,14 @@ def evidence_of(
         predicted_iou=_joined([each.predicted_iou for each in masks]),
         stability=_joined([each.stability for each in masks]),
     )
+
+
+def _all_or_none(
+    parts: Sequence[NDArray[np.float32] | None], nothing: NDArray[np.float32]
+) -> NDArray[np.float32] | None:
+    """All rows; None where one part is not there."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate([nothing, *known]) if len(known) == len(parts) else None
 
 
 def _joined(parts: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:

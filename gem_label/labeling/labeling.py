@@ -77,6 +77,7 @@ def label_evidence(
     settings.min_score.by_class(vocabulary.classes)  # a class that is not there is told before the work
     classes = _allowed_by_photo(evidence, text, vocabulary, settings, allowed)
     known = np.array([each is not None for each in allowed], bool)
+    evidence = replace(evidence, token_share=settings.token_share)
     labels = score_evidence(evidence, text, vocabulary, logit_scale, classes, known, settings.top_k)
     if rescore is not None:
         labels = rescore(evidence, labels)

@@ -28,12 +28,15 @@ class ScoreModel:
 
     For mask m and class c, with e its pooled embedding and s that of its surround:
 
-        inside    p    = softmax over all words of temperature * logits of (1 + contrast) * e - contrast * s
+        inside    p    = softmax over all words of temperature * logits of i, i = (1 + contrast) * e - contrast * s
         surround  p_s  = softmax over all words of surround_temperature * logits of s
         presence  g    = exp(presence * (logit of c for the whole photo - the highest logit of any word))
         size      z    = min(1, patches / enough_patches)
         evidence  q    = p^inside * (1 - p_s)^outside * max(g, presence_floor) * z^size
         score          = 1 / (1 + exp(-(slope * log(q / (1 - q)) + offset)))
+
+    Where a mask has a token t, i is mixed with it, (1 - token_share) * i + token_share * t. As logits are linear in
+    the vector, this is the geometric mean of the probabilities by patches and by token.
 
     A part of a thing has the thing's word in its surround, the whole has not. `contrast` takes out what attention
     spreads into a mask from around it. A mask of few patches has an embedding mixed with its neighbors'. The last
@@ -181,11 +184,16 @@ def mask_vectors(
         (N, d), (N, d) or None where there are no surrounds, and (N,) bool.
     """
     inside = evidence.embeddings[rows]
-    if evidence.surrounds is None:
-        return inside, None, np.zeros(len(inside), bool)
-    around: NDArray[np.float32] = evidence.surrounds[rows]
-    surrounded: NDArray[np.bool_] = np.any(around, axis=1)
-    return inside + (np.float32(model.contrast) * surrounded)[:, None] * (inside - around), around, surrounded
+    around: NDArray[np.float32] | None = None
+    surrounded: NDArray[np.bool_] = np.zeros(len(inside), bool)
+    if evidence.surrounds is not None:
+        around = evidence.surrounds[rows]
+        surrounded = np.any(around, axis=1)
+        inside = inside + (np.float32(model.contrast) * surrounded)[:, None] * (inside - around)
+    if evidence.mask_tokens is not None:
+        share = np.float32(evidence.token_share)
+        inside = (1 - share) * inside + share * evidence.mask_tokens[rows]
+    return inside, around, surrounded
 
 
 def _presence(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gem_label.checks import COUNT, SHARE, check_number
 from gem_label.errors import UsageError
+from gem_label.labeling.evidence import TOKEN_SHARE
 
 DEFAULT_MIN_SCORE = 0.4
 """The score from which labels are kept unless asked otherwise.
@@ -131,23 +132,30 @@ class LabelSettings:
         top_k: how many classes and scores are stored per mask.
         overlaps: keep masks that repeat a better one, too.
         image_top_k: only the K classes most similar to the whole photo (class token) take part; None: all.
+        token_share: how much of the log-probabilities mask tokens decide, where masks have them: 0 leaves it to the
+            pooled patches, 1 to the tokens.
     """
 
     min_score: Thresholds = field(default_factory=Thresholds)
     top_k: int = 5
     overlaps: bool = False
     image_top_k: int | None = None
+    token_share: float = TOKEN_SHARE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "min_score", Thresholds.of(self.min_score))
         check_number("top_k", self.top_k, COUNT)
+        check_number("token_share", self.token_share, SHARE)
         check_number("image_top_k", self.image_top_k, replace(COUNT, optional=True))
         if not isinstance(self.overlaps, bool):
             raise UsageError(f"overlaps must be True or False, not {self.overlaps!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON in manifest.json."""
-        return asdict(self) | {"min_score": self.min_score.to_json()}
+        settings = asdict(self) | {"min_score": self.min_score.to_json()}
+        if self.token_share == TOKEN_SHARE:  # so that runs of versions that had no mask tokens are resumed
+            del settings["token_share"]
+        return settings
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -161,5 +169,7 @@ class LabelSettings:
         unknown = data.keys() - {each.name for each in fields(cls)} - _EARLIER
         if unknown:
             raise UsageError(f"{min(unknown)}, a setting of a later version")
-        values = {name: data[name] for name in ("top_k", "overlaps", "image_top_k") if name in data}
+        values = {
+            name: data[name] for name in ("top_k", "overlaps", "image_top_k", "token_share") if name in data
+        }
         return cls(Thresholds.from_json(data["min_score"]), **values)

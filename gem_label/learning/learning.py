@@ -68,7 +68,7 @@ def learn(
         settings: thresholds of the labels before and after; None: the defaults.
     """
     settings = settings or LabelSettings()
-    evidence = evidence_of_photos(photos, text.shape[1])
+    evidence = replace(evidence_of_photos(photos, text.shape[1]), token_share=settings.token_share)
 
     def label(some: Sequence[ReviewedPhoto], words: NDArray[np.float32]) -> MaskLabels:
         allowed = [photo.allowed for photo in some]

@@ -8,9 +8,10 @@ FP, yes-points outside it are FN.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,16 +61,31 @@ class PointAverages:
     classes: float
 
 
-def min_max(similarity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each of C maps (C, h, w) scaled to [0, 1]; a constant map becomes zeros.
+def min_max(similarity: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Each of C maps (C, h, w) scaled so that it is 0 to 1 when it is resized bilinearly to the image.
+
+    As the authors' package does; a map's own extremes are at patch centers, which need not be pixels of the image.
+
+    Args:
+        similarity: C maps.
+        size: height and width of the image in pixels.
+
+    Returns:
+        (C, h, w); a constant map becomes zeros.
 
     Example:
-        >>> min_max(np.array([[[1.0, 3.0, 2.0]], [[5.0, 5.0, 5.0]]])).tolist()
-        [[[0.0, 1.0, 0.5]], [[0.0, 0.0, 0.0]]]
+        Of an image of 1 x 6 pixels, three to the left of the middle and three to the right:
+
+        >>> min_max(np.array([[[1.0, 3.0]], [[5.0, 5.0]]], np.float32), (1, 6)).tolist()
+        [[[0.0, 1.0]], [[0.0, 0.0]]]
     """
-    low = similarity.min(axis=(1, 2), keepdims=True)
-    span = similarity.max(axis=(1, 2), keepdims=True) - low
-    return (similarity - low) / np.where(span > 0, span, 1.0)
+    height, width = size
+    resized = [cv2.resize(each, (width, height), interpolation=cv2.INTER_LINEAR) for each in similarity]
+    low = np.array([each.min() for each in resized], similarity.dtype)[:, None, None]
+    span = np.array([each.max() for each in resized], similarity.dtype)[:, None, None] - low
+    # a constant map differs from itself by rounding once it is resized
+    constant = np.ptp(similarity, axis=(1, 2), keepdims=True) == 0
+    return np.where(constant | (span <= 0), 0, (similarity - low) / np.where(span > 0, span, 1.0))
 
 
 def values_at(maps: NDArray[np.float32], points: ImagePoints) -> NDArray[np.float32]:
@@ -117,9 +133,21 @@ def point_counts(predicted: NDArray[np.bool_], points: ImagePoints, classes: int
     return counts
 
 
-def similarity_prediction(similarity: NDArray[np.float32], points: ImagePoints) -> NDArray[np.bool_]:
-    """GEM: does the scaled similarity of (C, h, w) reach the threshold at each point? (P,) bool."""
-    return values_at(min_max(similarity), points) >= SIMILARITY_THRESHOLD
+def similarity_prediction(
+    similarity: NDArray[np.float32], points: ImagePoints, size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """GEM: does the scaled similarity of (C, h, w) reach the threshold at each point's pixel? (P,) bool.
+
+    Args:
+        similarity: C maps.
+        points: the answered points.
+        size: height and width of the image in pixels, see `min_max`.
+    """
+    height, width = size
+    rows, columns = points.pixels(height, width)
+    x, y = (columns + 0.5) / width, (rows + 0.5) / height
+    centers = replace(points, x=x.astype(np.float32), y=y.astype(np.float32))
+    return values_at(min_max(similarity, size), centers) >= SIMILARITY_THRESHOLD
 
 
 def assign_masks(pooled: NDArray[np.float32], rule: AssignmentRule) -> NDArray[np.bool_]:

@@ -11,11 +11,14 @@ import time
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from gem_label.atomic import replacing
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.photos.buckets import Buckets
 from gem_label.photos.reading import image_suffixes
 from gem_label.photos.sources import is_passed_over
 from gem_label.tables import reason
@@ -60,21 +63,71 @@ def unpack_photos(path: str) -> Unpacked:
     folder = os.path.splitext(path)[0]
     left_out: Counter[str] = Counter()
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _opened(path, path) as archive:
             members = _photo_members(path, archive, left_out)
             targets = {os.path.join(folder, name): member for name, member in members.items()}
-            _check_sizes(path, targets, folder)
+            _check_growth(path, targets.values(), os.path.getsize(path))
+            _check_space(path, targets, folder)
             written = sum(_extract(archive, member, target, folder) for target, member in targets.items())
-    except zipfile.BadZipFile as error:
-        raise UsageError(f"{path} is no zip archive, or a damaged one: {reason(error)}") from error
-    except NotImplementedError as error:
-        raise UsageError(f"{path}: {reason(error)}: unpack it and give the folder") from error
-    except (zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{path} is a damaged zip archive: {reason(error)}") from error
     except OSError as error:
         raise GemLabelError(
             f"cannot unpack {path} into {folder} ({error.strerror or error}): unpack it elsewhere and give the folder"
         ) from error
+    return _unpacked(path, folder, targets, left_out, written)
+
+
+def unpack_into_store(path: str, address: str, buckets: Buckets) -> Unpacked:
+    """Unpack the photos of a zip of an object store beside it, as `unpack_photos` does.
+
+    Files that are there already with the same size are kept; a file of another size is never overwritten.
+
+    Args:
+        path: of a copy of the archive on this machine.
+        address: of the archive.
+        buckets: opens the store.
+
+    Raises:
+        UsageError: as `unpack_photos` does.
+        GemLabelError: damaged, a file is in the way, or the store cannot be written.
+    """
+    store, name = buckets.locate(address)
+    below = os.path.splitext(name)[0]
+    left_out: Counter[str] = Counter()
+    written = 0
+    with _opened(path, address) as archive:
+        members = _photo_members(address, archive, left_out)
+        _check_growth(address, members.values(), os.path.getsize(path))
+        there = dict(store.sizes(f"{below}/"))
+        for relative, member in members.items():
+            target = f"{below}/{relative}"
+            size = there.get(target)
+            if size is None and store.create(target, archive.read(member)):
+                written += 1
+            elif size not in (None, member.file_size):
+                raise GemLabelError(
+                    f"{store.address}/{target} is there and differs from {address}: move it away"
+                )
+    folder = f"{store.address}/{below}"
+    return _unpacked(address, folder, [f"{folder}/{relative}" for relative in members], left_out, written)
+
+
+@contextmanager
+def _opened(path: str, name: str) -> Iterator[zipfile.ZipFile]:
+    """An archive; errors of the `with` block that come from it are one line with its name."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except zipfile.BadZipFile as error:
+        raise UsageError(f"{name} is no zip archive, or a damaged one: {reason(error)}") from error
+    except NotImplementedError as error:
+        raise UsageError(f"{name}: {reason(error)}: unpack it and give the folder") from error
+    except (zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{name} is a damaged zip archive: {reason(error)}") from error
+
+
+def _unpacked(
+    path: str, folder: str, targets: Collection[str], left_out: Counter[str], written: int
+) -> Unpacked:
     there = len(targets) - written
     note = f"{path}: photos unpacked into {folder}: {written}" + (f", found there: {there}" if there else "")
     return Unpacked(folder, sorted(targets), left_out, note)
@@ -103,14 +156,18 @@ def _photo_members(path: str, archive: zipfile.ZipFile, left_out: Counter[str]) 
     return members
 
 
-def _check_sizes(path: str, targets: dict[str, zipfile.ZipInfo], folder: str) -> None:
-    """Refuse sizes before anything is written; zipfile never unpacks more than a member declares."""
-    declared = sum(member.file_size for member in targets.values())
-    if declared > max(_ALWAYS_FINE, _MOST_GROWTH * os.path.getsize(path)):
+def _check_growth(path: str, members: Iterable[zipfile.ZipInfo], size: int) -> None:
+    """Refuse declared sizes before anything is written; zipfile never unpacks more than a member declares."""
+    declared = sum(member.file_size for member in members)
+    if declared > max(_ALWAYS_FINE, _MOST_GROWTH * size):
         raise UsageError(
-            f"{path} declares {declared / 1e9:.1f} GB of photos in {os.path.getsize(path) / 1e6:.1f} MB: is it a zip "
+            f"{path} declares {declared / 1e9:.1f} GB of photos in {size / 1e6:.1f} MB: is it a zip "
             "bomb? If not, unpack it and give the folder"
         )
+
+
+def _check_space(path: str, targets: dict[str, zipfile.ZipInfo], folder: str) -> None:
+    """Refuse what the disk cannot hold."""
     missing = sum(member.file_size for target, member in targets.items() if not os.path.exists(target))
     free = shutil.disk_usage(os.path.dirname(folder)).free
     if missing > free:

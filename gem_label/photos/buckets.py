@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gem_label.errors import GemLabelError, ImageError
 from gem_label.stores import Store, is_address, open_store
+from gem_label.stores.local import file_tag
 
 _BUCKET = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^/]+)/+(.*)")
 
@@ -24,21 +25,31 @@ class Buckets:
         self._stores: dict[str, Store] = {}
 
     @contextmanager
-    def as_file(self, path: str | os.PathLike[str]) -> Iterator[str | os.PathLike[str]]:
+    def as_file(
+        self, path: str | os.PathLike[str], take_tag: Callable[[str], None] | None = None
+    ) -> Iterator[str | os.PathLike[str]]:
         """A photo as a file: itself, or of an address a copy that is gone when the `with` block ends.
+
+        Args:
+            path: of the file, or its address.
+            take_tag: gets the tag of the content, see `Photo`.
 
         Raises:
             FileNotFoundError: there is nothing at the address.
             ImageError: the store does not answer, or denies access.
         """
         if not is_address(path):
+            if take_tag is not None:
+                take_tag(file_tag(os.stat(path)))
             yield path
             return
         try:
             store, name = self.locate(str(path))
-            data = store.read(name)
+            data, tag = store.read_tagged(name)
         except GemLabelError as error:
             raise ImageError(str(error)) from error
+        if take_tag is not None:
+            take_tag(tag)
         with tempfile.NamedTemporaryFile(suffix=os.path.splitext(name)[1]) as file:
             file.write(data)
             file.flush()
@@ -64,6 +75,15 @@ class Buckets:
         Raises:
             GemLabelError: the store does not answer, or denies access.
         """
+        return sorted(address for address, _ in self.tags_below(address))
+
+    def tags_below(self, address: str) -> Iterator[tuple[str, str]]:
+        """Yield the addresses of all files below an address with the tags of their content, see `Photo`.
+
+        Raises:
+            GemLabelError: the store does not answer, or denies access.
+        """
         store, name = self.locate(address if "/" in address.partition("://")[2] else f"{address}/")
         prefix = name.strip("/")
-        return [f"{store.address}/{each}" for each in sorted(store.names(f"{prefix}/" if prefix else ""))]
+        for each, tag in store.tags(f"{prefix}/" if prefix else ""):
+            yield f"{store.address}/{each}", tag

@@ -6,20 +6,20 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
-from gem_label.photos.archives import unpack_photos
+from gem_label.photos.archives import Unpacked, unpack_into_store, unpack_photos
 from gem_label.photos.buckets import Buckets
+from gem_label.photos.lists import LIST_SUFFIXES, read_photo_list
 from gem_label.photos.photo import Photo
 from gem_label.photos.reading import check_header, image_suffixes
 from gem_label.photos.sources import (
     ARCHIVE_SUFFIX,
-    LIST_SUFFIX,
     describe_left_out,
     is_passed_over,
-    read_photo_list,
     refusal,
 )
 from gem_label.stores import is_address
@@ -86,10 +86,12 @@ def find_photos(
     - a folder is searched to the bottom, in the order of names, for files whose suffix is a photo's. Hidden files
       and folders, folders that cameras' and servers' software makes (`@eaDir`, `__MACOSX`), and runs of gem-label
       are passed over;
-    - a `.txt` file is a list of paths, see `read_photo_list`;
+    - a `.txt` file is a list of paths of photos, folders and zips, and a `.csv`, `.tsv` or `.parquet` has a column of
+      them, see `read_photo_list`;
     - a `.zip` is unpacked into a folder beside it, see `unpack_photos`;
     - any other file is taken for a photo;
-    - an address of an object store, `s3://bucket/photos`, is searched as a folder is, or is a photo by its suffix;
+    - an address of an object store, `s3://bucket/photos`, is searched as a folder is, or is a photo, a list or an
+      archive by its suffix;
     - a name without a "/" under which there is no file is that of a dataset, where
       `dataset_paths` knows it.
 
@@ -158,14 +160,10 @@ class _Finder:
                 raise UsageError(f"{root} is a run of gem-label: give its photos, or `relabel` the run")
             self._add_below(absolute, self._files_below(absolute))
         elif os.path.exists(absolute):
-            if suffix == LIST_SUFFIX:
-                paths = read_photo_list(absolute)
-                self._add_below(_folder_of(os.path.dirname(absolute), paths), paths)
+            if suffix in LIST_SUFFIXES:
+                self._add_list(read_photo_list(absolute), os.path.dirname(absolute))
             elif suffix == ARCHIVE_SUFFIX:
-                unpacked = unpack_photos(absolute)
-                self.listing.left_out.update(unpacked.left_out)
-                self.listing.done.append(unpacked.note)
-                self._add_below(unpacked.folder, unpacked.paths)
+                self._add_below(*self._unpacked(unpack_photos(absolute)))
             elif reason := refusal(root, suffix, self._suffixes):
                 raise UsageError(reason)
             else:
@@ -173,13 +171,47 @@ class _Finder:
         else:
             self._add_dataset(root, suffix)
 
+    def _add_list(self, lines: Iterable[str], folder: str) -> None:
+        """Add what the lines of a list stand for, with ids relative to the list's folder where it holds them all."""
+        paths = [photo for line in lines for photo in self._listed(line)]
+        self._add_below(_folder_of(folder, paths), paths)
+
+    def _listed(self, path: str) -> Iterable[str]:
+        """The photos that a line of a list stands for; what is no photo, folder or zip is counted as left out."""
+        suffix = os.path.splitext(path)[1].lower()
+        if is_address(path) or suffix in self._suffixes:
+            return [path]
+        if os.path.isdir(path):
+            return self._files_below(path)
+        if suffix == ARCHIVE_SUFFIX and os.path.exists(path):
+            return self._unpacked(unpack_photos(path))[1]
+        if suffix in LIST_SUFFIXES or refusal(path, suffix, self._suffixes):
+            self.listing.left_out[suffix] += 1
+            return []
+        return [path]
+
+    def _unpacked(self, unpacked: Unpacked) -> tuple[str, list[str]]:
+        """The folder and the photos of a zip."""
+        self.listing.left_out.update(unpacked.left_out)
+        self.listing.done.append(unpacked.note)
+        return unpacked.folder, unpacked.paths
+
     def _add_bucket(self, address: str) -> None:
         """Add the photos below an address, or the one at it."""
-        if os.path.splitext(address)[1].lower() in self._suffixes:
-            self._add_below(address.rpartition("/")[0], [address])
+        suffix, folder = os.path.splitext(address)[1].lower(), address.rpartition("/")[0]
+        if suffix in self._suffixes:
+            self._add_below(folder, [address])
+            return
+        buckets = Buckets()
+        if suffix in LIST_SUFFIXES or suffix == ARCHIVE_SUFFIX:
+            with _fetched(buckets, address) as path:
+                if suffix == ARCHIVE_SUFFIX:
+                    self._add_below(*self._unpacked(unpack_into_store(path, address, buckets)))
+                else:
+                    self._add_list(read_photo_list(path, address), folder)
             return
         root = address.rstrip("/")
-        below = Buckets().names_below(root)
+        below = buckets.names_below(root)
         photos = []
         for each in below:
             *folders, name = each[len(root) + 1 :].split("/")
@@ -249,6 +281,18 @@ class _Finder:
                     yield os.path.join(folder, name)
                 else:
                     left_out[suffix] += 1
+
+
+@contextmanager
+def _fetched(buckets: Buckets, address: str) -> Iterator[str]:
+    """A list or an archive of a store as a file of this machine."""
+    try:
+        with buckets.as_file(address) as path:
+            yield os.fspath(path)
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {address}") from None
+    except ImageError as error:
+        raise GemLabelError(str(error)) from error
 
 
 def _is_run(folder: str) -> bool:

@@ -39,7 +39,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def open_image(path: str | os.PathLike[str]) -> ImageFile:
-    """Open a photo as `PIL.Image.open` does, HEIC and HEIF too; its pixels are not decoded yet.
+    """Open a photo as `PIL.Image.open` does, HEIC, HEIF and PNG with any text too; its pixels are not decoded yet.
 
     Nothing is registered with PIL, so that other code in the process sees no difference.
 
@@ -61,7 +61,13 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
                 image.close()
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             return image
-    opened = Image.open(path)
+    try:
+        opened = Image.open(path)
+    except (ValueError, UnidentifiedImageError):
+        smaller = _without_text(path)  # PIL refuses a PNG with much text, or with damaged text
+        if smaller is None:
+            raise
+        return Image.open(io.BytesIO(smaller))
     if opened.format == "TIFF":
         # without a name PIL does not map the file into memory, which scrambles photos that are stored on their side
         opened.filename = ""
@@ -101,17 +107,14 @@ def check_header(path: str | os.PathLike[str]) -> None:
     """
     with _reasons():
         _check_file(path)
-        try:
-            open_image(path).close()
-        except (ValueError, UnidentifiedImageError):
-            if _without_text(path) is None:
-                raise
+        open_image(path).close()
 
 
 def read_image(
     path: str | os.PathLike[str],
     admit: Callable[[int], None] | None = None,
     buckets: Buckets | None = None,
+    take_tag: Callable[[str], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Read a photo as people see it: upright, its first frame, 8-bit RGB.
 
@@ -123,6 +126,7 @@ def read_image(
         admit: called once with `decoding_bytes` when the header has been read, before anything is decoded; may
             wait (this is how decoding ahead keeps its memory bounded).
         buckets: the object stores that are open already.
+        take_tag: gets the tag of the content, see `Photo`, before it is read.
 
     Returns:
         (H, W, 3) uint8.
@@ -131,7 +135,7 @@ def read_image(
         ImageError: vanished, empty, broken or enormous (more than twice `PIL.Image.MAX_IMAGE_PIXELS`, 179
             million pixels, PIL's guard against decompression bombs); the message is the reason.
     """
-    with _reasons(), (buckets or Buckets()).as_file(path) as file:
+    with _reasons(), (buckets or Buckets()).as_file(path, take_tag) as file:
         return _read_file(file, admit)
 
 
@@ -153,7 +157,7 @@ def _read_file(path: str | os.PathLike[str], admit: Callable[[int], None] | None
                 return _deep_colors_to_rgb(image, path, maximum)
             return to_rgb(image, maximum)
     except (ValueError, UnidentifiedImageError):
-        smaller = _without_text(path)  # PIL refuses a PNG with much text, or with damaged text
+        smaller = _without_text(path)  # behind the pixels
         if smaller is None:
             raise
     with Image.open(io.BytesIO(smaller)) as image:

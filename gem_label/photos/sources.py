@@ -1,20 +1,16 @@
-"""What may stand where photos are expected besides photos: lists of paths, archives; and what may not."""
+"""What may stand where photos are expected besides photos, and what may not."""
 
 from __future__ import annotations
 
-import codecs
 import mimetypes
-import os
 import shlex
 from collections import Counter
 from collections.abc import Collection
 
-from gem_label.errors import UsageError
-from gem_label.stores import is_address
-
-LIST_SUFFIX, ARCHIVE_SUFFIX = ".txt", ".zip"
+ARCHIVE_SUFFIX = ".zip"
 EXPECTED = (
-    "photos, folders, a .txt list of paths, a .zip, s3://BUCKET/FOLDER, or the name of a FiftyOne dataset"
+    "photos, folders, a .txt list of paths, a .csv or .parquet with a column of them, a .zip, s3://BUCKET/FOLDER, or "
+    "the name of a FiftyOne dataset"
 )
 # Folders that file servers, cameras' cards and operating systems make for themselves.
 _PASSED_OVER = frozenset(
@@ -27,56 +23,11 @@ _MOST_SUFFIXES = 8
 """Suffixes that a line names; the rest is summed up."""
 _DATA_SUFFIXES = frozenset(
     {
-        ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".parquet", ".md", ".html", ".py", ".log",
+        ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".py", ".log",
         ".npy", ".npz", ".pt", ".pth", ".safetensors", ".ckpt", ".onnx",
     }
 )  # fmt: skip
 _ARCHIVE_SUFFIXES = frozenset({".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
-
-
-def read_photo_list(path: str) -> list[str]:
-    """The absolute paths that a text file lists, one a line.
-
-    Blank lines and lines that begin with "#" are skipped; relative paths are relative to the file's folder, addresses
-    of object stores stay as they are. UTF-8, with or without a byte order mark, and UTF-16 are read; names that are
-    not UTF-8 stay as they are on disk. Paths that do not exist are kept, so that `label` records them as photos that
-    failed.
-
-    Raises:
-        UsageError: the file cannot be read, lists nothing, or nothing that it lists exists; the message has the first
-            line that is wrong.
-    """
-    try:
-        with open(path, "rb") as file:
-            text = _decode(file.read())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the list of photos {path}: {error}") from error
-    numbered = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
-    entries = [(number, line) for number, line in numbered if line and not line.startswith("#")]
-    if not entries:
-        raise UsageError(f"{path} lists no photos: it takes one path on each line")
-    number, first = entries[0]
-    if (bad := next((number for number, line in entries if "\0" in line), None)) is not None:
-        raise UsageError(
-            f"{path}, line {bad}: not a path; a list of photos is a text file with a path on each line"
-        )
-    folder = os.path.dirname(os.path.abspath(path))
-    paths = [
-        line if is_address(line) else os.path.abspath(os.path.join(folder, os.path.expanduser(line)))
-        for _, line in entries
-    ]
-    if not any(is_address(each) or os.path.exists(each) for each in paths):
-        raise UsageError(
-            f"{path}: none of its {len(paths)} paths exists, the first is in line {number}: {first[:200]}"
-        )
-    return list(dict.fromkeys(paths))
-
-
-def _decode(data: bytes) -> str:
-    """Text of a list; bytes that are not UTF-8 become what Python's file functions take them for."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
-    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
 def is_passed_over(folder: str) -> bool:

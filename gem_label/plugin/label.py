@@ -199,7 +199,7 @@ class Label(SteppedOperator):
             yield Progress(0, 1, f"fetching the weights of {sam}")
             pull_weights(sam)
         yield Progress(0, 1, "loading the models")
-        labeler = load_labeler(_device(), clip=clip, sam=sam, proposals=proposals)
+        labeler = load_labeler(clip=clip, sam=sam, proposals=proposals)
         work = label_dataset(samples, labeler, vocabulary, field, path, settings, words, negatives)
         report = yield from work
         failed = f"; {len(report.failures)} photos could not be labeled" if report.failures else ""
@@ -271,9 +271,3 @@ def _answer(ctx: Any, name: str) -> Any:
     """A form's answer, or the default where Python left it out."""
     value = ctx.params.get(name)
     return DEFAULTS[name] if value is None else value
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -10,8 +10,9 @@ from __future__ import annotations
 from gem_label.runs.listing import Failure
 from gem_label.runs.opening import open_run
 from gem_label.runs.reader import Run
-from gem_label.runs.relabel import SearchHit, relabel_run, search_run
+from gem_label.runs.relabel import relabel_run
 from gem_label.runs.schema import PhotoRecord, mask_schema
+from gem_label.runs.search import SearchHit, search_run
 from gem_label.runs.writer import RunWriter
 
 __all__ = [

@@ -98,8 +98,7 @@ class Attempt:
         rows = (self.rows[number] for number in numbers if number in self.rows)
         failures = (self.failures[number] for number in numbers if number in self.failures)
         first = self._run.commit(self.chunk, rows, failures)
-        for name in self._names():
-            self._store.delete(name)
+        self._store.delete(*self._names())
         return first
 
     def withdraw(self) -> None:

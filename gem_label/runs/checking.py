@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from gem_label.geometry import MAX_PIXELS, covers, is_whole
 from gem_label.labeling import MaskLabels
 from gem_label.masks import MaskSet
-from gem_label.runs.schema import PhotoRecord, mask_schema, photo_table
+from gem_label.runs.manifest import has_mask_tokens
+from gem_label.runs.schema import PhotoRecord, format_of, mask_schema, photo_table
 
 
 class RowError(ValueError):
@@ -28,20 +29,26 @@ class Expected:
 
     Attributes:
         embedding_dim: d.
-        surround: whether masks have embeddings of their surrounds.
+        format: of the run, see `gem_label.runs.files`.
         run_id: of the run; None in runs of earlier versions, whose shards have none either.
+        mask_tokens: whether masks have embeddings by class tokens of their own.
     """
 
     embedding_dim: int
-    surround: bool
+    format: int
     run_id: str | None
+    mask_tokens: bool = False
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> Self:
         """What a manifest says of the shards."""
         run_id = manifest.get("id")
-        surround = int(manifest["format"]) > 1
-        return cls(int(manifest["embedding_dim"]), surround, run_id if isinstance(run_id, str) else None)
+        return cls(
+            int(manifest["embedding_dim"]),
+            int(manifest["format"]),
+            run_id if isinstance(run_id, str) else None,
+            has_mask_tokens(manifest),
+        )
 
 
 _OPTIONAL = ("selected", "overlap_with", "overlap_share")  # not in format 1 before it is relabeled
@@ -73,17 +80,17 @@ def known_columns(schema: pa.Schema, expected: Expected | None = None) -> list[s
         RowError: a column is missing, twice there, or of another type.
     """
     vector = schema.field("embedding").type if schema.get_field_index("embedding") >= 0 else None
-    surround = schema.get_field_index("surround") >= 0
+    format, mask_tokens = format_of(schema.names), "mask_token" in schema.names
     if vector is None:
         raise RowError("it has no column embedding, or two")
     size = vector.byte_width if pa.types.is_fixed_size_binary(vector) else getattr(vector, "list_size", 0)
-    if expected is not None and (size, surround) != (expected.embedding_dim, expected.surround):
-        size, surround = expected.embedding_dim, expected.surround
+    if expected is not None:
+        size, format, mask_tokens = expected.embedding_dim, expected.format, expected.mask_tokens
     names = []
-    for field in mask_schema(size, surround):
+    for field in mask_schema(size, format, mask_tokens):
         place = schema.get_field_index(field.name)
         if place < 0:
-            if not surround and field.name in _OPTIONAL and field.name not in schema.names:
+            if format == 1 and field.name in _OPTIONAL and field.name not in schema.names:
                 continue
             times = schema.names.count(field.name)
             raise RowError(
@@ -125,9 +132,12 @@ def photo_records(rows: Any, embeddings: NDArray[np.float16] | None) -> list[Pho
         grid = row.get("grid", [0, 0])
         if not isinstance(grid, list) or len(grid) != 2 or not all(is_whole(n) and n >= 0 for n in grid):
             raise RowError(f"photo {i} of its list has no grid that can be read")
+        tag = row.get("tag", "")
+        if not isinstance(tag, str):
+            raise RowError(f"photo {i} of its list has no tag that can be read")
         embedding = None if embeddings is None else embeddings[i]
         values = {name: row[name] for name in ("image", "image_id", *_PHOTO_NUMBERS)}
-        photos.append(PhotoRecord(**values, embedding=embedding, grid=(grid[0], grid[1])))
+        photos.append(PhotoRecord(**values, embedding=embedding, grid=(grid[0], grid[1]), tag=tag))
     for name in ("number", "image_id"):
         if len({getattr(photo, name) for photo in photos}) != len(photos):
             raise RowError(f"two of its photos have the same {name}")

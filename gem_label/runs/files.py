@@ -5,6 +5,7 @@ RUN/images.jsonl              the photos of the run: number (from 1), image (abs
 RUN/masks/shard-000000.parquet   one row a mask, whole photos
 RUN/masks/pending/7.parquet   photo number 7, finished but not yet in a shard
 RUN/failures.jsonl            image, image_id, stage, error
+RUN/index/part-000000.parquet    what the footers of many shards list, see `gem_label.runs.index`
 RUN/learned.json              what the labels rest on besides the words (the manifest has its sha256)
 RUN/patches/7.npy             float16 (h, w, d) patch features, when they were asked for
 RUN/relabel.ready/            a finished relabel that is being put in the place of masks/
@@ -20,7 +21,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -29,12 +30,14 @@ from gem_label.atomic import sync_directory, write_atomic
 from gem_label.errors import GemLabelError
 from gem_label.runs.checksums import CRC, ChecksumError, sealed_json, unsealed_json
 
-MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES, LEARNED = (
-    "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches", "learned.json",
+MANIFEST, IMAGES, FAILURES, MASKS, PENDING, PATCHES, LEARNED, INDEX = (
+    "manifest.json", "images.jsonl", "failures.jsonl", "masks", "pending", "patches", "learned.json", "index",
 )  # fmt: skip
-FORMAT = 2
-"""Of runs that are written; format 1 has float16 embeddings, no surrounds and no overlaps, and is still read."""
-RELABEL_READY, REPLACED, DAMAGED = "relabel.ready", "masks.replaced", "damaged"
+FORMAT = 3
+"""Of runs that are written. Format 2 has surrounds in place of differences and top_scores in float32; format 1 has
+float16 embeddings, no surrounds and no overlaps. All are read."""
+FORMATS = (1, 2, FORMAT)
+RELABEL_READY, REPLACED, DAMAGED, GENERATIONS = "relabel.ready", "masks.replaced", "damaged", "generations"
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _SHARD = re.compile(r"shard-[0-9]{6,}\.parquet")
 
@@ -91,7 +94,7 @@ def parse_manifest(content: bytes, place: str) -> dict[str, Any]:
         manifest = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise damaged_manifest(place, f"is damaged ({error})" if content else "is empty") from error
-    if not isinstance(manifest, dict) or manifest.get("format") not in (1, FORMAT):
+    if not isinstance(manifest, dict) or manifest.get("format") not in FORMATS:
         versions = manifest.get("versions") if isinstance(manifest, dict) else None
         version = versions.get("gem-label") if isinstance(versions, dict) else None
         of = f"gem-label {version[:40]}" if isinstance(version, str) else "another version of gem-label"
@@ -152,6 +155,8 @@ def current(run: Path, name: str) -> Path:
 def run_of_shard(path: Path) -> Path:
     """The run directory of a shard or a pending photo."""
     masks = path.parent.parent if path.parent.name == PENDING else path.parent
+    if masks.parent.parent.name == GENERATIONS:
+        return masks.parent.parent.parent
     return masks.parent.parent if masks.parent.name == RELABEL_READY else masks.parent
 
 
@@ -180,6 +185,15 @@ def pending_paths(masks: Path) -> list[Path]:
 def shard_paths(masks: Path) -> list[Path]:
     """The shards in order."""
     return sorted((p for p in masks.glob("shard-*.parquet") if _SHARD.fullmatch(p.name)), key=shard_number)
+
+
+def shard_sizes(masks: Path) -> dict[int, int]:
+    """The numbers of the shards, in order, and how many bytes each has."""
+    sizes = {}
+    for path in shard_paths(masks):
+        with suppress(FileNotFoundError):  # relabeled meanwhile
+            sizes[shard_number(path)] = path.stat().st_size
+    return sizes
 
 
 def shard_name(number: int) -> str:
@@ -263,6 +277,9 @@ def commit_relabel(run: Path) -> None:
                 os.rename(masks, replaced)
             os.rename(new, masks)
             sync_directory(run)
+        if (ready / INDEX).exists():  # that of the old shards is of no use in any case
+            shutil.rmtree(run / INDEX, ignore_errors=True)
+            os.rename(ready / INDEX, run / INDEX)
         for name in (LEARNED, MANIFEST):  # the manifest last: it names the other by its sum
             if (ready / name).exists():
                 os.replace(ready / name, run / name)

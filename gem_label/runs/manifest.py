@@ -16,6 +16,9 @@ from gem_label.labeling import LabelSettings, Vocabulary
 from gem_label.learning.learned import Learned
 from gem_label.runs.files import FORMAT
 
+MASK_TOKENS = "mask_tokens"
+"""Of a manifest's settings; only in runs that hold mask tokens."""
+
 _COMPARED = ("format", "settings", "weights", "vocabulary", "labeling", "embedding_dim")
 
 
@@ -85,6 +88,12 @@ def check_same_settings(run: object, manifest: Mapping[str, Any], wanted: Mappin
             f"{run} was made with other settings ({'; '.join(changed)}): use the same to resume it, another --out, "
             "or `gem-label relabel` for other words"
         )
+
+
+def has_mask_tokens(manifest: Mapping[str, Any]) -> bool:
+    """Whether the masks of a run have embeddings by class tokens of their own."""
+    settings = manifest.get("settings")
+    return isinstance(settings, Mapping) and settings.get(MASK_TOKENS) is True
 
 
 def package_versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -34,8 +35,11 @@ from gem_label.runs.files import (
     pending_number,
     pending_paths,
     read_manifest,
+    shard_number,
     shard_paths,
+    shard_sizes,
 )
+from gem_label.runs.index import ShardIndex
 from gem_label.runs.jsonl import read_jsonl
 from gem_label.runs.learned_file import read_learned
 from gem_label.runs.listing import (
@@ -47,12 +51,14 @@ from gem_label.runs.listing import (
     listed_photo,
     read_parts,
 )
+from gem_label.runs.manifest import has_mask_tokens
 from gem_label.runs.schema import PhotoRecord, table_labels, table_masks
 from gem_label.runs.seen_photos import SeenPhotos
-from gem_label.runs.shards import OtherRunError, ShardFile, update_failures
+from gem_label.runs.shards import OtherRunError, PhotoLists, ShardFile, update_failures
 from gem_label.stores.local import LocalStore
 
 T = TypeVar("T")
+Lists = TypeVar("Lists", bound=PhotoLists)
 
 
 class Run:
@@ -144,9 +150,19 @@ class Run:
         return int(self.manifest["embedding_dim"])
 
     @property
+    def format(self) -> int:
+        """The format of the run, see `gem_label.runs.files`."""
+        return int(self.manifest["format"])
+
+    @property
     def has_surrounds(self) -> bool:
         """Whether masks have embeddings of their surrounds; runs of format 1 have none."""
-        return int(self.manifest["format"]) > 1
+        return self.format > 1
+
+    @property
+    def has_mask_tokens(self) -> bool:
+        """Whether masks have embeddings by class tokens of their own; see `gem_label.clip.mask_tokens`."""
+        return has_mask_tokens(self.manifest)
 
     def listing(self) -> Iterator[Photo]:
         """Yield every photo that the run was asked to label, in order.
@@ -180,7 +196,7 @@ class Run:
         """
         if "shared" in self.manifest:
             failed: dict[str, dict[str, str]] = {}
-            with self.shards() as shards:
+            with self.photo_lists() as shards:
                 for shard in shards:
                     update_failures(failed, shard)
             return [Failure(**row) for row in failed.values()]
@@ -212,15 +228,30 @@ class Run:
             GemLabelError: a file is damaged or of another run, two shards hold the same photo, or the run was
                 relabeled or removed meanwhile.
         """
-        pending: dict[int, ShardFile] = {}
         masks = current(self.path, MASKS)
+        with self._open_pending(masks) as pending:
+            yield self._each_shard(masks, pending, listed, self._open)
+
+    @contextmanager
+    def photo_lists(self) -> Iterator[Iterator[PhotoLists]]:
+        """What the footers of the same files list, from the index of the run where there is one; see `shards`."""
+        masks = current(self.path, MASKS)
+        with self._open_pending(masks) as pending:
+            index = ShardIndex(LocalStore(masks.parent), "", self.expected.run_id, shard_sizes(masks))
+            yield self._each_shard(
+                masks, pending, True, lambda path: index.find(shard_number(path), path) or self._open(path)
+            )
+
+    @contextmanager
+    def _open_pending(self, masks: Path) -> Iterator[dict[int, ShardFile]]:
+        pending: dict[int, ShardFile] = {}
         try:
             for path in pending_paths(masks):
                 try:
                     pending[pending_number(path)] = self._open(path)
                 except FileNotFoundError:
                     continue  # in a shard by now
-            yield self._each_shard(masks, pending, listed)
+            yield pending
         finally:
             for file in pending.values():
                 file.close()
@@ -235,11 +266,13 @@ class Run:
                 ) from error
             raise
 
-    def _each_shard(self, masks: Path, pending: dict[int, ShardFile], listed: bool) -> Iterator[ShardFile]:
+    def _each_shard(
+        self, masks: Path, pending: dict[int, ShardFile], listed: bool, open_shard: Callable[[Path], Lists]
+    ) -> Iterator[Lists | ShardFile]:
         seen = SeenPhotos(self.path / IMAGES if listed else None)
         for path in shard_paths(masks):
             try:
-                file = self._open(path)
+                file = open_shard(path)
             except FileNotFoundError:
                 done = "relabeled" if self.path.is_dir() else "removed"
                 again = ": try again" if self.path.is_dir() else ""
@@ -257,23 +290,30 @@ class Run:
             yield pending[number]
 
     def groups(
-        self, columns: Sequence[str] | None = None, listed: bool = True
+        self,
+        columns: Sequence[str] | None = None,
+        listed: bool = True,
+        only: Container[int] | None = None,
     ) -> Iterator[tuple[list[PhotoRecord], pa.Table]]:
         """Yield (photos, their rows) a few thousand rows at a time: what everything else here is made of.
 
         Args:
             columns: only these columns (see `mask_schema`); None: all.
             listed: see `shards`.
+            only: the numbers of photos; row groups without any of them are not read. None: all.
         """
         with self.shards(listed) as shards:
             for shard in shards:
-                yield from shard.groups(columns)
+                for group, photos in enumerate(shard.photos_by_group()):
+                    if only is None or any(photo.number in only for photo in photos):
+                        yield photos, shard.read_group(group, columns)
 
     def photos(self) -> Iterator[PhotoRecord]:
-        """The finished photos, those without any mask too."""
-        with self.shards() as shards:
+        """The finished photos, those without any mask too; their embeddings come with their masks only."""
+        with self.photo_lists() as shards:
             for shard in shards:
-                yield from shard.photos
+                for photo in shard.photos:
+                    yield photo if photo.embedding is None else replace(photo, embedding=None)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The mask rows as pyarrow tables of some thousand rows; a photo's rows are always in one table.
@@ -295,10 +335,10 @@ class Run:
         columns = None
         if not embeddings:
             columns = ["rle_counts", "predicted_iou", "stability", "point", "label", "margin", "top_labels"]
-            columns += ["top_scores", "kept", "overlap_with", "overlap_share", "selected"]
+            columns += ["score", "top_scores", "kept", "overlap_with", "overlap_share", "selected"]
         classes = self.vocabulary.classes
         k = min(self.label_settings.top_k, len(classes))
-        for photos, table in self.groups(columns):
+        for photos, table in self.groups(columns, only=only):
             starts = accumulate((photo.masks for photo in photos), initial=0)
             placed = [
                 each for each in zip(photos, starts, strict=False) if only is None or each[0].number in only

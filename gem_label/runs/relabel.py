@@ -1,11 +1,11 @@
-"""New words for an old run, and search by text: no image, no vision model."""
+"""New words for an old run: no image, no vision model."""
 
 from __future__ import annotations
 
-import heapq
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
@@ -17,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gem_label.atomic import copy_file, delete_leftovers, replacing_folder, write_atomic
-from gem_label.checks import COUNT, Numbers, check_number
-from gem_label.errors import UsageError
+from gem_label.checks import Numbers, check_number
+from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Rescore, Vocabulary, label_evidence
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.photos.photo import Photo
@@ -30,19 +30,25 @@ from gem_label.runs.files import (
     RELABEL_READY,
     RunLock,
     commit_relabel,
+    encode_json,
     shard_name,
     shard_number,
+    shard_sizes,
     write_manifest,
 )
+from gem_label.runs.generations import NewGeneration
+from gem_label.runs.index import update_index
 from gem_label.runs.jsonl import write_jsonl
 from gem_label.runs.learned_file import write_learned
 from gem_label.runs.listing import create_part
 from gem_label.runs.manifest import new_run_id, now
 from gem_label.runs.opening import open_run
 from gem_label.runs.reader import Run
-from gem_label.runs.schema import PhotoRecord, relabelled, table_evidence, table_vectors
+from gem_label.runs.schema import PhotoRecord, relabelled, table_evidence
 from gem_label.runs.shard_writer import ShardWriter
 from gem_label.runs.shards import ShardFile
+from gem_label.runs.shared import SharedRun
+from gem_label.runs.stored import StoredRun
 from gem_label.stores.local import LocalStore
 from gem_label.words import WordsPerImage
 
@@ -88,8 +94,8 @@ def relabel_run(
 ) -> Run:
     """Give a run the labels that `label` would have given with these words.
 
-    The new masks/ is written whole beside the old one and then put in its place: a kill at any moment leaves
-    the old labels or the new ones. Memory holds a few thousand rows.
+    The new masks are written whole beside the old ones and then put in their place: a kill at any moment leaves
+    the old labels or the new ones. Memory holds a few thousand rows, and in an object store a shard.
 
     Args:
         run: the run; its masks and embeddings stay as they are.
@@ -128,8 +134,9 @@ def relabel_run(
         words.check(vocabulary)
         words.check_names(Photo(photo.image, photo.image_id, photo.number) for photo in run.photos())
     if out is None:
-        if "shared" in run.manifest and not run.manifest["finished"]:
-            raise UsageError(f"{run.place} is still being labeled: wait for all shards, or give --out")
+        if isinstance(run, StoredRun):
+            return _relabel_stored(run, job)
+        _check_finished(run)
         with RunLock(run.path):
             commit_relabel(run.path)
             delete_leftovers(run.path, of=[RELABEL_READY, "relabel"])
@@ -147,6 +154,18 @@ def relabel_run(
     return open_run(out)
 
 
+def _check_finished(run: Run) -> None:
+    """Make sure that no process labels a chunk of a shared run.
+
+    Raises:
+        UsageError: chunks have no shard yet.
+    """
+    if "shared" in run.manifest:
+        store = run.store if isinstance(run, StoredRun) else LocalStore(run.path)
+        if not run.manifest["finished"] or SharedRun(store, run.manifest).progress().missing:
+            raise UsageError(f"{run.place} is still being labeled: wait for all shards, or give --out")
+
+
 def _copy_rest(run: Run, folder: Path) -> None:
     """Copy what no word changes: listing, failures, patch features."""
     if "shared" in run.manifest:
@@ -160,12 +179,61 @@ def _copy_rest(run: Run, folder: Path) -> None:
     run.copy_patches(folder)
 
 
+def _relabel_stored(run: StoredRun, job: _Relabeling) -> Run:
+    """Relabel a run in an object store in its place."""
+    store, run_id = run.store, new_run_id()
+    generation = NewGeneration(store, run.manifest, run_id)
+    _check_finished(run)
+    try:
+        manifest = _relabel_shards(run, job, run_id, generation.write_shard)
+        new = SharedRun(store, {**manifest, "generation": run_id})
+        update_index(store, generation.folder, run_id, new.committed(), new.open_shard)
+        if job.learned is not None:
+            store.create(generation.folder + LEARNED, encode_json(job.learned.to_dict()))
+    except BaseException:
+        with suppress(GemLabelError):
+            generation.discard()
+        raise
+    generation.commit(manifest)
+    return open_run(store.address)
+
+
 def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
-    """Write masks/ and manifest.json of the relabelled run into an empty folder."""
+    """Write masks/, index/, learned.json and manifest.json of the relabelled run into an empty folder."""
     (folder / MASKS).mkdir()
+    run_id = new_run_id()
+    manifest = _relabel_shards(
+        run, job, run_id, lambda name, write: write_atomic(folder / MASKS / name, write)
+    )
+    sizes = shard_sizes(folder / MASKS)
+    update_index(
+        LocalStore(folder), "", run_id, sizes, lambda number: ShardFile(folder / MASKS / shard_name(number))
+    )
+    if job.learned is not None:
+        write_learned(folder / LEARNED, job.learned)
+    write_manifest(folder, manifest)
+
+
+def _relabel_shards(
+    run: Run,
+    job: _Relabeling,
+    run_id: str,
+    write_shard: Callable[[str, Callable[[BinaryIO], None]], None],
+) -> dict[str, Any]:
+    """Write the shards of the relabelled run.
+
+    Args:
+        run: the run.
+        job: the new words, and what else decides.
+        run_id: of the relabelled run.
+        write_shard: takes the name of a shard and a function that writes it into a file.
+
+    Returns:
+        The manifest of the relabelled run.
+    """
     kept: Counter[str] = Counter()
     totals: Counter[str] = Counter()
-    run_id, following = new_run_id(), shard_name(0)
+    following = shard_name(0)
 
     def new_name(file: ShardFile) -> str:
         """The name of its shard; photos that are in no shard yet come last, one file each, and go into one."""
@@ -190,15 +258,13 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
                 yield photos, relabelled(table, labels, evidence.overlaps, evidence.masks.tolist())
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
-        with ShardWriter(file, run.embedding_dim, run.has_surrounds, run_id) as writer:
+        with ShardWriter(file, run.embedding_dim, run.format, run_id, run.has_mask_tokens) as writer:
             for photos, table in rows(files, writer):
                 writer.add(photos, table)
 
     with run.shards() as files:
         for name, group in groupby(files, new_name):
-            write_atomic(folder / MASKS / name, partial(write, files=group))
-    if job.learned is not None:
-        write_learned(folder / LEARNED, job.learned)
+            write_shard(name, partial(write, files=group))
     manifest = run.manifest | {
         "id": run_id,  # shards with other labels are of another run
         "vocabulary": job.vocabulary.to_dict(),
@@ -216,86 +282,5 @@ def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
         "kept": kept.total(),
         "kept_by_class": {name: kept[name] for name in job.vocabulary.classes},
     }
-    write_manifest(folder, manifest)
-
-
-SURROUND = 0.7
-"""How much of the surround a search takes off a mask (docs/label-quality.md)."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchHit:
-    """A mask that a search found.
-
-    Attributes:
-        mask_id: "<image_id>#<index>".
-        image: absolute path of its photo.
-        image_id: the photo's id.
-        similarity: (e_m - SURROUND * s_m) . t, how much more the mask is like the query than what is around it;
-            e_m . t, in [-1, 1], for a mask without a surround.
-        bbox: x, y, width, height in pixels.
-        area: pixels.
-        label: the mask's label in the run, or None.
-        score: that label's probability.
-    """
-
-    mask_id: str
-    image: str
-    image_id: str
-    similarity: float
-    bbox: tuple[float, float, float, float]
-    area: int
-    label: str | None
-    score: float
-
-
-def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list[SearchHit]:
-    """The masks most similar to a text, all proposals, kept or not; reads the run once, holding `top` rows.
-
-    Wholes rank before their parts: a part is surrounded by patches that are as similar to the text.
-
-    Args:
-        run: the run.
-        embedding: (d,) or (P, d) unit-length text embeddings of the CLIP that labeled the run; of several,
-            each mask counts with its best.
-        top: how many masks.
-
-    Returns:
-        At most `top` hits, the most similar first.
-
-    Raises:
-        UsageError: an embedding that is empty, not finite or of another model; `top` below 1.
-    """
-    check_number("top", top, COUNT)
-    query = np.atleast_2d(np.asarray(embedding, np.float32))
-    if not query.size or not np.isfinite(query).all() or not query.any(axis=1).all():
-        raise UsageError(
-            "a search needs the embedding of a word or phrase, of finite numbers that are not all 0"
-        )
-    if query.shape[1] != run.embedding_dim:
-        raise UsageError(
-            f"a text embedding of length {query.shape[1]} in a run of length {run.embedding_dim}: "
-            "use the CLIP model that labeled the run"
-        )
-    vectors = ["embedding"]
-    if run.has_surrounds:
-        vectors += ["embedding_scale", "surround", "surround_scale"]
-    columns = ["mask_id", "image", "image_id", "bbox", "area", "label", "score", *vectors]
-    best: list[
-        tuple[float, int, dict[str, Any]]
-    ] = []  # a heap, the worst first; the second entry breaks ties
-    seen = 0
-    for table in run.tables(columns):
-        masks = table_vectors(table, "embedding")
-        if run.has_surrounds:
-            masks -= np.float32(SURROUND) * table_vectors(table, "surround")
-        similarity = (masks @ query.T).max(axis=1)
-        rest = table.drop_columns(vectors)
-        for i in np.argsort(-similarity, kind="stable")[:top]:
-            if len(best) == top and similarity[i] <= best[0][0]:
-                break
-            entry = (float(similarity[i]), -(seen + int(i)), rest.slice(int(i), 1).to_pylist()[0])
-            (heapq.heappushpop if len(best) == top else heapq.heappush)(best, entry)
-        seen += len(table)
-    ranked = sorted(best, key=lambda hit: (-hit[0], -hit[1]))
-    return [SearchHit(**row | {"similarity": s, "bbox": tuple(row["bbox"])}) for s, _, row in ranked]
+    manifest.pop("generation", None)
+    return manifest

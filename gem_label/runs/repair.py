@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
 from gem_label.atomic import delete_leftovers, sync_directory
-from gem_label.errors import GemLabelError, UsageError
+from gem_label.errors import GemLabelError
 from gem_label.photos.photo import Photo
+from gem_label.runs.changed_photos import ChangedPhotos
 from gem_label.runs.checking import check_rows
 from gem_label.runs.files import (
     DAMAGED,
     FAILURES,
     IMAGES,
+    INDEX,
     LEARNED,
     MANIFEST,
     MASKS,
@@ -43,7 +47,7 @@ from gem_label.runs.manifest import now
 from gem_label.runs.reader import Run
 from gem_label.runs.seen_photos import SeenPhotos
 from gem_label.runs.shards import ShardError, ShardFile, damaged_shard, repair_advice
-from gem_label.stores import is_address
+from gem_label.stores import is_address, open_store
 
 
 class Mend(Enum):
@@ -84,6 +88,7 @@ class RunCheck:
         kept: how many masks are kept of each class.
         listed: the photos of the listing by number, those that only shards name too.
         failed: the paths of photos that could not be labeled.
+        changed: photos that were replaced after they were labeled; `notes` says so.
     """
 
     files: int = 0
@@ -95,20 +100,22 @@ class RunCheck:
     kept: Counter[str] = field(default_factory=Counter)
     listed: dict[int, Photo] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    changed: ChangedPhotos = field(default_factory=ChangedPhotos)
 
 
 def check_run(path: str | Path) -> RunCheck:
     """Read every file of a run and verify it; nothing is changed.
 
     Args:
-        path: the run directory.
+        path: the run directory, or its address in an object store.
 
     Raises:
         GemLabelError: there is no run, or its manifest is damaged: nothing else can be checked then.
-        UsageError: the run is in an object store.
     """
     if is_address(path):
-        raise UsageError(f"{path} is in an object store: copy it into a folder to check it")
+        from gem_label.runs.repair_stored import check_stored_run
+
+        return check_stored_run(open_store(path))
     run = Run(Path(path))
     check = RunCheck()
     masks = current(run.path, MASKS)
@@ -123,21 +130,44 @@ def check_run(path: str | Path) -> RunCheck:
         _check_listing(run.path / IMAGES, check)
     finished = _check_shards(run, masks, check)
     _check_failures(run, check)
-    for read in (lambda: run.vocabulary, lambda: run.label_settings, lambda: run.learned):
-        try:
-            read()
-        except GemLabelError as error:
-            name = LEARNED if LEARNED in str(error) else MANIFEST
-            check.faults.append(Fault(run.path / name, str(error), Mend.NOTHING))
+    check_words(run, run.path, check)
     for number in _patch_numbers(run.path / PATCHES):
         check.files += 1
         try:
             run.patches(number)
         except GemLabelError as error:
             check.faults.append(Fault(run.path / PATCHES / f"{number}.npy", str(error), Mend.SET_ASIDE))
+    end_check(check, finished)
+    return check
+
+
+def check_words(run: Run, place: Path, check: RunCheck) -> None:
+    """Make sure that the words of a run, its thresholds and what it learned can be read.
+
+    Args:
+        run: the run.
+        place: where it is.
+        check: takes what is damaged.
+    """
+    for read in (lambda: run.vocabulary, lambda: run.label_settings, lambda: run.learned):
+        try:
+            read()
+        except GemLabelError as error:
+            name = LEARNED if LEARNED in str(error) else MANIFEST
+            check.faults.append(Fault(place / name, str(error), Mend.NOTHING))
+
+
+def end_check(check: RunCheck, finished: set[int]) -> None:
+    """Count the photos that are listed and neither finished nor failed, and note those that were replaced.
+
+    Args:
+        check: of everything in the run.
+        finished: the numbers of the photos that have masks.
+    """
     done = {photo.path for number, photo in check.listed.items() if number in finished} | check.failed
     check.missing = sum(photo.path not in done for photo in check.listed.values())
-    return check
+    if note := check.changed.note():
+        check.notes.append(note)
 
 
 def _check_listing(path: Path, check: RunCheck) -> None:
@@ -177,13 +207,7 @@ def _check_shards(run: Run, masks: Path, check: RunCheck) -> set[int]:
         check.files += 1
         try:
             with closing(ShardFile(path, run.expected)) as file:
-                totals = _check_shard(file, check.listed)
-                seen.add(file)
-                finished |= {photo.number for photo in file.photos}
-                check.photos += len(file.photos)
-                check.masks += sum(photo.masks for photo in file.photos)
-                check.kept += totals
-                check.failed |= {row["image"] for row in file.failures}
+                finished |= take_shard(file, check, seen)
                 _complete(run, file, check)
         except ShardError as error:
             problem = str(error).removesuffix(f": {repair_advice(path)}")
@@ -191,6 +215,22 @@ def _check_shards(run: Run, masks: Path, check: RunCheck) -> set[int]:
         except FileNotFoundError:
             raise GemLabelError(f"{run.path} was changed while it was checked: try again") from None
     return finished
+
+
+def take_shard(file: ShardFile, check: RunCheck, seen: SeenPhotos) -> set[int]:
+    """Verify a shard, count what it holds, and return the numbers of its photos.
+
+    Raises:
+        ShardError: it is damaged, or holds a photo that was seen.
+    """
+    totals = _check_shard(file, check.listed)
+    seen.add(file)
+    check.photos += len(file.photos)
+    check.masks += sum(photo.masks for photo in file.photos)
+    check.kept += totals
+    check.failed |= {row["image"] for row in file.failures}
+    check.changed.add(file.photos)
+    return {photo.number for photo in file.photos}
 
 
 def _check_shard(file: ShardFile, listed: dict[int, Photo]) -> Counter[str]:
@@ -229,19 +269,18 @@ def repair_run(path: str | Path) -> RunCheck:
     The same `gem-label label` then labels the photos of damaged shards again.
 
     Args:
-        path: the run directory.
+        path: the run directory, or its address in an object store.
 
     Returns:
         What was found; `faults` whose `mend` is NOTHING are still there.
 
     Raises:
         GemLabelError: another process is writing the run, there is no run, or its manifest is damaged.
-        UsageError: the run is in an object store.
     """
     if is_address(path):
-        raise UsageError(
-            f"{path} is in an object store: delete what is damaged there, or repair a copy in a folder"
-        )
+        from gem_label.runs.repair_stored import repair_stored_run
+
+        return repair_stored_run(open_store(path))
     path = Path(path)
     recover(path)
     read_manifest(path)  # else the lock would make a file in a folder that is no run
@@ -252,6 +291,9 @@ def repair_run(path: str | Path) -> RunCheck:
         for fault in check.faults:
             if fault.mend is Mend.SET_ASIDE:
                 _set_aside(fault.path, path / DAMAGED)
+                shutil.rmtree(
+                    path / INDEX, ignore_errors=True
+                )  # the next shard may have the same name and size
             elif fault.mend is Mend.DROP_LINES:
                 repair_jsonl(fault.path, FAILURE_FIELDS)
             elif fault.mend is Mend.COMPLETE:
@@ -273,12 +315,17 @@ def _set_aside(path: Path, folder: Path) -> None:
 
 
 def _write_counts(run: Run, check: RunCheck) -> None:
-    counts = run.manifest["counts"] | {
+    write_manifest(run.path, counted_manifest(run.manifest, check))
+
+
+def counted_manifest(manifest: Mapping[str, Any], check: RunCheck) -> dict[str, Any]:
+    """The manifest of a run with the counts of a check."""
+    counts = manifest["counts"] | {
         "listed": len(check.listed),
         "photos": check.photos,
         "masks": check.masks,
         "kept": check.kept.total(),
-        "kept_by_class": {name: check.kept[name] for name in run.manifest["vocabulary"]["classes"]},
+        "kept_by_class": {name: check.kept[name] for name in manifest["vocabulary"]["classes"]},
     }
-    finished = run.manifest.get("finished", False) and not check.missing
-    write_manifest(run.path, run.manifest | {"counts": counts, "updated": now(), "finished": finished})
+    finished = manifest.get("finished", False) and not check.missing
+    return {**manifest, "counts": counts, "updated": now(), "finished": finished}

@@ -144,11 +144,7 @@ def photos_with_masks(run: Run, wanted: Mapping[int, object]) -> Iterable[tuple[
         run: an open run.
         wanted: numbers of photos.
     """
-    with run.shards() as shards:
-        for shard in shards:
-            for group, photos in enumerate(shard.photos_by_group()):
-                if not any(photo.number in wanted for photo in photos):
-                    continue
-                for photo, masks in zip(photos, table_masks(shard.read_group(group), photos), strict=True):
-                    if photo.number in wanted:
-                        yield photo, masks
+    for photos, table in run.groups(only=wanted):
+        for photo, masks in zip(photos, table_masks(table, photos), strict=True):
+            if photo.number in wanted:
+                yield photo, masks

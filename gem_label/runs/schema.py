@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,9 @@ from gem_label.labeling import Evidence, MaskLabels
 from gem_label.labeling.evidence import stack_photos
 from gem_label.masks import MaskSet, Overlaps
 from gem_label.overlaps import find_overlaps, join_overlaps
-from gem_label.quantization import dequantize, quantize
+from gem_label.photos.photo import Photo
+from gem_label.quantization import add_differences, dequantize, quantize, quantize_differences
+from gem_label.runs.files import FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class PhotoRecord:
         masks: how many masks it has, N >= 0.
         embedding: (d,) float16 class-token embedding of the whole photo, None when the run has none.
         grid: (h, w) patches of its dense features, (0, 0) where that is not known.
+        tag: of the content that was labeled, see `Photo`; "" where that is not known.
     """
 
     number: int
@@ -41,26 +44,31 @@ class PhotoRecord:
     masks: int
     embedding: NDArray[np.float16] | None = None
     grid: tuple[int, int] = (0, 0)
+    tag: str = ""
 
 
 def make_record(
-    number: int,
-    image: str,
-    image_id: str,
-    masks: MaskSet,
-    image_embedding: NDArray[np.floating] | None = None,
+    photo: Photo, masks: MaskSet, image_embedding: NDArray[np.floating] | None = None
 ) -> PhotoRecord:
     """The record of a photo that the models are done with.
 
     Args:
-        number: its place in the run's listing.
-        image: absolute path or address.
-        image_id: its id.
+        photo: which.
         masks: N masks.
         image_embedding: (d,) class-token embedding, stored as float16.
     """
     embedding = None if image_embedding is None else np.asarray(image_embedding, np.float16)
-    return PhotoRecord(number, image, image_id, masks.width, masks.height, len(masks), embedding, masks.grid)
+    return PhotoRecord(
+        photo.number,
+        photo.path,
+        photo.image_id,
+        masks.width,
+        masks.height,
+        len(masks),
+        embedding,
+        masks.grid,
+        photo.tag,
+    )
 
 
 def _vector(dtype: pa.DataType, length: int) -> pa.DataType:
@@ -68,7 +76,29 @@ def _vector(dtype: pa.DataType, length: int) -> pa.DataType:
     return pa.list_(pa.field("element", dtype, nullable=False), length)
 
 
-def mask_schema(embedding_dim: int, surround: bool = True) -> pa.Schema:
+SURROUND_DIFFERENCE, MASK_TOKEN = "surround_difference", "mask_token"
+
+
+def format_of(columns: Collection[str]) -> int:
+    """The format of a run by the columns of its shards."""
+    if SURROUND_DIFFERENCE in columns:
+        return 3
+    return 2 if "surround" in columns else 1
+
+
+def vector_names(format: int) -> list[str]:
+    """The columns that `table_vectors` needs for the embeddings of masks and, where a run has them, of surrounds.
+
+    Args:
+        format: of the run.
+    """
+    if format == 1:
+        return ["embedding"]
+    vectors = ("embedding", "surround" if format == 2 else SURROUND_DIFFERENCE)
+    return [column for name in vectors for column in (name, f"{name}_scale")]
+
+
+def mask_schema(embedding_dim: int, format: int = FORMAT, mask_tokens: bool = False) -> pa.Schema:
     """One row a mask; all columns but `label` are without nulls.
 
     mask_id is "<image_id>#<index>"; bbox is x, y, width, height in pixels; point is the x, y of the prompt.
@@ -78,7 +108,8 @@ def mask_schema(embedding_dim: int, surround: bool = True) -> pa.Schema:
 
     Args:
         embedding_dim: d.
-        surround: False for runs of format 1, which hold float16 embeddings and no surrounds.
+        format: of the run, see `gem_label.runs.files`.
+        mask_tokens: whether masks have embeddings by class tokens of their own.
     """
     columns = {
         "image": pa.string(),
@@ -97,18 +128,18 @@ def mask_schema(embedding_dim: int, surround: bool = True) -> pa.Schema:
         "score": pa.float32(),
         "margin": pa.float32(),
         "top_labels": pa.list_(pa.string()),
-        "top_scores": pa.list_(pa.float32()),
+        "top_scores": pa.list_(pa.float16() if format > 2 else pa.float32()),
         "selected": pa.bool_(),
         "kept": pa.bool_(),
         "overlap_with": pa.list_(pa.int32()),
         "overlap_share": pa.list_(pa.uint8()),
     }
-    if surround:
-        vector = pa.binary(embedding_dim)
-        columns |= {"embedding": vector, "embedding_scale": pa.float16()}
-        columns |= {"surround": vector, "surround_scale": pa.float16()}
-    else:
+    if format == 1:
         columns["embedding"] = _vector(pa.float16(), embedding_dim)
+    else:
+        names = vector_names(format) + ([MASK_TOKEN, f"{MASK_TOKEN}_scale"] if mask_tokens else [])
+        types = pa.binary(embedding_dim), pa.float16()
+        columns |= {name: types[name.endswith("_scale")] for name in names}
     return pa.schema([pa.field(name, dtype, nullable=name == "label") for name, dtype in columns.items()])
 
 
@@ -123,16 +154,17 @@ def fixed_rows(column: pa.ChunkedArray) -> NDArray[Any]:
     return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
 
 
-def label_columns(labels: MaskLabels) -> dict[str, pa.Array]:
-    """The columns that depend on the words."""
+def label_columns(labels: MaskLabels, format: int = FORMAT) -> dict[str, pa.Array]:
+    """The columns that depend on the words, for a run of this format."""
     classes, index, given = pa.array(labels.classes, pa.string()), labels.label_index, labels.top_classes >= 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(given.sum(axis=1))]).astype(np.int32))
+    top_scores = labels.top_scores[given].astype(np.float16 if format > 2 else np.float32)
     return {
         "label": classes.take(pa.array(index, mask=index < 0)),
         "score": pa.array(labels.score),
         "margin": pa.array(labels.margin),
         "top_labels": pa.ListArray.from_arrays(offsets, classes.take(pa.array(labels.top_classes[given]))),
-        "top_scores": pa.ListArray.from_arrays(offsets, pa.array(labels.top_scores[given])),
+        "top_scores": pa.ListArray.from_arrays(offsets, pa.array(top_scores)),
         "selected": pa.array(labels.selected),
         "kept": pa.array(labels.kept),
     }
@@ -153,19 +185,38 @@ def overlap_columns(overlaps: Overlaps, masks: int) -> dict[str, pa.Array]:
 
 
 def vector_columns(
-    name: str, vectors: NDArray[np.float32] | None, shape: tuple[int, int]
+    embeddings: NDArray[np.float32], surrounds: NDArray[np.float32] | None
 ) -> dict[str, pa.Array]:
-    """The columns `name` and `name`_scale of (N, d) vectors; None: zeros of this shape."""
-    codes, scales = quantize(np.zeros(shape, np.float32) if vectors is None else vectors)
+    """The columns of (N, d) embeddings and of those of the surrounds; None: there are none."""
+    codes, scales = quantize(embeddings)
+    rounded = dequantize(codes, scales)
+    around = np.zeros_like(rounded) if surrounds is None else surrounds
+    differences, difference_scales = quantize_differences(around, rounded)
+    return {
+        "embedding": _bytes(codes),
+        "embedding_scale": pa.array(scales),
+        SURROUND_DIFFERENCE: _bytes(differences),
+        f"{SURROUND_DIFFERENCE}_scale": pa.array(difference_scales),
+    }
+
+
+def _bytes(codes: NDArray[np.int8]) -> pa.Array:
+    """(N, d) codes as a column of d bytes."""
     buffers = [None, pa.py_buffer(np.ascontiguousarray(codes))]
-    rows = pa.FixedSizeBinaryArray.from_buffers(pa.binary(shape[1]), len(codes), buffers)
-    return {name: rows, f"{name}_scale": pa.array(scales)}
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(codes.shape[1]), len(codes), buffers)
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int8]:
+    """A column of d bytes as (N, d) codes."""
+    d, rows = column.type.byte_width, column.combine_chunks()
+    return np.frombuffer(rows.buffers()[1], np.int8, len(rows) * d, rows.offset * d).reshape(len(rows), d)
 
 
 def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embedding_dim: int) -> pa.Table:
     """The rows of one photo, N masks with embeddings (N, embedding_dim)."""
     n = len(masks)
     overlaps = find_overlaps(masks) if masks.overlaps is None else masks.overlaps
+    embeddings = np.zeros((n, embedding_dim), np.float32) if masks.embeddings is None else masks.embeddings
     columns: dict[str, pa.Array] = {
         "image": pa.repeat(photo.image, n),
         "image_id": pa.repeat(photo.image_id, n),
@@ -181,10 +232,12 @@ def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embeddin
         "point": _vectors(masks.points.astype(np.float32)),
         **label_columns(labels),
         **overlap_columns(overlaps, n),
-        **vector_columns("embedding", masks.embeddings, (n, embedding_dim)),
-        **vector_columns("surround", masks.surrounds, (n, embedding_dim)),
+        **vector_columns(embeddings, masks.surrounds),
     }
-    return pa.table(columns, schema=mask_schema(embedding_dim))
+    if masks.mask_tokens is not None:
+        codes, scales = quantize(masks.mask_tokens)
+        columns |= {MASK_TOKEN: _bytes(codes), f"{MASK_TOKEN}_scale": pa.array(scales)}
+    return pa.table(columns, schema=mask_schema(embedding_dim, mask_tokens=MASK_TOKEN in columns))
 
 
 def relabelled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: Sequence[int]) -> pa.Table:
@@ -196,14 +249,16 @@ def relabelled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: S
         overlaps: the pairs, with indices into all rows; stored where the rows have none (format 1).
         masks: how many rows each photo has.
     """
-    columns = dict(zip(table.column_names, table.columns, strict=True)) | label_columns(labels)
+    format = format_of(table.column_names)
+    columns = dict(zip(table.column_names, table.columns, strict=True)) | label_columns(labels, format)
     if "overlap_with" not in columns:
         start = np.repeat(np.cumsum([0, *masks])[:-1], masks)
         local = replace(overlaps, first=overlaps.first - start[overlaps.second].astype(np.int32))
         columns |= overlap_columns(local, len(table))
     vector = table.schema.field("embedding").type
-    surround = "surround" in columns
-    schema = mask_schema(vector.byte_width if surround else vector.list_size, surround)
+    format = format_of(columns)
+    dimension = vector.list_size if format == 1 else vector.byte_width
+    schema = mask_schema(dimension, format, MASK_TOKEN in columns)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
@@ -220,9 +275,10 @@ def table_evidence(table: pa.Table, photos: Sequence[PhotoRecord]) -> Evidence:
     else:  # the rows count masks from the first of their photo
         start = np.repeat(np.cumsum(masks) - masks, masks).astype(np.int32)
         overlaps = replace(overlaps, first=overlaps.first + start[overlaps.second])
+    embeddings, surrounds = table_vectors(table)
     return Evidence(
-        embeddings=table_vectors(table, "embedding"),
-        surrounds=table_vectors(table, "surround") if "surround" in table.column_names else None,
+        embeddings=embeddings,
+        surrounds=surrounds,
         areas=table["area"].to_numpy(),
         overlaps=overlaps,
         masks=masks,
@@ -232,17 +288,32 @@ def table_evidence(table: pa.Table, photos: Sequence[PhotoRecord]) -> Evidence:
         sizes=np.array([(photo.height, photo.width) for photo in photos], np.int64).reshape(-1, 2),
         predicted_iou=table["predicted_iou"].to_numpy(),
         stability=table["stability"].to_numpy(),
+        mask_tokens=table_mask_tokens(table),
     )
 
 
-def table_vectors(table: pa.Table, name: str) -> NDArray[np.float32]:
-    """(N, d) float32 from a column of vectors: "embedding" or "surround"."""
-    column = table[name]
-    if f"{name}_scale" not in table.column_names:
-        return fixed_rows(column).astype(np.float32)  # float16, as format 1 has them
-    d, rows = column.type.byte_width, column.combine_chunks()
-    codes = np.frombuffer(rows.buffers()[1], np.int8, len(rows) * d, rows.offset * d).reshape(len(rows), d)
-    return dequantize(codes, table[f"{name}_scale"].to_numpy())
+def table_vectors(table: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """(N, d) float32 embeddings of masks, and those of their surrounds where the table has them.
+
+    Args:
+        table: rows with some of the columns `vector_names`, `embedding` among them.
+    """
+    if "embedding_scale" not in table.column_names:
+        return fixed_rows(table["embedding"]).astype(np.float32), None  # float16, as format 1 has them
+    embeddings = dequantize(_codes(table["embedding"]), table["embedding_scale"].to_numpy())
+    for name in set(table.column_names) & {"surround", SURROUND_DIFFERENCE}:
+        codes, scales = _codes(table[name]), table[f"{name}_scale"].to_numpy()
+        if name == "surround":
+            return embeddings, dequantize(codes, scales)
+        return embeddings, add_differences(codes, scales, embeddings)
+    return embeddings, None
+
+
+def table_mask_tokens(table: pa.Table) -> NDArray[np.float32] | None:
+    """(N, d) float32 embeddings of masks by class tokens of their own; None where the table has none."""
+    if MASK_TOKEN not in table.column_names:
+        return None
+    return dequantize(_codes(table[MASK_TOKEN]), table[f"{MASK_TOKEN}_scale"].to_numpy())
 
 
 def table_overlaps(table: pa.Table) -> Overlaps | None:
@@ -266,8 +337,8 @@ def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]
     counts = table["rle_counts"].cast(pa.binary()).to_pylist()
     predicted_iou, stability = table["predicted_iou"].to_numpy(), table["stability"].to_numpy()
     points = fixed_rows(table["point"])
-    embeddings = table_vectors(table, "embedding") if "embedding" in table.column_names else None
-    surrounds = table_vectors(table, "surround") if "surround" in table.column_names else None
+    embeddings, surrounds = table_vectors(table) if "embedding" in table.column_names else (None, None)
+    tokens = table_mask_tokens(table)
     masks, start = [], 0
     for photo in photos:
         rows = slice(start, start + photo.masks)
@@ -282,6 +353,7 @@ def table_masks(table: pa.Table, photos: Sequence[PhotoRecord]) -> list[MaskSet]
                 points=points[rows],
                 embeddings=None if embeddings is None else embeddings[rows],
                 surrounds=None if surrounds is None else surrounds[rows],
+                mask_tokens=None if tokens is None else tokens[rows],
                 overlaps=table_overlaps(table.slice(rows.start, photo.masks)),
                 grid=photo.grid,
             )
@@ -304,6 +376,8 @@ def table_labels(table: pa.Table, classes: tuple[str, ...], k: int) -> MaskLabel
     top_classes, top_scores = np.full((len(table), k), -1, np.int32), np.zeros((len(table), k), np.float32)
     top_classes[given] = found.to_numpy(zero_copy_only=False)
     top_scores[given] = table["top_scores"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    first = lengths > 0  # the best score is stored in full precision, too: thresholds are about it
+    top_scores[first, 0] = table["score"].to_numpy()[first]
     return MaskLabels(
         classes=classes,
         top_classes=top_classes,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gem_label.runs.files import run_of_shard
 from gem_label.runs.jsonl import last_row
 from gem_label.runs.listing import LISTING_FIELDS
-from gem_label.runs.shards import ShardError, ShardFile, repair_advice
+from gem_label.runs.shards import PhotoLists, ShardError, repair_advice
 
 _CHUNK = 1 << 16
 
@@ -32,7 +32,7 @@ class SeenPhotos:
         self._names: list[str] = [""]
         self._holders: dict[int, NDArray[np.int32]] = {}  # by number // _CHUNK: places in _names
 
-    def add(self, file: ShardFile) -> None:
+    def add(self, file: PhotoLists) -> None:
         """Take in the photos of a shard.
 
         Raises:

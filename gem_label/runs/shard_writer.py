@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import BinaryIO, Self
 
 import numpy as np
@@ -12,17 +13,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gem_label.runs.files import FORMAT
 from gem_label.runs.schema import PhotoRecord, mask_schema
 from gem_label.runs.sealing import SealingFile
 
 # Whole photos are gathered into row groups of at least this many rows: what a reader holds at a time.
 ROWS_PER_GROUP = 4096
+RUN_LENGTH_LEVEL = 3
+"""How hard zstd tries with run lengths (benchmarks/run_bytes.py); all other columns gain nothing beyond level 1."""
+
+_DICTIONARIES = ["image", "image_id", "image_number", "width", "height", "label", "top_labels.list.element"]
+_FLOATS = ("bbox.list.element", "score", "margin", "predicted_iou", "stability")
+_ENCODINGS = MappingProxyType(
+    {"rle_counts": "DELTA_LENGTH_BYTE_ARRAY"} | dict.fromkeys(_FLOATS, "BYTE_STREAM_SPLIT")
+)
 
 
 def photos_metadata(photos: Sequence[PhotoRecord]) -> dict[str, str]:
     """Footer entries: the photos (those without a mask too), and their embeddings as one block of float16."""
     keys = ("number", "image", "image_id", "width", "height", "masks", "grid")
-    rows = [{key: getattr(photo, key) for key in keys} for photo in photos]
+    rows = [
+        {key: getattr(photo, key) for key in keys} | ({"tag": photo.tag} if photo.tag else {})
+        for photo in photos
+    ]
     metadata = {"photos": json.dumps(rows)}
     if photos and all(photo.embedding is not None for photo in photos):
         block: NDArray[np.float16] = np.stack([np.asarray(photo.embedding, np.float16) for photo in photos])
@@ -34,25 +47,33 @@ class ShardWriter:
     """Writes a shard, gathering whole photos into row groups; a context manager, for use inside `write_atomic`."""
 
     def __init__(
-        self, file: BinaryIO, embedding_dim: int, surround: bool = True, run_id: str | None = None
+        self,
+        file: BinaryIO,
+        embedding_dim: int,
+        format: int = FORMAT,
+        run_id: str | None = None,
+        mask_tokens: bool = False,
     ) -> None:
         """Begin a shard.
 
         Args:
             file: open for writing.
             embedding_dim: d.
-            surround: False for runs of format 1.
+            format: of the run that the shard is for.
             run_id: `id` in the manifest of the run that the shard is for; None: it has none.
+            mask_tokens: whether masks have embeddings by class tokens of their own.
         """
-        schema = mask_schema(embedding_dim, surround)
+        schema = mask_schema(embedding_dim, format, mask_tokens)
         self._file = SealingFile(file)
         self._writer = pq.ParquetWriter(
             self._file,
             schema,
             # half-precision embeddings are noise to a compressor, integers are not
-            compression="zstd" if surround else dict.fromkeys(schema.names, "zstd") | {"embedding": "none"},
+            compression="zstd" if format > 1 else dict.fromkeys(schema.names, "zstd") | {"embedding": "none"},
+            compression_level={"rle_counts": RUN_LENGTH_LEVEL},
+            column_encoding=dict(_ENCODINGS),
             # a dictionary of vectors would only cost time
-            use_dictionary=["image", "image_id", "label", "top_labels.list.element"],
+            use_dictionary=_DICTIONARIES,
             write_statistics=["image_number", "score", "kept", "label"],
             write_page_checksum=True,
         )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,8 @@ from gem_label.runs.listing import FAILURE_FIELDS
 from gem_label.runs.schema import PhotoRecord
 from gem_label.runs.sealing import SealedFile
 
-# pyarrow raises OSError for what it cannot decode
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
+DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
+"""What reading a damaged parquet file raises: pyarrow has OSError for what it cannot decode."""
 
 
 class ShardError(GemLabelError):
@@ -45,12 +45,10 @@ def damaged_shard(path: Path, error: Exception | str) -> ShardError:
 
 def repair_advice(path: Path) -> str:
     """What to do about a shard that cannot be used."""
+    run = str(run_of_shard(path))
     if path.parts[0].endswith(":"):  # an address, s3://bucket/run, as a path
-        return "delete it, then the same `gem-label label` labels its photos again"
-    return (
-        f"`gem-label repair {run_of_shard(path)}` sets it aside, then the same `gem-label label` labels its photos "
-        "again"
-    )
+        run = run.replace(":/", "://", 1)
+    return f"`gem-label repair {run}` sets it aside, then the same `gem-label label` labels its photos again"
 
 
 class ShardFile:
@@ -90,7 +88,7 @@ class ShardFile:
         except GemLabelError:
             self._handle.close()
             raise
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self._handle.close()
             raise damaged_shard(self.path, error) from error
 
@@ -109,7 +107,7 @@ class ShardFile:
             photos = photo_records(rows, embeddings)
             if sum(photo.masks for photo in photos) != self._parquet.metadata.num_rows:
                 raise RowError("its rows do not fit its list of photos")
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise damaged_shard(self.path, error) from error
         return photos
 
@@ -123,7 +121,7 @@ class ShardFile:
         try:
             rows = json.loads(self._metadata.get(b"failures", b"[]"))
             return [{name: str(row[name]) for name in FAILURE_FIELDS} for row in rows]
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise damaged_shard(self.path, error) from error
 
     def _photo_rows(self) -> Any:
@@ -153,7 +151,7 @@ class ShardFile:
             photos = self._photo_rows()
             groups = _photos_of_groups([photo["masks"] for photo in photos], self._parquet.metadata)
             return [[photo["image_id"] for photo in photos[group]] for group in groups]
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise damaged_shard(self.path, error) from error
 
     def read_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
@@ -173,7 +171,7 @@ class ShardFile:
                 check_rows(table, self.photos_by_group()[group])
         except GemLabelError:
             raise
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise damaged_shard(self.path, error) from error
         return table
 
@@ -182,7 +180,30 @@ class ShardFile:
         self._handle.close()
 
 
-def update_failures(failed: dict[str, dict[str, str]], shard: ShardFile) -> None:
+class PhotoLists(Protocol):
+    """What the footer of a shard lists; a `ShardFile`, or what an index knows of it."""
+
+    @property
+    def path(self) -> Path:
+        """Of the shard."""
+        ...
+
+    @property
+    def photos(self) -> list[PhotoRecord]:
+        """Its photos."""
+        ...
+
+    @property
+    def failures(self) -> list[dict[str, str]]:
+        """Photos that failed."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+def update_failures(failed: dict[str, dict[str, str]], shard: PhotoLists) -> None:
     """Add the failures of a shard by photo, and take away photos that it holds."""
     failed.update({row["image"]: row for row in shard.failures})
     for photo in shard.photos:

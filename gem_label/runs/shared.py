@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import count
@@ -24,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gem_label.checks import COUNT, check_number
 from gem_label.errors import GemLabelError, UsageError
@@ -32,6 +30,7 @@ from gem_label.learning.learned import Learned
 from gem_label.photos.photo import Photo
 from gem_label.runs.checking import Expected
 from gem_label.runs.chunks import Chunk, ChunkPlace, Progress
+from gem_label.runs.counting import count_shards
 from gem_label.runs.files import (
     FAILURES,
     LEARNED,
@@ -42,6 +41,8 @@ from gem_label.runs.files import (
     parse_manifest,
     shard_name,
 )
+from gem_label.runs.generations import current_version, generation_folder, replace_manifest
+from gem_label.runs.index import LEAST_SHARDS, IndexedShard, IndexWriter, ShardIndex
 from gem_label.runs.jsonl import json_line
 from gem_label.runs.listing import create_part, number_photos, read_parts
 from gem_label.runs.manifest import check_same_settings, now
@@ -49,7 +50,7 @@ from gem_label.runs.schema import PhotoRecord
 from gem_label.runs.seen_photos import SeenPhotos
 from gem_label.runs.shard_writer import ShardWriter
 from gem_label.runs.shards import ShardFile, update_failures
-from gem_label.stores import Store
+from gem_label.stores import Store, put
 
 PHOTOS_PER_SHARD = 64
 PHOTOS_PER_PART = 65_536
@@ -63,12 +64,14 @@ class SharedRun:
         store: where it is.
         manifest: as it was read.
         photos_per_shard: how many photos a chunk has at most.
+        folder: of its shards in the store, "" or with a "/" at its end.
     """
 
     def __init__(self, store: Store, manifest: dict[str, Any]) -> None:
         self.store = store
         self.manifest = manifest
         self.photos_per_shard = int(manifest["shared"]["photos_per_shard"])
+        self.folder = generation_folder(manifest)
         self._part: tuple[int, list[Photo]] = (-1, [])
 
     @classmethod
@@ -225,15 +228,16 @@ class SharedRun:
 
     # --- shards --------------------------------------------------------------------------------------------------
 
-    def committed(self) -> set[int]:
-        """The numbers of the chunks that have their shard."""
-        found = (_SHARD.fullmatch(name) for name in self.store.names(f"{MASKS}/"))
-        return {int(match[1]) for match in found if match}
+    def committed(self) -> dict[int, int]:
+        """The numbers of the chunks that have their shard, in order, and how many bytes it has."""
+        files = self.store.sizes(f"{self.folder}{MASKS}/")
+        found = ((_SHARD.fullmatch(name.removeprefix(self.folder)), size) for name, size in files)
+        return dict(sorted((int(match[1]), size) for match, size in found if match))
 
     def is_committed(self, chunk: Chunk) -> bool:
         """Whether a chunk has its shard."""
         try:
-            self.store.open(_shard_path(chunk.number)).close()
+            self.store.open(self._shard_path(chunk.number)).close()
         except FileNotFoundError:
             return False
         return True
@@ -254,14 +258,16 @@ class SharedRun:
         Returns:
             False: another process has written it; that one stays.
         """
-        return self.store.create(_shard_path(chunk.number), self.encode_shard(rows, failures))
+        return self.store.create(self._shard_path(chunk.number), self.encode_shard(rows, failures))
 
     def encode_shard(
         self, rows: Iterable[tuple[PhotoRecord, pa.Table]], failures: Iterable[Mapping[str, str]]
     ) -> bytes:
         """The content of a shard; see `commit`."""
         content = io.BytesIO()
-        with ShardWriter(content, self.embedding_dim, run_id=self.expected.run_id) as writer:
+        with ShardWriter(
+            content, self.embedding_dim, run_id=self.expected.run_id, mask_tokens=self.expected.mask_tokens
+        ) as writer:
             for record, table in rows:
                 writer.add([record], table)
             writer.add_failures(failures)
@@ -273,33 +279,74 @@ class SharedRun:
         numbers = [place.number for place in self.places()]
         return Progress(len(numbers), tuple(number for number in numbers if number not in done))
 
-    def shards(self) -> Iterator[ShardFile]:
+    def shards(self, numbers: Iterable[int] | None = None) -> Iterator[ShardFile]:
         """Yield the shards, open, in order.
+
+        Args:
+            numbers: of the shards, in order; None: all that are there.
 
         Raises:
             ShardError: one is damaged or of another run, or two hold the same photo.
+            GemLabelError: the run was relabeled since it was opened.
         """
         seen = SeenPhotos(None)
-        for number in sorted(self.committed()):
-            with closing(self._open_shard(_shard_path(number))) as shard:
+        for number in self._complete() if numbers is None else numbers:
+            with closing(self._found_shard(number)) as shard:
                 seen.add(shard)
                 yield shard
 
-    def _open_shard(self, name: str) -> ShardFile:
-        return ShardFile(Path(self.store.address) / name, self.expected, self.store.open(name))
+    def photo_lists(self) -> Iterator[ShardFile | IndexedShard]:
+        """Yield what the footers of the shards list, from the index where there is one; see `shards`."""
+        seen, sizes = SeenPhotos(None), self._complete()
+        index = ShardIndex(self.store, self.folder, self.expected.run_id, sizes)
+        for number in sizes:
+            found = index.find(number, self._path(number))
+            with closing(self._found_shard(number) if found is None else found) as shard:
+                seen.add(shard)
+                yield shard
+
+    def _complete(self) -> dict[int, int]:
+        """What `committed` gives, of a run whose shards nobody was deleting at that time."""
+        sizes = self.committed()
+        current_version(self.store, self.manifest)
+        return sizes
+
+    def _shard_path(self, number: int) -> str:
+        return f"{self.folder}{MASKS}/{shard_name(number)}"
+
+    def _path(self, number: int) -> Path:
+        return Path(self.store.address) / self._shard_path(number)
+
+    def open_shard(self, number: int) -> ShardFile:
+        """Open a shard.
+
+        Raises:
+            ShardError: it is damaged or of another run.
+            FileNotFoundError: there is none of that number.
+        """
+        return ShardFile(self._path(number), self.expected, self.store.open(self._shard_path(number)))
+
+    def _found_shard(self, number: int) -> ShardFile:
+        """Open a shard that was there before."""
+        try:
+            return self.open_shard(number)
+        except FileNotFoundError:
+            raise GemLabelError(
+                f"{self.store.address} was relabeled or removed while it was read: try again"
+            ) from None
 
     def failures_of(self, chunks: Collection[int]) -> list[dict[str, str]]:
         """The photos of some chunks that failed: image, image_id, stage, error."""
         failures = []
         for number in sorted(chunks):
-            with suppress(FileNotFoundError), closing(self._open_shard(_shard_path(number))) as shard:
+            with suppress(FileNotFoundError), closing(self.open_shard(number)) as shard:
                 failures += shard.failures
         return failures
 
     def failures(self) -> list[dict[str, str]]:
         """The photos that failed and were not labeled since, each with its last reason."""
         failed: dict[str, dict[str, str]] = {}
-        for shard in self.shards():
+        for shard in self.photo_lists():
             update_failures(failed, shard)
         return list(failed.values())
 
@@ -310,36 +357,32 @@ class SharedRun:
             The counts.
 
         Raises:
-            GemLabelError: chunks are missing.
+            GemLabelError: chunks are missing, or the run was relabeled meanwhile.
         """
+        current_version(self.store, self.manifest)
         progress = self.progress()
         if progress.missing:
             raise GemLabelError(
                 f"{self.store.address}: {len(progress.missing)} of {progress.chunks} chunks are missing, the first "
                 f"is {progress.missing[0]}: the same `gem-label label` with any --shard labels them"
             )
-        totals: Counter[str] = Counter()
-        kept: Counter[str] = Counter()
-        failed: dict[str, dict[str, str]] = {}
-        for shard in self.shards():
-            update_failures(failed, shard)
-            totals.update(photos=len(shard.photos))
-            for _, table in shard.groups(["label", "kept"]):
-                totals.update(masks=len(table))
-                kept.update(pc.filter(table["label"], table["kept"]).to_pylist())
-        listed = len({photo.path for part in self.parts() for photo in part})
-        counts = {
-            "listed": listed,
-            "photos": totals["photos"],
-            "failed": len(failed),
-            "masks": totals["masks"],
-            "kept": kept.total(),
-            "kept_by_class": {name: kept[name] for name in self.manifest["vocabulary"]["classes"]},
-        }
-        _put(self.store, FAILURES, b"".join(map(json_line, failed.values())))
+        sizes = self.committed()
+        index = IndexWriter(self.store, self.folder, self.expected.run_id)
+
+        def indexed() -> Iterator[ShardFile]:
+            for number, shard in zip(sizes, self.shards(sizes), strict=True):
+                if len(sizes) >= LEAST_SHARDS:
+                    index.add(number, sizes[number], shard)
+                yield shard
+
+        found = count_shards(indexed(), self.manifest["vocabulary"]["classes"])
+        index.write()
+        counts = {"listed": len({photo.path for part in self.parts() for photo in part}), **found.counts}
+        put(self.store, FAILURES, b"".join(map(json_line, found.failed.values())))
         self.store.tidy()
-        self.manifest |= {"counts": counts, "updated": now(), "finished": True}
-        _put(self.store, MANIFEST, encode_manifest(self.manifest))
+        new = self.manifest | {"counts": counts, "updated": now(), "finished": True}
+        replace_manifest(self.store, self.manifest, new)
+        self.manifest = new
         return counts
 
 
@@ -349,20 +392,3 @@ def _read_manifest(store: Store) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return parse_manifest(content, f"{store.address}/{MANIFEST}")
-
-
-def _put(store: Store, name: str, data: bytes) -> None:
-    """Write a file, in the place of any that there is."""
-    while True:
-        try:
-            old, version = store.read_version(name)
-        except FileNotFoundError:
-            if store.create(name, data):
-                return
-        else:
-            if old == data or store.replace(name, data, version):
-                return
-
-
-def _shard_path(number: int) -> str:
-    return f"{MASKS}/{shard_name(number)}"

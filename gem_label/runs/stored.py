@@ -17,7 +17,7 @@ from gem_label.runs.checksums import read_array
 from gem_label.runs.files import LEARNED, PATCHES
 from gem_label.runs.learned_file import parse_learned
 from gem_label.runs.reader import Run
-from gem_label.runs.shards import ShardFile
+from gem_label.runs.shards import PhotoLists, ShardFile
 from gem_label.runs.shared import SharedRun
 from gem_label.stores import Store
 
@@ -34,6 +34,11 @@ class StoredRun(Run):
     def __init__(self, store: Store) -> None:
         self._shared = SharedRun.open(store)
         self.manifest = self._shared.manifest
+
+    @property
+    def store(self) -> Store:
+        """Where it is."""
+        return self._shared.store
 
     @property
     def path(self) -> Path:
@@ -53,11 +58,11 @@ class StoredRun(Run):
 
     @property
     def _learned_place(self) -> str:
-        return f"{self.place}/{LEARNED}"
+        return f"{self.place}/{self._shared.folder}{LEARNED}"
 
     def _read_learned(self) -> Learned:
         try:
-            content = self._shared.store.read(LEARNED)
+            content = self._shared.store.read(self._shared.folder + LEARNED)
         except FileNotFoundError as error:
             raise UsageError(f"{self._learned_place} is not there") from error
         return parse_learned(content.decode(errors="replace"), self._learned_place)
@@ -70,6 +75,11 @@ class StoredRun(Run):
     def shards(self, listed: bool = True) -> Iterator[Iterator[ShardFile]]:
         """The shards, see `Run.shards`."""
         yield self._shared.shards()
+
+    @contextmanager
+    def photo_lists(self) -> Iterator[Iterator[PhotoLists]]:
+        """What the footers of the shards list, see `Run.photo_lists`."""
+        yield self._shared.photo_lists()
 
     def patches(self, number: int) -> NDArray[np.float16] | None:
         """(h, w, d) patch features of a photo by its number; None when the run did not keep them."""

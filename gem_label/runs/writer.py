@@ -31,6 +31,7 @@ from gem_label.runs.checksums import array_bytes
 from gem_label.runs.files import (
     FAILURES,
     IMAGES,
+    INDEX,
     LEARNED,
     MANIFEST,
     MASKS,
@@ -46,16 +47,19 @@ from gem_label.runs.files import (
     shard_name,
     shard_number,
     shard_paths,
+    shard_sizes,
     write_manifest,
 )
+from gem_label.runs.index import update_index
 from gem_label.runs.jsonl import append_jsonl, repair_jsonl, write_jsonl
 from gem_label.runs.learned_file import write_learned
 from gem_label.runs.listing import FAILURE_FIELDS, LISTING_REMEDY, number_photos
-from gem_label.runs.manifest import check_same_settings, new_manifest, now
+from gem_label.runs.manifest import check_same_settings, has_mask_tokens, new_manifest, now
 from gem_label.runs.reader import Run
 from gem_label.runs.schema import PhotoRecord, make_record
 from gem_label.runs.shard_writer import ShardWriter
 from gem_label.runs.shards import ShardFile
+from gem_label.stores.local import LocalStore
 
 PHOTOS_PER_SHARD = 256
 
@@ -177,7 +181,7 @@ class RunWriter:
         make_folder(self._pending_folder)
         # of the run's own folder only what the run writes: an export may be writing its file there
         delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, LEARNED, RELABEL_READY, "relabel"])
-        for folder in (self._masks, self._pending_folder, self.path / PATCHES):
+        for folder in (self._masks, self._pending_folder, self.path / PATCHES, self.path / INDEX):
             delete_leftovers(folder)
         for path in pending_paths(self._masks):
             if not _is_whole(path):  # a power cut: the photo is labeled again
@@ -271,7 +275,7 @@ class RunWriter:
             image_embedding: (d,) class-token embedding of the photo.
             patches: (h, w, d) patch features, stored as float16 in RUN/patches.
         """
-        record = make_record(photo.number, photo.path, photo.image_id, masks, image_embedding)
+        record = make_record(photo, masks, image_embedding)
         try:
             table = checked_table(record, masks, labels, self.embedding_dim)
         except RowError as error:
@@ -293,7 +297,12 @@ class RunWriter:
 
     def _write_shard(self, path: Path, rows: Iterable[tuple[PhotoRecord, Any]]) -> None:
         def write(file: Any) -> None:
-            with ShardWriter(file, self.embedding_dim, run_id=self.manifest.get("id")) as writer:
+            with ShardWriter(
+                file,
+                self.embedding_dim,
+                run_id=self.manifest.get("id"),
+                mask_tokens=has_mask_tokens(self.manifest),
+            ) as writer:
                 for record, table in rows:
                     writer.add([record], table)
 
@@ -319,6 +328,9 @@ class RunWriter:
             path.unlink()
         self._pending.clear()
         self._write_manifest(finished=False)
+
+    def _open_shard(self, number: int) -> ShardFile:
+        return ShardFile(self._masks / shard_name(number))
 
     def fail(self, photo: Photo, stage: str, error: str) -> None:
         """Record a photo that could not be labeled; a later session tries it again."""
@@ -346,6 +358,9 @@ class RunWriter:
                     self.path / FAILURES,
                     ({name: getattr(failure, name) for name in FAILURE_FIELDS} for failure in failures),
                 )
+            update_index(
+                LocalStore(self.path), "", self.manifest.get("id"), shard_sizes(self._masks), self._open_shard
+            )
             self._write_manifest(finished)
         finally:
             self._lock.close()

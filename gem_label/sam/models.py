@@ -13,6 +13,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor
 
 from gem_label.checkpoints import read_tensors
+from gem_label.devices import pick_device
 from gem_label.errors import GemLabelError
 from gem_label.precision import Precision
 from gem_label.sam.mobile_sam import build_mobile_sam, rename_weights
@@ -51,21 +52,21 @@ class Sam:
 
 def load_sam(
     name: str | os.PathLike[str] = "mobile_sam",
-    device: str | torch.device = "cpu",
+    device: str | torch.device = "auto",
     precision: Precision = Precision.float32,
 ) -> Sam:
     """Load a SAM by name, or from a checkpoint file whose kind is seen from its tensors.
 
     Args:
         name: "mobile_sam", "vit_b", "vit_l", "vit_h", or the path of a checkpoint in one of their layouts.
-        device: where to put it.
+        device: where to put it, see `pick_device`.
         precision: what the image encoder computes in.
 
     Raises:
         UsageError: neither a known name nor a file.
         GemLabelError: the weights are not on this machine, or the file is no SAM checkpoint.
     """
-    precision = Precision(precision)
+    precision, device = Precision(precision), pick_device(device)
     path = find_weights(name)
     weights: Mapping[str, Tensor] = read_tensors(path)
     kind = checkpoint_kind(weights)

@@ -7,7 +7,9 @@ resized to the photo inside its own box, and at once becomes run lengths.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +96,16 @@ class ProposalSettings:
 
 
 AnySettings = ProposalSettings | FastSettings
+
+
+def read_proposals(settings: Mapping[str, Any]) -> AnySettings:
+    """The proposals that a manifest names.
+
+    Raises:
+        KeyError, TypeError, UsageError: settings that this version does not have.
+    """
+    values = dict(settings)
+    return FastSettings(**values) if values.pop("mode") == "fast" else ProposalSettings(**values)
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,20 @@ class Store(Protocol):
         """Yield the names of all files that begin with `prefix`, a folder with a "/" at its end, in no order."""
         ...
 
-    def delete(self, name: str) -> None:
-        """Delete a file; nothing happens where there is none."""
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the names of the same files with their sizes in bytes, in as many requests."""
+        ...
+
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """The content of a file, and a tag that other content of that name would not have; raises as `read` does."""
+        ...
+
+    def tags(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield the names that `names` yields with the tags that `read_tagged` gives, in as many requests."""
+        ...
+
+    def delete(self, *names: str) -> None:
+        """Delete files, as many as one request takes at a time; nothing happens where there is none."""
         ...
 
     def open(self, name: str) -> BinaryIO:
@@ -67,6 +79,19 @@ class Store(Protocol):
     def tidy(self) -> None:
         """Delete what writers that died have left; what may still be written stays."""
         ...
+
+
+def put(store: Store, name: str, data: bytes) -> None:
+    """Write a file, in the place of any that there is."""
+    while True:
+        try:
+            old, version = store.read_version(name)
+        except FileNotFoundError:
+            if store.create(name, data):
+                return
+        else:
+            if old == data or store.replace(name, data, version):
+                return
 
 
 def is_address(place: str | os.PathLike[str]) -> bool:

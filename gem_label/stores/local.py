@@ -104,10 +104,28 @@ class LocalStore:
                     if not is_leftover(file):
                         yield file if below == "." else f"{below}/{file}"
 
-    def delete(self, name: str) -> None:
-        """Delete a file; see `Store`."""
-        with self._errors(f"cannot delete {self.folder / name}"), suppress(FileNotFoundError):
-            (self.folder / name).unlink()
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the names of the files below a folder with their sizes; see `Store`."""
+        for name in self.names(prefix):
+            with self._errors(f"cannot read {self.folder / name}"), suppress(FileNotFoundError):
+                yield name, (self.folder / name).stat().st_size
+
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """The content of a file and its tag; see `Store`."""
+        with self._errors(f"cannot read {self.folder / name}"), open(self.folder / name, "rb") as file:
+            return file.read(), file_tag(os.fstat(file.fileno()))
+
+    def tags(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield the names of the files below a folder with their tags; see `Store`."""
+        for name in self.names(prefix):
+            with self._errors(f"cannot read {self.folder / name}"), suppress(FileNotFoundError):
+                yield name, file_tag((self.folder / name).stat())
+
+    def delete(self, *names: str) -> None:
+        """Delete files; see `Store`."""
+        for name in names:
+            with self._errors(f"cannot delete {self.folder / name}"), suppress(FileNotFoundError):
+                (self.folder / name).unlink()
 
     def open(self, name: str) -> BinaryIO:
         """A file open for reading; see `Store`."""
@@ -133,6 +151,11 @@ class LocalStore:
             raise
         except OSError as error:
             raise GemLabelError(f"{what}: {error.strerror}") from error
+
+
+def file_tag(status: os.stat_result) -> str:
+    """The size of a file in bytes and the time of its last change in nanoseconds."""
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _version(data: bytes) -> str:

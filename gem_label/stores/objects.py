@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import obstore
@@ -23,6 +23,7 @@ from obstore.store import from_url
 from gem_label.errors import GemLabelError
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from typing_extensions import Buffer
 
 _LONGEST_REASON = 200
@@ -89,18 +90,31 @@ class ObjectStore:
 
     def names(self, prefix: str) -> Iterator[str]:
         """Yield the names of the files below a folder; see `Store`."""
+        return (name for name, _ in self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the names of the files below a folder with their sizes; see `Store`."""
+        return ((each["path"], each["size"]) for each in self._files(prefix))
+
+    def _files(self, prefix: str) -> Iterator[ObjectMeta]:
         with self._errors("cannot list", prefix):
             for batch in obstore.list(self._store, prefix.rstrip("/") or None):
-                for each in batch:
-                    yield each["path"]
+                yield from batch
 
-    def delete(self, name: str) -> None:
-        """Delete a file; see `Store`."""
-        with self._errors("cannot delete", name):
-            try:
-                obstore.delete(self._store, name)
-            except FileNotFoundError:
-                return
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """The content of a file and its tag; see `Store`."""
+        with self._errors("cannot read", name):
+            found = obstore.get(self._store, name)
+            return bytes(found.bytes()), _tag(found.meta)
+
+    def tags(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield the names of the files below a folder with their tags; see `Store`."""
+        return ((each["path"], _tag(each)) for each in self._files(prefix))
+
+    def delete(self, *names: str) -> None:
+        """Delete files; see `Store`."""
+        with self._errors("cannot delete", names[0] if names else ""), suppress(FileNotFoundError):
+            obstore.delete(self._store, names[0] if len(names) == 1 else list(names))
 
     def open(self, name: str) -> BinaryIO:
         """A file open for reading; see `Store`."""
@@ -124,6 +138,10 @@ class ObjectStore:
         except (BaseError, ValueError) as error:
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
             raise GemLabelError(f"{what} {place}: {reason}") from error
+
+
+def _tag(meta: ObjectMeta) -> str:
+    return meta["e_tag"] or f"{meta['size']}-{meta['last_modified'].isoformat()}"
 
 
 class _Reader(io.RawIOBase):

@@ -47,7 +47,8 @@ def content(path: Path) -> dict[str, Any]:
             photo.grid,
             None if e is None else e.tolist(),
         )
-        for photo in run.photos()
+        for photos, _ in run.groups(["mask_id"])
+        for photo in photos
         for e in [photo.embedding]
     ]
     learned = run.learned

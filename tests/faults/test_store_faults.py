@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -20,10 +21,12 @@ from test_shared_runs import COLORS, content
 from gem_label.engines.shared import Part, label_chunks
 from gem_label.errors import GemLabelError
 from gem_label.photos.listing import list_images
-from gem_label.runs import open_run
+from gem_label.runs import open_run, relabel_run
 from gem_label.runs.manifest import new_manifest
 from gem_label.runs.shared import SharedRun
+from gem_label.runs.stored import StoredRun
 from gem_label.stores import Store, open_store
+from gem_label.vocabulary import Vocabulary
 
 __all__ = ["bucket"]
 
@@ -71,8 +74,11 @@ class FailingStore:
     def names(self, prefix: str) -> Iterator[str]:
         return iter(self._request(lambda: list(self._store.names(prefix))))
 
-    def delete(self, name: str) -> None:
-        self._request(self._store.delete, name)
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        return iter(self._request(lambda: list(self._store.sizes(prefix))))
+
+    def delete(self, *names: str) -> None:
+        self._request(self._store.delete, *names)
 
     def open(self, name: str) -> BinaryIO:
         return self._request(self._store.open, name)
@@ -111,6 +117,32 @@ def test_any_request_fails_once_and_the_same_command_ends_with_the_same_run(
         if failing.requests <= at:
             break
     assert at > 30
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_any_request_of_a_relabel_fails_once_and_the_run_has_the_old_labels_or_the_new(
+    tmp_path: Path, folder: Path, late: bool
+) -> None:
+    words, text = Vocabulary.parse("blue", background="red, green"), JOB.text[[2, 0, 1]]
+    made = open_store(tmp_path / "made")
+    label(folder, made)
+    old = content(open_run(tmp_path / "made"))
+    new = content(relabel_run(open_run(tmp_path / "made"), words, text, out=tmp_path / "new"))
+    assert old != new
+    for at in range(1000):
+        out = tmp_path / f"run{at}"
+        shutil.copytree(tmp_path / "made", out)
+        failing = FailingStore(open_store(out), at, late)
+        try:
+            relabel_run(StoredRun(failing), words, text)
+        except GemLabelError:
+            found = content(StoredRun(open_store(out)))
+            assert found in (old, new)
+            relabel_run(StoredRun(open_store(out)), words, text)
+        assert content(StoredRun(open_store(out))) == new
+        if failing.requests <= at:
+            break
+    assert at > 10
 
 
 @contextmanager

@@ -87,6 +87,7 @@ class Tower(VisionTower):
             native_size=embeddings.image_size,
             output_dim=self._proj.out_features,
             class_tokens=1,
+            embeds_class_token=True,
         )
 
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -48,6 +48,7 @@ class Tower(VisionTower):
             native_size=min(visual.image_size),
             output_dim=width if visual.proj is None else visual.proj.shape[1],
             class_tokens=1,
+            embeds_class_token=visual.pool_type == "tok",
         )
 
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -64,6 +64,7 @@ class Tower(VisionTower):
             native_size=min(trunk.patch_embed.img_size),
             output_dim=widths[-1] if widths else classifier,
             class_tokens=trunk.num_prefix_tokens,
+            embeds_class_token=trunk.global_pool == "token",
         )
 
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -29,8 +29,11 @@ from gem_label.geometry import MAX_PIXELS, Shape, ellipse, is_number, polygons, 
 from gem_label.rle import encode_crop
 from gem_label.tables import reason
 
-_NO_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
+_NO_AREA = ("polyline", "points", "cuboid", "skeleton")
 """Shapes of CVAT that are no masks."""
+
+_PHOTO_TAG = "tag"
+"""The element for a label of a whole photo."""
 
 _BLOCK = 1 << 16
 
@@ -45,7 +48,7 @@ def read_cvat(path: Path, data: bytes) -> Annotations:
     Raises:
         UsageError: it is no such file.
     """
-    photos = []
+    photos, tags = [], 0
     try:
         data = _as_utf8(data)
         _refuse_document_type(path, data)
@@ -59,14 +62,18 @@ def read_cvat(path: Path, data: bytes) -> Annotations:
             if name is None or not is_text(name):
                 raise UsageError(f"{path}: image {brief(element.get('id'))} has no name")
             masks = [
-                _mask(shape, f"{brief(name)}, shape {i} ({shape.tag})") for i, shape in enumerate(element, 1)
+                _mask(shape, f"{brief(name)}, shape {i} ({shape.tag})")
+                for i, shape in enumerate(element, 1)
+                if shape.tag != _PHOTO_TAG
             ]
+            tags += len(element) - len(masks)
             photos.append(AnnotatedPhoto(name, _size(element), masks, element.get("id")))
             element.clear()
     except (ParseError, expat.ExpatError, LookupError, ValueError) as error:
         raise UsageError(f"cannot read {path} as CVAT for images 1.1: {reason(error)}") from error
     classes = sorted({mask.label for photo in photos for mask in photo.masks if is_text(mask.label)})
-    return Annotations(photos, tuple(classes), count=len(photos))
+    left_out = (f"{tags} tags, which are of whole photos",) if tags else ()
+    return Annotations(photos, tuple(classes), count=len(photos), left_out=left_out)
 
 
 def _as_utf8(data: bytes) -> bytes:

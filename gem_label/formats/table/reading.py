@@ -70,7 +70,8 @@ def read_csv(path: Path, text: str) -> Annotations:
     if text.startswith("sep="):  # of Excel, for itself
         text = text.partition("\n")[2]
     for delimiter in (",", ";", "\t"):
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        # strict: a quote that nobody closed would take in the rows behind it
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         try:
             header = [name.strip().lower() for name in next(lines, [])]
             if {"photo", "label"} <= set(header):
@@ -180,6 +181,8 @@ def _mask(name: str, row: Row, size: Size | None) -> AnnotatedMask:
     if label is None:
         draw = unusable("no label")
     elif _has(counts):
+        if isinstance(counts, bytes) and counts.isascii():  # as pycocotools gives them
+            counts = counts.decode("ascii")
         draw = (
             RunLengths(counts, size) if isinstance(counts, str) else unusable("run lengths that are no text")
         )

@@ -10,7 +10,7 @@ from gem_label.errors import UsageError
 from gem_label.review.editing.changes import MaskChanges, replace_masks
 from gem_label.review.storage.decision_log import Decision
 from gem_label.review.storage.detections import DECIDED_TAGS, Document
-from gem_label.review.storage.documents import detection_rle, with_mask
+from gem_label.review.storage.documents import detection_rle, photo_sizes, size_among, with_mask
 from gem_label.review.storage.fields import check_mask_field
 from gem_label.review.storage.internals import samples_name
 from gem_label.review.storage.selection import Selection, aggregate_masks
@@ -28,27 +28,28 @@ def join_masks(dataset: Any, field: str, selection: Selection) -> Decision:
         selection: which masks.
 
     Raises:
-        UsageError: no photo has two of them with the same label.
+        UsageError: no photo has two of them with the same label, or the size of a photo is not known.
     """
     check_mask_field(dataset, field)
     size = {"$lookup": {"from": samples_name(dataset), "localField": "_id", "foreignField": "_id",
-                        "pipeline": [{"$project": {"metadata": 1}}], "as": "sample"}}  # fmt: skip
-    changes = {}
+                        "pipeline": [{"$project": {"metadata": 1, "filepath": 1}}], "as": "sample"}}  # fmt: skip
+    found = {}
     for document in aggregate_masks(
         dataset, field, selection, [{"$match": {"masks.1": {"$exists": True}}}, size]
     ):
-        metadata = document["sample"][0].get("metadata") or {}
         by_label: dict[str, list[Document]] = {}
         for mask in document["masks"]:
             if mask.get("label"):  # masks without one need not be of the same thing
                 by_label.setdefault(mask["label"], []).append(mask)
         groups = [masks for masks in by_label.values() if len(masks) > 1]
-        if groups and metadata.get("width"):
-            changes[document["_id"]] = _join(groups, metadata["width"], metadata["height"])
-    if not changes:
+        if groups:
+            found[document["_id"]] = document["sample"][0], groups
+    if not found:
         raise UsageError(
             "no photo has two selected masks with the same label: select two or more, rename them first"
         )
+    sizes = photo_sizes(dataset, [sample for sample, _ in found.values()])
+    changes = {id: _join(groups, *size_among(sizes, sample)) for id, (sample, groups) in found.items()}
     return replace_masks(dataset, field, "merge", changes)
 
 

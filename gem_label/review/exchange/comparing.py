@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from gem_label.formats.annotations import is_text
 from gem_label.formats.cvat.writing import xml_text
 from gem_label.formats.table.writing import cell_text
 from gem_label.geometry import are_near
@@ -38,9 +39,10 @@ def compare_masks(
 
     Args:
         existing: the photo's detections.
-        rles: their masks as compressed COCO run lengths.
+        rles: their masks as compressed COCO run lengths; not needed where the file has no masks.
         of_file: what the file has of the photo.
-        missing: what becomes of detections that the file does not have.
+        missing: what becomes of detections that the file does not have; those without a label or a pixel, which no
+            export has, stay.
         accept_unchanged: accept the detections that are as they were, too.
         report: what is counted.
         tolerance: pixels; a mask whose border stays within so many pixels of a detection's does not change it.
@@ -70,7 +72,12 @@ def compare_masks(
             changes.replaced.append((old, new))
     if None in refused:  # any of the rest may be meant by an annotation that cannot be used
         return changes
-    for j in sorted(set(range(len(existing))) - set(pairs.values()) - held):
+    in_no_file = {
+        j
+        for j, mask in enumerate(existing)
+        if not is_text(mask.get("label")) or (rles and not coco_mask.area(rles[j]))
+    }
+    for j in sorted(set(range(len(existing))) - set(pairs.values()) - held - in_no_file):
         report.missing += 1
         if missing == "delete":
             changes.removed.append(existing[j])
@@ -88,7 +95,7 @@ def pair_masks(
     """Which mask of a file is which detection: by mask id, then the rest greedily by overlap.
 
     Several masks, detections or both may have one id (copied, or split in another tool): those with the greatest
-    overlap belong together.
+    overlap belong together. Further masks of the file with that id are new ones.
 
     Args:
         existing: the photo's detections.
@@ -109,7 +116,8 @@ def pair_masks(
             by_id[mask.mask_id][0].append(i)
     for rows, columns in by_id.values():
         pairs |= _pair_by_overlap(of_file, rles, rows, columns, 0.0)
-    rows = [i for i in range(len(of_file)) if i not in pairs]
+    # a copy of a mask that is there is no other mask, whatever it lies over
+    rows = [i for i, mask in enumerate(of_file) if i not in pairs and mask.mask_id not in by_id]
     columns = [j for j in range(len(existing)) if j not in {*pairs.values(), *held}]
     return pairs | _pair_by_overlap(of_file, rles, rows, columns, SAME_MASK_IOU)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.formats.annotations import AnnotatedPhoto, Size
+from gem_label.formats.drawing import MAX_TOLERANCE
 from gem_label.formats.photo_names import match_photos
 from gem_label.formats.reading import read_annotations
 from gem_label.progress import Progress
@@ -18,7 +19,7 @@ from gem_label.review.exchange.comparing import MISSING, Missing, compare_masks
 from gem_label.review.exchange.file_masks import BOXES, BoxDrawer, Boxes, FileMasks, draw_file_masks
 from gem_label.review.exchange.report import CorrectionReport
 from gem_label.review.storage.detections import Document, detections_of
-from gem_label.review.storage.documents import detection_rle
+from gem_label.review.storage.documents import detection_rle, photo_sizes
 from gem_label.review.storage.fields import (
     check_field_name,
     declare_mask_field,
@@ -69,7 +70,7 @@ def import_corrections(
         Progress; the generator returns the report.
 
     Raises:
-        UsageError: the file cannot be read, or has none of the photos.
+        UsageError: the file cannot be read, or has none of the photos, or an option is none of what it may be.
         GemLabelError: FiftyOne's database did not take the changes.
     """
     if missing not in MISSING:
@@ -78,6 +79,8 @@ def import_corrections(
         raise UsageError(f"boxes is one of {', '.join(BOXES)}, not {boxes!r}")
     if boxes == "sam" and draw_boxes is None:
         raise UsageError("boxes become masks by SAM only where a SAM model is given")
+    if tolerance is not None and not 0 <= tolerance <= MAX_TOLERANCE:
+        raise UsageError(f"the tolerance is a number of pixels from 0 to {MAX_TOLERANCE}, not {tolerance}")
     with database_errors():
         check_field_name_or_masks(dataset, field)
         report = CorrectionReport()
@@ -94,10 +97,10 @@ def import_corrections(
         changes: dict[Any, MaskChanges] = {}
         moving: list[Any] = []
         ids = list(photos)
-        for document in _read_samples(dataset, ids, [name for name in (field, hidden) if name]):
-            size = _known_size(document) or next(
-                (each.size for each in photos[document["_id"]] if each.size), None
-            )
+        for document, size in _read_samples(
+            dataset, ids, [name for name in (field, hidden) if name], not dry_run
+        ):
+            size = size or next((each.size for each in photos[document["_id"]] if each.size), None)
             of_file = draw_file_masks(
                 photos[document["_id"]], size, document["filepath"], boxes, resize, draw_boxes
             )
@@ -161,12 +164,18 @@ def _match(dataset: Any, of_file: list[AnnotatedPhoto]) -> tuple[dict[Any, list[
     return matched, unknown
 
 
-def _read_samples(dataset: Any, ids: list[Any], fields: list[str]) -> Iterator[Document]:
-    """Yield samples as documents, some at a time."""
+def _read_samples(
+    dataset: Any, ids: list[Any], fields: list[str], store: bool
+) -> Iterator[tuple[Document, Size | None]]:
+    """Yield samples as documents with the sizes of their photos, which are stored where the dataset lacks them."""
     wanted = ["filepath", "metadata", *(f"{name}.detections" for name in fields)]
     for start in range(0, len(ids), _SAMPLES_AT_ONCE):
         some = ids[start : start + _SAMPLES_AT_ONCE]
-        yield from samples_of(dataset).find({"_id": {"$in": some}}, wanted)
+        documents = list(samples_of(dataset).find({"_id": {"$in": some}}, wanted))
+        sizes = photo_sizes(dataset, documents, store)
+        for document in documents:
+            width, height = sizes.get(document["_id"], (0, 0))
+            yield document, (height, width) if width else None
 
 
 def _homes_of_ids(
@@ -197,13 +206,6 @@ def _disown(of_file: FileMasks, sample: Any, homes: Mapping[str, set[Any]]) -> N
             of_file.problems.append(
                 f"{mask.name} has the mask id {mask.mask_id} of another photo: taken as drawn"
             )
-
-
-def _known_size(document: Document) -> Size | None:
-    """Height and width of a sample's photo, None where the dataset does not know them."""
-    metadata = document.get("metadata") or {}
-    height, width = metadata.get("height"), metadata.get("width")
-    return (int(height), int(width)) if height and width else None
 
 
 def _named(hidden: list[Document], existing: list[Document], of_file: FileMasks) -> list[Document]:

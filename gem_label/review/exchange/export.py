@@ -18,6 +18,7 @@ from gem_label.formats.annotations import (
     WriteReport,
     annotation_ids,
     draw_rle,
+    is_text,
 )
 from gem_label.formats.drawing import WriteSettings
 from gem_label.formats.writing import check_target, write_annotations
@@ -95,8 +96,8 @@ def dataset_annotations(dataset: Any, field: str, selection: Selection | None = 
     folder, photos = _list_photos(dataset, field, samples)
     found = aggregate_masks(dataset, field, selection, [
         {"$unwind": "$masks"}, {"$group": {"_id": "$masks.label"}}])  # fmt: skip
-    labels = {row["_id"] for row in found if is_label(row["_id"])}
-    declared = [name for name in dataset.classes.get(field) or [] if is_label(name)]
+    labels = {row["_id"] for row in found if is_text(row["_id"])}
+    declared = [name for name in dataset.classes.get(field) or [] if is_text(name)]
     classes = tuple(dict.fromkeys([*declared, *sorted(labels)]))
     return Annotations(
         _read_photos(dataset, field, selection, photos, frozenset(classes)),
@@ -105,11 +106,6 @@ def dataset_annotations(dataset: Any, field: str, selection: Selection | None = 
         folder=folder,
         info={"description": f"Masks of the FiftyOne dataset {dataset.name}, field {field}"},
     )
-
-
-def is_label(value: Any) -> bool:
-    """Whether a detection's label names a class."""
-    return isinstance(value, str) and value != ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +183,9 @@ def _index(mask_id: Any) -> int | None:
 
 def _mask(detection: Document, photo: _Photo, id: int, classes: frozenset[str]) -> AnnotatedMask:
     label, mask_id = detection.get("label"), detection.get("mask_id")
+    mask_id = mask_id if isinstance(mask_id, str) else None
     name = mask_id or f"{label!r} ({detection.get('_id')})"
-    if not is_label(label):
+    if not is_text(label):
         return AnnotatedMask("", draw_rle({}), name)
     if label not in classes:
         raise GemLabelError(f"mask {name} was renamed during the export: export again")
@@ -199,7 +196,7 @@ def _mask(detection: Document, photo: _Photo, id: int, classes: frozenset[str]) 
     height, width = photo.size
     try:
         box = pixel_box(detection, width, height)
-    except (ValueError, TypeError, OverflowError) as error:
+    except GemLabelError as error:
         raise GemLabelError(f"cannot write mask {name} of {photo.name}: its box is no box") from error
     state: State = state_of(detection)
     decided_at = detection.get("decided_at")

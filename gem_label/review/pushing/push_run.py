@@ -181,7 +181,7 @@ def _open_dataset(name: str, field: str, classes: Iterable[str]) -> Any:
         if (
             dataset.media_type is None
         ):  # FiftyOne would set it with the first sample, and refuse the second process
-            dataset.media_type = fo.core.media.IMAGE
+            dataset.media_type = "image"
     except ValueError as error:
         raise UsageError(f"cannot use dataset {name!r}, field {field!r}: {error}") from error
     dataset.persistent = True

@@ -14,7 +14,7 @@ from gem_label.errors import GemLabelError
 from gem_label.review.queues.next_best import scored_classes
 from gem_label.review.queues.order import MaskReference
 from gem_label.review.storage.detections import Document, state_of
-from gem_label.review.storage.documents import find_sizes, pixel_box, read_crop
+from gem_label.review.storage.documents import photo_sizes, pixel_box, read_crop
 from gem_label.review.storage.internals import samples_of
 from gem_label.review.storage.selection import Expression
 from gem_label.rle import Box
@@ -107,17 +107,6 @@ def mask_details(
     ]
 
 
-def photo_sizes(dataset: Any, documents: Sequence[Document]) -> dict[Any, tuple[int, int]]:
-    """sample id -> width and height in pixels; reads the headers of photos that have no metadata."""
-    sizes = {}
-    for document in documents:
-        metadata = document.get("metadata") or {}
-        if metadata.get("width") and metadata.get("height"):
-            sizes[document["_id"]] = int(metadata["width"]), int(metadata["height"])
-    missing = [document["_id"] for document in documents if document["_id"] not in sizes]
-    return sizes | find_sizes(dataset, missing) if missing else sizes
-
-
 def _details(
     document: Document,
     detection: Document,
@@ -131,8 +120,8 @@ def _details(
     box: Box = (0, 0, 1, 1)
     crop: NDArray[np.bool_] = np.zeros((1, 1), bool)
     if size:
-        box = pixel_box(detection, *size)
         try:
+            box = pixel_box(detection, *size)
             crop = read_crop(detection, box)
         except GemLabelError as error:
             problem = str(error)

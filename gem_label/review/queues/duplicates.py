@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError
-from gem_label.review.queues.details import photo_sizes
 from gem_label.review.queues.order import UNDECIDED, MaskReference
 from gem_label.review.queues.overlaps import overlapping_pairs
 from gem_label.review.storage.detections import Document, state_of
-from gem_label.review.storage.documents import detection_rle
+from gem_label.review.storage.documents import detection_rle, photo_sizes
 from gem_label.review.storage.fields import check_mask_field
 from gem_label.review.storage.internals import samples_of
 from gem_label.review.storage.selection import Selection, aggregate_masks

@@ -110,7 +110,7 @@ def _embeddings(dataset: Any, field: str, mask_ids: Sequence[str | None]) -> lis
         run = run_of(dataset, field)
         columns = ["embedding", "embedding_scale"] if run.has_surrounds else ["embedding"]
         for table in read_rows(run, [each for each in mask_ids if each], columns):
-            found |= dict(zip(table["mask_id"].to_pylist(), table_vectors(table, "embedding"), strict=True))
+            found |= dict(zip(table["mask_id"].to_pylist(), table_vectors(table)[0], strict=True))
     except (GemLabelError, OSError):
         found = {}
     return [found.get(each or "") for each in mask_ids]

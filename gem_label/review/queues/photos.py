@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gem_label.review.queues.details import MaskDetails, mask_details, photo_sizes
+from gem_label.review.queues.details import MaskDetails, mask_details
 from gem_label.review.queues.order import UNDECIDED, MaskReference
 from gem_label.review.queues.overlaps import MIN_INSIDE, OverlappingPair, overlapping_pairs
 from gem_label.review.storage.detections import detections_of
-from gem_label.review.storage.documents import detection_rle
+from gem_label.review.storage.documents import detection_rle, photo_sizes
 from gem_label.review.storage.fields import check_mask_field
 from gem_label.review.storage.internals import is_patches, samples_of
 from gem_label.review.storage.selection import Expression, Selection, aggregate_masks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from pycocotools import mask as coco_mask
 
 from gem_label.errors import UsageError
 from gem_label.evaluation.label_classes import normal
+from gem_label.geometry import polygons
 from gem_label.metrics.labels import LabelReport, PhotoLabels, evaluate_labels
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
 from gem_label.review.storage.detections import Document, detections_of, is_accepted
-from gem_label.review.storage.documents import detection_rle, photo_size
+from gem_label.review.storage.documents import detection_rle, photo_sizes, size_among
 from gem_label.review.storage.fields import (
     check_mask_field,
     label_fields,
@@ -80,14 +81,15 @@ def measure_labels(
     samples = dataset if view is None else view
     if is_patches(samples):
         samples = dataset.select(samples.distinct("sample_id"))
-    samples.exists("metadata", False).compute_metadata(progress=False)
     ids = samples.values("_id")
     collector = _Collector(dataset, field, truth_field)
     wanted = ["filepath", "metadata", *collector.paths]
     for start in range(0, len(ids), _SAMPLES_AT_ONCE):
         chosen = {"_id": {"$in": ids[start : start + _SAMPLES_AT_ONCE]}}
-        for document in samples_of(dataset).find(chosen, wanted):
-            collector.add(document)
+        documents = list(samples_of(dataset).find(chosen, wanted))
+        sizes = photo_sizes(dataset, documents)
+        for document in documents:
+            collector.add(document, sizes)
         done = min(start + _SAMPLES_AT_ONCE, len(ids))
         yield Progress(done, len(ids) + 1, f"{done} of {len(ids)} photos read")
     if not collector.photos:
@@ -116,16 +118,16 @@ class _Collector:
                 self.index[normal(name)] = len(self.classes)
                 self.classes.append(name)
         self.photos: list[PhotoLabels] = []
-        self.without_truth = self.boxes = 0
+        self.without_truth = self.boxes = self.unusable = 0
         self.other_words: Counter[str] = Counter()
 
-    def add(self, document: Document) -> None:
-        """Take a photo in."""
+    def add(self, document: Document, sizes: Mapping[Any, tuple[int, int]]) -> None:
+        """Take a photo in; `sizes` are those of `photo_sizes`."""
         annotations = (document.get(self.truth_field) or {}).get(self.truth_list)
         if annotations is None:
             self.without_truth += 1
             return
-        width, height = photo_size(document)
+        width, height = size_among(sizes, document)
         labels = [
             (mask, kept)
             for name, kept in ((self.field, True), (self.hidden, False))
@@ -138,6 +140,8 @@ class _Collector:
                 self.other_words[str(each.get("label"))] += 1
             elif (rle := _truth_rle(each, width, height)) is not None:
                 truth.append((each, rle))
+            else:
+                self.unusable += 1
         self.boxes += sum("bounding_box" in each and not _has_mask(each) for each, _ in truth)
         self.photos.append(
             PhotoLabels(
@@ -161,6 +165,8 @@ class _Collector:
         if self.other_words:
             names = first_names([name for name, _ in self.other_words.most_common()], _SHOWN_NAMES)
             notes.append(f"{self.other_words.total()} annotations of other words are left out: {names}")
+        if self.unusable:
+            notes.append(f"{self.unusable} annotations enclose no pixel of their photo and are left out")
         if self.boxes:
             notes.append(f"{self.boxes} annotations have no mask: they count as filled boxes")
         return tuple(notes)
@@ -180,9 +186,9 @@ def _truth_rle(annotation: Document, width: int, height: int) -> dict[str, Any] 
     """An annotation as compressed COCO run lengths; None for a polyline that encloses nothing."""
     if "bounding_box" in annotation:
         return detection_rle(annotation, width, height)
-    polygons = [
+    parts = [
         [side for x, y in shape for side in (x * width, y * height)]
         for shape in annotation.get("points") or []
-        if len(shape) > 2
     ]
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
+    rle = polygons(parts, height, width).rle
+    return rle if rle is not None and coco_mask.area(rle) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gem_label.errors import UsageError
-from gem_label.evaluation.openimages import class_names, read_points
+from gem_label.evaluation.openimages import class_names, image_name, read_points
 from gem_label.metrics.points import ImagePoints, PointAverages, PointTotals, point_counts
 from gem_label.progress import Progress
 from gem_label.review.database import load_fiftyone
 from gem_label.review.storage.detections import Document, detections_of
-from gem_label.review.storage.documents import photo_size, pixel_box, read_crop
+from gem_label.review.storage.documents import photo_sizes, pixel_box, read_crop, size_among
 from gem_label.review.storage.fields import check_field_name, check_mask_field
 from gem_label.review.storage.internals import samples_of
 
@@ -67,16 +67,17 @@ def import_points(dataset: Any, path: str | Path, field: str = "points") -> int:
         How many samples got points.
 
     Raises:
-        UsageError: the file cannot be read or names none of the photos.
+        UsageError: the file cannot be read or names none of the photos, or several by one name.
     """
     fo = load_fiftyone()
     table = read_points(path)
     names = class_names(table, path)
     if not dataset.has_field(field):
         check_field_name(dataset, field)
+    table.check_photos(dataset.values("filepath"))
     values = {}
     for identifier, filepath in zip(*dataset.values(["id", "filepath"]), strict=True):
-        place = table.index.get(Path(filepath).stem)
+        place = table.index.get(image_name(filepath))
         if place is None:
             continue
         labels, points = table.image(place)
@@ -121,15 +122,16 @@ def evaluate_points(
     if getattr(present, "document_type", None) is not fo.Keypoints:
         raise UsageError(f"{points_field!r} is no field of keypoints: give a CSV of points or another field")
     samples = dataset if view is None else view
-    samples.exists("metadata", False).compute_metadata(progress=False)
     ids = samples.values("_id")
     totals, points, seen = PointTotals(), 0, set()
     mean_field, attribute = result_names(field)
     for start in range(0, len(ids), _SAMPLES_AT_ONCE):
         means: dict[str, float | None] = {}
         results: list[dict[str, Any]] = []  # by keypoint, as somebody may change the list meanwhile
-        for document in _documents(dataset, ids[start : start + _SAMPLES_AT_ONCE], field, points_field):
-            image = _evaluate_image(document, field, points_field)
+        documents = _documents(dataset, ids[start : start + _SAMPLES_AT_ONCE], field, points_field)
+        sizes = photo_sizes(dataset, documents)
+        for document in documents:
+            image = _evaluate_image(document, sizes, field, points_field)
             seen.update(image.labels)
             if not image.classes:
                 continue
@@ -166,12 +168,14 @@ class _Image:
     labels: set[str]
 
 
-def _documents(dataset: Any, ids: list[Any], field: str, points_field: str) -> Iterator[Document]:
+def _documents(dataset: Any, ids: list[Any], field: str, points_field: str) -> list[Document]:
     wanted = ["metadata", f"{field}.detections", f"{points_field}.keypoints", "filepath"]
-    return samples_of(dataset).find({"_id": {"$in": ids}}, wanted)
+    return list(samples_of(dataset).find({"_id": {"$in": ids}}, wanted))
 
 
-def _evaluate_image(document: Document, field: str, points_field: str) -> _Image:
+def _evaluate_image(
+    document: Document, sizes: Mapping[Any, tuple[int, int]], field: str, points_field: str
+) -> _Image:
     keypoints = (document.get(points_field) or {}).get("keypoints") or []
     masks = [
         mask
@@ -198,7 +202,7 @@ def _evaluate_image(document: Document, field: str, points_field: str) -> _Image
         np.array([keypoints[i][ANSWER] == "yes" for i in used]),
     )
     predicted = np.zeros(len(used), bool)
-    width, height = photo_size(document) if masks else (1, 1)
+    width, height = size_among(sizes, document) if masks else (1, 1)
     rows, columns = asked.pixels(height, width)
     for mask in masks:
         if mask["label"] not in classes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,24 +19,48 @@ from gem_label.review.storage.internals import deserialize_array, samples_of, se
 from gem_label.rle import Box, crop_mask, encode_crop
 
 
-def photo_size(document: Document) -> tuple[int, int]:
-    """Width and height of a sample's photo in pixels.
+def photo_sizes(
+    dataset: Any, documents: Sequence[Document], store: bool = True
+) -> dict[Any, tuple[int, int]]:
+    """The sizes of the photos of some samples: those that the dataset knows, and the others by `find_sizes`.
+
+    Args:
+        dataset: the FiftyOne dataset.
+        documents: the samples, each with `metadata`.
+        store: see `find_sizes`.
+
+    Returns:
+        sample id -> width and height in pixels; photos that cannot be read are left out.
+    """
+    sizes = {}
+    for document in documents:
+        metadata = document.get("metadata") or {}
+        if metadata.get("width") and metadata.get("height"):
+            sizes[document["_id"]] = int(metadata["width"]), int(metadata["height"])
+    missing = [document["_id"] for document in documents if document["_id"] not in sizes]
+    return sizes | find_sizes(dataset, missing, store) if missing else sizes
+
+
+def size_among(sizes: Mapping[Any, tuple[int, int]], document: Document) -> tuple[int, int]:
+    """Width and height of a sample's photo in pixels, of `photo_sizes`.
 
     Raises:
-        UsageError: the dataset does not know them.
+        UsageError: they are not among them.
     """
-    metadata = document.get("metadata") or {}
-    if not (metadata.get("width") and metadata.get("height")):
-        raise UsageError(f"the size of {document['filepath']} is not known: bring the photo back")
-    return int(metadata["width"]), int(metadata["height"])
+    if document["_id"] not in sizes:
+        raise UsageError(
+            f"the size of {document['filepath']} is not known and the photo cannot be read: bring it back"
+        )
+    return sizes[document["_id"]]
 
 
-def find_sizes(dataset: Any, samples: Sequence[Any]) -> dict[Any, tuple[int, int]]:
+def find_sizes(dataset: Any, samples: Sequence[Any], store: bool = True) -> dict[Any, tuple[int, int]]:
     """Read the sizes of photos from their files' headers, and store them on samples that have none.
 
     Args:
         dataset: the FiftyOne dataset.
         samples: ids of samples, as in the database.
+        store: False: only read.
 
     Returns:
         sample id -> width and height in pixels, upright as the photo is shown; photos that cannot be read are left
@@ -52,7 +76,7 @@ def find_sizes(dataset: Any, samples: Sequence[Any]) -> dict[Any, tuple[int, int
         key = {name: document.get(name) for name in ("_id", "filepath", "metadata")}
         new = {**metadata, **{k: v for k, v in (document.get("metadata") or {}).items() if v}}
         values = {"metadata": {"$literal": new}, "last_modified_at": "$$NOW"}
-        if collection.update_one(key, [{"$set": values}]).matched_count:
+        if not store or collection.update_one(key, [{"$set": values}]).matched_count:
             found[document["_id"]] = new["width"], new["height"]
         elif (now := collection.find_one({"_id": document["_id"]}, ["metadata"])) is not None:
             stored = now.get("metadata") or {}
@@ -80,10 +104,17 @@ def _read_metadata(path: str) -> Document | None:
 
 
 def pixel_box(detection: Document, width: int, height: int) -> Box:
-    """The x, y, width, height in pixels of a detection's relative box, inside a photo of this size."""
-    x, y, w, h = detection.get("bounding_box") or (0.0, 0.0, 0.0, 0.0)
-    left, top = min(max(round(x * width), 0), width), min(max(round(y * height), 0), height)
-    right, bottom = round((x + w) * width), round((y + h) * height)
+    """The x, y, width, height in pixels of a detection's relative box, inside a photo of this size.
+
+    Raises:
+        GemLabelError: the box is no list of four finite numbers.
+    """
+    try:
+        x, y, w, h = detection.get("bounding_box") or (0.0, 0.0, 0.0, 0.0)
+        left, top = min(max(round(x * width), 0), width), min(max(round(y * height), 0), height)
+        right, bottom = round((x + w) * width), round((y + h) * height)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise GemLabelError(f"the box of {_described(detection)} is no box") from error
     return left, top, max(0, min(right, width) - left), max(0, min(bottom, height) - top)
 
 
@@ -116,7 +147,7 @@ def read_crop(detection: Document, box: Box) -> NDArray[np.bool_]:
         zlib.error,
         Image.DecompressionBombError,
     ) as error:
-        name = path or f"of detection {detection.get('_id')} ({detection.get('mask_id') or 'no mask id'})"
+        name = path or f"of {_described(detection)}"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise GemLabelError(f"cannot read the mask {name}: {' '.join(reason.split())[:200]}") from error
     if mask.shape == (height, width):
@@ -124,6 +155,10 @@ def read_crop(detection: Document, box: Box) -> NDArray[np.bool_]:
     rows = (np.arange(height) * mask.shape[0]) // max(1, height)
     columns = (np.arange(width) * mask.shape[1]) // max(1, width)
     return mask[np.ix_(rows, columns)]
+
+
+def _described(detection: Document) -> str:
+    return f"detection {detection.get('_id')} ({detection.get('mask_id') or 'no mask id'})"
 
 
 def detection_rle(detection: Document, width: int, height: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.models import encoder_of_run
-from gem_label.labeler import pool_photo
+from gem_label.labeled_photo import pool_photo
 from gem_label.labeling.proposing import NO_PROPOSAL, LabelProposal, propose_labels
 from gem_label.learning.learned import apply_learned
 from gem_label.masks import MaskSet
