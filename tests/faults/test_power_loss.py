@@ -14,6 +14,7 @@ from run_content import content
 from shared_worker import CHUNK
 from test_engines import save
 from test_failing_files import label_shared
+from test_failing_files import relabel as relabel_shared
 
 from gem_label.labeling import label_maskset
 from gem_label.learning.learned import Learned
@@ -115,7 +116,7 @@ def test_relabeling(
     assert tried > 5
 
 
-def test_shared_labeling(
+def test_a_shared_run(
     recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     folder = save(
@@ -123,15 +124,24 @@ def test_shared_labeling(
     )
     assert CHUNK < 6
     label_shared(folder, tmp_path / "expected")
-    expected = result(tmp_path / "expected")
+    before = result(tmp_path / "expected")
+    relabel_shared(folder, tmp_path / "expected")
+    after = result(tmp_path / "expected")
     with recorder.recording(monkeypatch):
         label_shared(folder, recorder.root / "run")
         recorder.finished = 1
+        relabel_shared(folder, recorder.root / "run")
+        recorder.finished = 2
     tried = 0
     for state, finished in restarts(recorder, request, 4):
         tried += 1
+        path = state / "run"
         if finished:
-            assert result(state / "run") == expected
-        label_shared(folder, state / "run")
-        assert result(state / "run") == expected, state
-    assert tried > 10
+            found = result(path)
+            assert found == after or (finished == 1 and found == before), state
+        else:
+            label_shared(folder, path)
+            assert result(path) == before, state
+        relabel_shared(folder, path)
+        assert result(path) == after, state
+    assert tried > 15
