@@ -86,7 +86,7 @@ soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MIN
 	$(fetch)
 	$(call say,"trying random files and steps for $(MINUTES) minutes")
 	$(BIN)/python -m pytest --soak-minutes $(MINUTES) tests/test_mutated_files.py tests/faults/test_mutated_runs.py \
-		tests/faults/test_bit_flips.py tests/test_import_mutations.py \
+		tests/faults/test_bit_flips.py tests/faults/test_failing_database.py tests/faults/test_power_loss.py tests/test_import_mutations.py \
 		tests/test_exchange_sequences.py tests/test_review_endurance.py $(PYTEST_ARGS)
 
 .PHONY: lint

@@ -123,9 +123,38 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content of a file; it survives a power cut as soon as the folder is synced.
+
+    Raises:
+        OSError: one of them cannot be read or written.
+    """
+    with open(source, "rb") as old, open(target, "wb") as new:
+        shutil.copyfileobj(old, new)
+        new.flush()
+        os.fsync(new.fileno())
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, so that they survive a power cut; nothing happens where it is.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        OSError: it cannot be made, or there is a file of that name.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
+
+
 @contextmanager
 def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Make a new folder that takes the name `path` when the `with` block ends; it is deleted when the block raises.
+
+    Its names survive a power cut; what is in its files and folders does when they were synced.
 
     Args:
         path: must not exist, or be an empty folder.
@@ -142,6 +171,7 @@ def replacing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     temporary, descriptor = _create_folder_beside(path)
     try:
         yield temporary
+        sync_directory(temporary)
         if replace and path.is_dir():
             os.rename(path, old)
         try:

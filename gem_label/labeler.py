@@ -26,7 +26,8 @@ from gem_label.labeling import LabelSettings, Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.masks import MaskSet, patch_weights
-from gem_label.photos.reading import read_image, to_rgb
+from gem_label.photos.reading import read_image
+from gem_label.photos.rgb import to_rgb
 from gem_label.precision import Precision
 from gem_label.runs import Run, RunWriter
 from gem_label.runs.manifest import MASK_TOKENS, new_manifest

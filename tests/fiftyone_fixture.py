@@ -6,14 +6,13 @@ import atexit
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from database_commands import WATCHER
+from mongod import Mongod
 from pymongo import monitoring
 
 
@@ -36,8 +35,10 @@ def fiftyone_db() -> str:
     if running:
         return running
     port = free_port()
-    uri = f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=5000"
+    folder = Path(tempfile.mkdtemp(prefix="gem-label-mongod-"))
+    uri = f"mongodb://127.0.0.1:{port}/"
     os.environ.update(
+        GEM_LABEL_TEST_MONGOD=f"{folder}:{port}",
         GEM_LABEL_TEST_DATABASE=uri,
         FIFTYONE_DATABASE_URI=uri,
         FIFTYONE_DATABASE_NAME="gem-label-tests",
@@ -51,26 +52,8 @@ def fiftyone_db() -> str:
 
     from fiftyone.core.service import DatabaseService
 
-    folder = Path(tempfile.mkdtemp(prefix="gem-label-mongod-"))
     at_exit.callback(shutil.rmtree, folder)
-    log = at_exit.enter_context((folder / "mongod.log").open("wb"))
-    command = [DatabaseService.find_mongod(), "--dbpath", str(folder), "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--bind_ip", "127.0.0.1", "--nounixsocket"], stdout=log, stderr=subprocess.STDOUT
-    )
-    at_exit.callback(process.wait, timeout=60)
-    at_exit.callback(process.terminate)
-    _wait_until_open(process, port)
+    mongod = Mongod(folder, port)
+    mongod.start(DatabaseService.find_mongod())
+    at_exit.callback(mongod.end)
     return uri
-
-
-def _wait_until_open(process: subprocess.Popen, port: int, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"mongod ended with exit code {process.returncode}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"mongod did not open port {port} within {seconds:.0f} s")

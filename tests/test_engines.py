@@ -14,7 +14,7 @@ from PIL import Image
 
 from gem_label.engines import stream
 from gem_label.engines.counts import LabelCounts
-from gem_label.engines.decoding import PixelBudget, iter_decoded
+from gem_label.engines.decoding import MemoryBudget, iter_decoded
 from gem_label.engines.local import LocalEngine
 from gem_label.engines.stream import workers_for
 from gem_label.engines.writing import FAILURES_IN_A_ROW
@@ -193,7 +193,7 @@ def test_as_many_workers_as_there_is_room_for(
 
 def test_photos_in_use_that_fill_the_memory_do_not_stop_the_next(tmp_path: Path) -> None:
     save(tmp_path, **{f"{i}": "red" for i in range(6)})
-    assert len(list(iter_decoded(numbered(tmp_path), threads=6, pixels_ahead=1, in_use=2))) == 6
+    assert len(list(iter_decoded(numbered(tmp_path), threads=6, bytes_ahead=1, in_use=2))) == 6
 
 
 def numbered(folder: Path) -> list[Photo]:
@@ -205,16 +205,16 @@ def test_photos_come_decoded_in_order(tmp_path: Path) -> None:
         Image.new("RGB", (1 + i * 37 % 50, 5), (i, 0, 0)).save(tmp_path / f"{i:02d}.png")
     (tmp_path / "07.png").unlink()
     photos = [*numbered(tmp_path), Photo(str(tmp_path / "07.png"), "07", 99)]
-    for threads, pixels in ((1, 1), (3, 1), (3, 400), (8, 10**6)):
-        seen = list(iter_decoded(photos, threads, pixels))
+    for threads, size in ((1, 1), (3, 1), (3, 2000), (8, 10**7)):
+        seen = list(iter_decoded(photos, threads, size))
         assert [photo for photo, _ in seen] == photos
         assert [image[0, 0, 0] for _, image in seen[:-1]] == [i for i in range(20) if i != 7]  # type: ignore[index]
         assert isinstance(seen[-1][1], ImageError)
 
 
-def test_decoding_ahead_stays_within_its_pixels() -> None:
-    """Threads that hold photos of 10 pixels: never more than 35 pixels beside the one that is waited for."""
-    budget, held, most = PixelBudget(35), 0, 0
+def test_decoding_ahead_stays_within_its_memory() -> None:
+    """Threads that hold photos of 10 bytes: never more than 35 bytes beside the one that is waited for."""
+    budget, held, most = MemoryBudget(35), 0, 0
     lock = threading.Lock()
 
     def decode(index: int) -> None:
@@ -240,7 +240,7 @@ def test_decoding_ahead_stays_within_its_pixels() -> None:
 def test_a_reader_that_stops_early_leaves_no_thread_behind(tmp_path: Path) -> None:
     save(tmp_path, **{f"{i:02d}": "red" for i in range(30)})
     before = threading.active_count()
-    images = iter_decoded(numbered(tmp_path), threads=4, pixels_ahead=200)
+    images = iter_decoded(numbered(tmp_path), threads=4, bytes_ahead=200)
     next(images)
     images.close()
     for _ in range(50):

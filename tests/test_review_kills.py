@@ -43,8 +43,8 @@ def state(dataset: Any) -> State:
         for mask in detections(dataset, name, photo)
     ]
     facts = {
-        mask["_id"]: (name, mask.get("mask_id"), mask["label"], mask["tags"], mask["bounding_box"], mask["mask"],
-                      mask.get("decision"))
+        mask["_id"]: (name, mask.get("mask_id"), mask["label"], mask["tags"], mask["bounding_box"],
+                      mask.get("mask") or mask["mask_path"], mask.get("decision"))
         for name, mask in found
     }  # fmt: skip
     assert len(facts) == len(found)

@@ -133,7 +133,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk, a folder that may not be written
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    except Exception as error:
+        if not _is_of_database(error):
+            raise
+        from gem_label.review.database import explain_database_error
+
+        return _fail(explain_database_error(error), 1)
     return code if isinstance(code, int) else 0
+
+
+def _is_of_database(error: Exception) -> bool:
+    """Whether FiftyOne's database failed; where pymongo is not imported, it has not."""
+    errors = sys.modules.get("pymongo.errors")
+    return errors is not None and isinstance(error, errors.PyMongoError)
 
 
 def _fail(message: str, code: int) -> int:

@@ -29,6 +29,7 @@ from gem_label.clip.towers import VisionTower
 from gem_label.devices import pick_device
 from gem_label.errors import UsageError
 from gem_label.precision import Precision
+from gem_label.resizing import resize_rgb
 from gem_label.weights import file_sha256
 
 if TYPE_CHECKING:
@@ -132,12 +133,10 @@ class Clip:
         Returns:
             (3, H, W) float32, normalised by the model's mean and standard deviation, on the CPU.
         """
-        if not isinstance(image, Image.Image):
-            image = Image.fromarray(image)
-        image = image.convert("RGB")
-        height, width = self.input_size(image.height, image.width, short_side)
-        resized = image.resize((width, height), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
+        photo = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
+        height, width = self.input_size(*photo.shape[:2], short_side)
+        resized = resize_rgb(photo, height, width, Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(resized).permute(2, 0, 1).float() / 255
         return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
 

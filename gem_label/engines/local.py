@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from gem_label.checks import COUNT, check_numbers
 from gem_label.engines.counts import LabelCounts
-from gem_label.engines.decoding import DECODER_THREADS, PIXELS_AHEAD
+from gem_label.engines.decoding import BYTES_AHEAD, DECODER_THREADS
 from gem_label.engines.stream import iter_labeled_photos
 from gem_label.engines.writing import iter_written
 from gem_label.labeled_photo import LabelJob, PhotoModels
@@ -27,17 +27,17 @@ class LocalEngine:
         workers: how many photos the models are asked about at a time; `workers_for` says how many a device is
             good for.
         threads: how many photos are decoded at a time.
-        pixels_ahead: decoded pixels held at a time.
+        bytes_ahead: of photos that are decoded or wait, together.
         progress: `run` shows a bar on stderr.
     """
 
     workers: int = 1
     threads: int = DECODER_THREADS
-    pixels_ahead: int = PIXELS_AHEAD
+    bytes_ahead: int = BYTES_AHEAD
     progress: bool = True
 
     def __post_init__(self) -> None:
-        check_numbers(self, dict.fromkeys(("workers", "threads", "pixels_ahead"), COUNT))
+        check_numbers(self, dict.fromkeys(("workers", "threads", "bytes_ahead"), COUNT))
 
     def iter_counts(
         self, photos: Sequence[Photo], models: PhotoModels, job: LabelJob, writer: RunWriter
@@ -59,7 +59,7 @@ class LocalEngine:
         """
         if job.words is not None:
             job.words.check_names(photos)
-        labeled = iter_labeled_photos(photos, models, job, self.workers, self.threads, self.pixels_ahead)
+        labeled = iter_labeled_photos(photos, models, job, self.workers, self.threads, self.bytes_ahead)
         with closing(labeled), closing(iter_written(labeled, writer)) as written:
             yield from written
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gem_label.engines.decoding import DECODER_THREADS, PIXELS_AHEAD, iter_decoded
+from gem_label.engines.decoding import BYTES_AHEAD, DECODER_THREADS, iter_decoded
 from gem_label.errors import ImageError
 from gem_label.labeled_photo import LabeledPhoto, LabelJob, PhotoError, PhotoModels, label_photo
 from gem_label.photos.photo import Photo
@@ -54,7 +54,7 @@ def iter_labeled_photos(
     job: LabelJob,
     workers: int = 1,
     threads: int = DECODER_THREADS,
-    pixels_ahead: int = PIXELS_AHEAD,
+    bytes_ahead: int = BYTES_AHEAD,
 ) -> Generator[tuple[Photo, LabeledPhoto | PhotoError], None, None]:
     """Yield photos with their labels; close the iterator to stop early.
 
@@ -64,7 +64,7 @@ def iter_labeled_photos(
         job: the words and thresholds.
         workers: how many photos are labeled at a time. On a CPU they share PyTorch's threads among them.
         threads: how many photos are decoded at a time.
-        pixels_ahead: decoded pixels held at a time.
+        bytes_ahead: of photos that are decoded or wait, together.
 
     Yields:
         Each photo, in order, with what became of it.
@@ -88,7 +88,7 @@ def iter_labeled_photos(
 
     workers = max(1, min(workers, len(photos)))  # one photo alone may have all threads
     with (
-        closing(iter_decoded(photos, threads, pixels_ahead, workers)) as images,
+        closing(iter_decoded(photos, threads, bytes_ahead, workers)) as images,
         _shared_threads(workers),
     ):
         if workers == 1:  # no thread: an interrupt then ends the photo too

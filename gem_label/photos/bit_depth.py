@@ -16,6 +16,7 @@ from gem_label.photos import png
 
 _BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE, _SMAX_SAMPLE_VALUE = 258, 281, 341
 """TIFF tags."""
+_ROWS_AT_ONCE = 64
 
 
 def stated_maximum(image: Image.Image, path: str | os.PathLike[str] | None = None) -> int | None:
@@ -78,11 +79,12 @@ def read_deep_colors(path: str | os.PathLike[str], maximum: int | None) -> Image
         return None
     if maximum is not None and pixels[..., :3].max(initial=0) > maximum:
         maximum = None  # for all channels alike, or colors would shift
-    colors = np.dstack([scale_to_bytes(pixels[..., channel], maximum) for channel in (2, 1, 0)])
-    if pixels.shape[2] == 3:
-        return Image.fromarray(colors)
-    alpha = scale_to_bytes(pixels[..., 3], maximum)
-    return Image.fromarray(np.dstack([colors, alpha]))
+    channels = (2, 1, 0, 3)[: pixels.shape[2]]
+    colors = np.empty(pixels.shape, np.uint8)
+    for place, channel in enumerate(channels):
+        colors[..., place] = scale_to_bytes(pixels[..., channel], maximum)
+    del pixels
+    return Image.fromarray(colors)
 
 
 def scale_to_bytes(values: NDArray[Any], maximum: float | None = None) -> NDArray[np.uint8]:
@@ -95,14 +97,23 @@ def scale_to_bytes(values: NDArray[Any], maximum: float | None = None) -> NDArra
         values: (H, W) numbers.
         maximum: what the file says is white, see `stated_maximum`.
     """
+    scaled = np.zeros(values.shape, np.uint8)
     if values.size == 0:
-        return np.zeros(values.shape, np.uint8)
-    numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(numbers.min()), float(numbers.max())
+        return scaled
+    strips = [slice(top, top + _ROWS_AT_ONCE) for top in range(0, len(values), _ROWS_AT_ONCE)]
+    low = min(float(_finite(values[strip]).min()) for strip in strips)
+    high = max(float(_finite(values[strip]).max()) for strip in strips)
     if np.issubdtype(values.dtype, np.floating):
         span = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
     elif low >= 0 and high <= 65535:
         span = (0.0, 65535.0 if maximum is None or high > maximum else float(maximum))
     else:
         span = (low, high)
-    return np.rint((numbers - span[0]) * (255.0 / max(span[1] - span[0], 1e-12))).astype(np.uint8)
+    factor = 255.0 / max(span[1] - span[0], 1e-12)
+    for strip in strips:
+        scaled[strip] = np.rint((_finite(values[strip]) - span[0]) * factor)
+    return scaled
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)

@@ -10,20 +10,23 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from gem_label.errors import ImageError
 from gem_label.photos import png
-from gem_label.photos.bit_depth import has_deep_colors, read_deep_colors, scale_to_bytes, stated_maximum
+from gem_label.photos.bit_depth import has_deep_colors, read_deep_colors, stated_maximum
 from gem_label.photos.buckets import Buckets
+from gem_label.photos.rgb import colors_to_rgb, is_deep_gray, orientation, stored_bytes, to_rgb
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
 _HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
+_BYTES_BESIDES = {"WEBP": 9, "HEIF": 4, "AVIF": 4}
+"""Bytes a pixel that decoders take besides the pixels that they give, measured by tests/decoding_worker.py."""
 # Formats that PIL only recognizes (their pixels need another program): folders do not list them.
 _STUB_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
@@ -76,7 +79,24 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
     width, height = image.size
     if isinstance(image, TiffImageFile):  # whose size PIL turns in some versions
         width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
-    return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
+    return (height, width) if orientation(image) in (5, 6, 7, 8) else (width, height)
+
+
+def decoding_bytes(image: Image.Image) -> int:
+    """The most memory that decoding takes, of an image whose header has been read.
+
+    That is PIL's pixels and the result, and what decoders need besides: libwebp two copies, libheif one, a
+    progressive JPEG its coefficients, a TIFF that PIL turns another copy. Gray values of more than 8 bits are copied
+    to find their range; 16 bits a color channel go through OpenCV.
+    """
+    if has_deep_colors(image):
+        return 19 * image.width * image.height
+    stored, besides = stored_bytes(image.mode), _BYTES_BESIDES.get(image.format or "", 0)
+    if is_deep_gray(image.mode):
+        besides = 2 * stored + 1
+    if image.info.get("progressive") or (image.format == "TIFF" and orientation(image) != 1):
+        besides = 4
+    return (stored + 3 + besides) * image.width * image.height
 
 
 def check_header(path: str | os.PathLike[str]) -> None:
@@ -103,8 +123,8 @@ def read_image(
 
     Args:
         path: the file, or its address in an object store.
-        admit: called once with the number of pixels when the header has been read, before anything is decoded;
-            may wait (this is how decoding ahead keeps its memory bounded).
+        admit: called once with `decoding_bytes` when the header has been read, before anything is decoded; may
+            wait (this is how decoding ahead keeps its memory bounded).
         buckets: the object stores that are open already.
         take_tag: gets the tag of the content, see `Photo`, before it is read.
 
@@ -126,7 +146,7 @@ def _read_file(path: str | os.PathLike[str], admit: Callable[[int], None] | None
         nonlocal admitted
         if admit is not None and not admitted:
             admitted = True
-            admit(image.width * image.height)
+            admit(decoding_bytes(image))
 
     _check_file(path)
     try:
@@ -180,49 +200,6 @@ def _reasons() -> Iterator[None]:
         raise ImageError(f"broken: {type(error).__name__}: {error}") from error
 
 
-def to_rgb(image: Image.Image, maximum: int | None = None) -> NDArray[np.uint8]:
-    """An open image as people see it: (H, W, 3) uint8 RGB (see `read_image`).
-
-    Args:
-        image: of any mode.
-        maximum: of 16-bit pixels, the value that is white; None: what a TIFF says, else 65535.
-    """
-    image.load()
-    orientation = _orientation(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        pixels = _grey_to_rgb(image, maximum or stated_maximum(image))
-    else:
-        pixels = _colors_to_rgb(image)
-    if pixels.size == 0:
-        raise ImageError("empty: the image has no pixels")
-    return _turn(pixels, orientation)
-
-
-def _grey_to_rgb(image: Image.Image, maximum: int | None) -> NDArray[np.uint8]:
-    """Grey values of more than 8 bits, as they are stored: (H, W, 3) uint8."""
-    values = np.asarray(image)
-    grey = scale_to_bytes(values, maximum)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _colors_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Every other mode, as it is stored, over white: (H, W, 3) uint8."""
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        if image.mode == "La":
-            image = image.convert("LA")
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    if image.mode == "LAB":
-        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
-        image = image if converted is None else converted
-    return np.array(image.convert("RGB"), dtype=np.uint8)
-
-
 def _deep_colors_to_rgb(
     image: Image.Image, path: str | os.PathLike[str], maximum: int | None
 ) -> NDArray[np.uint8]:
@@ -230,27 +207,4 @@ def _deep_colors_to_rgb(
     deep = read_deep_colors(path, maximum)
     if deep is None:
         return to_rgb(image)
-    pixels = _colors_to_rgb(deep)
-    return pixels if image.format == "TIFF" else _turn(pixels, _orientation(image))
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; PIL turns TIFFs itself when it loads them, which then are upright.
-
-    A photo with unreadable EXIF stays as it is.
-    """
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF must not cost the photo
-        return 1
-
-
-def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """(H, W, 3) pixels as stored, upright: turned and mirrored as the EXIF orientation says."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    return colors_to_rgb(deep, 1 if image.format == "TIFF" else orientation(image))

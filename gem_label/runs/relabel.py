@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gem_label.atomic import delete_leftovers, replacing_folder, write_atomic
+from gem_label.atomic import copy_file, delete_leftovers, replacing_folder, write_atomic
 from gem_label.checks import Numbers, check_number
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import Evidence, LabelSettings, MaskLabels, Rescore, Vocabulary, label_evidence
@@ -176,7 +175,7 @@ def _copy_rest(run: Run, folder: Path) -> None:
     else:
         for name in (IMAGES, FAILURES):
             if (run.path / name).exists():
-                shutil.copyfile(run.path / name, folder / name)
+                copy_file(run.path / name, folder / name)
     run.copy_patches(folder)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gem_label.atomic import make_folder, replacing
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.learning.learned import Learned
 from gem_label.photos.photo import Photo
@@ -93,5 +94,6 @@ class StoredRun(Run):
     def copy_patches(self, folder: Path) -> None:
         """Copy the patch features, where the run keeps any, into the folder of another run."""
         for name in self._shared.store.names(f"{PATCHES}/"):
-            (folder / PATCHES).mkdir(exist_ok=True)
-            (folder / name).write_bytes(self._shared.store.read(name))
+            make_folder(folder / PATCHES)
+            with replacing(folder / name) as file:
+                file.write(self._shared.store.read(name))

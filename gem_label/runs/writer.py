@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gem_label.atomic import delete_leftovers, is_leftover, write_atomic
+from gem_label.atomic import delete_leftovers, is_leftover, make_folder, write_atomic
 from gem_label.checks import COUNT, check_number
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
@@ -145,7 +145,7 @@ class RunWriter:
             learned=learned,
         )
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             lock = RunLock(path)
         except OSError as error:
             raise GemLabelError(f"cannot write the run {path}: {error.strerror}") from error
@@ -178,7 +178,7 @@ class RunWriter:
         """Clean up after a kill, and learn what is done."""
         if not (self.path / MANIFEST).exists():  # first of all: it says that this folder is a run
             self._write_manifest(finished=False)
-        self._pending_folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._pending_folder)
         # of the run's own folder only what the run writes: an export may be writing its file there
         delete_leftovers(self.path, of=[MANIFEST, IMAGES, FAILURES, LEARNED, RELABEL_READY, "relabel"])
         for folder in (self._masks, self._pending_folder, self.path / PATCHES, self.path / INDEX):
@@ -283,7 +283,7 @@ class RunWriter:
             return
         if patches is not None:
             with explain_removal(self.path):
-                (self.path / PATCHES).mkdir(exist_ok=True)
+                make_folder(self.path / PATCHES)
             content = array_bytes(np.asarray(patches, np.float16))
             write_atomic(self.path / PATCHES / f"{photo.number}.npy", lambda file: file.write(content))
         self._write_shard(self._pending_folder / f"{photo.number}.parquet", [(record, table)])

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from gem_label.errors import ImageError
 from gem_label.precision import computing_in
+from gem_label.resizing import resize_rgb
 from gem_label.sam.models import Sam
 from gem_label.sam.upsample import Axis, resizing
 
@@ -55,15 +57,17 @@ def encode_image(sam: Sam, pixels: NDArray[np.uint8]) -> EncodedImage:
     model = sam.model
     height, width = pixels.shape[:2]
     resize = ResizeLongestSide(model.image_encoder.img_size)
-    if min(resize.get_preprocess_shape(height, width, resize.target_length)) < 1:
+    target = resize.get_preprocess_shape(height, width, resize.target_length)
+    if min(target) < 1:
         raise ImageError(f"{width} x {height} pixels are too thin for SAM")
-    resized = torch.as_tensor(resize.apply_image(pixels), device=model.device).permute(2, 0, 1)[None]
+    photo = resize_rgb(pixels, *target, Image.Resampling.BILINEAR)  # as `resize.apply_image` does
+    resized = torch.as_tensor(photo, device=model.device).permute(2, 0, 1)[None]
     with computing_in(sam.precision, sam.device):
         features = model.image_encoder(model.preprocess(resized)).float()
     side = resize.target_length
     rows, columns = (
-        resizing(4 * tokens, [(side, kept), (target, target)], model.device)
-        for tokens, kept, target in zip(features.shape[-2:], resized.shape[-2:], (height, width), strict=True)
+        resizing(4 * tokens, [(side, kept), (length, length)], model.device)
+        for tokens, kept, length in zip(features.shape[-2:], resized.shape[-2:], (height, width), strict=True)
     )
     return EncodedImage(
         features,

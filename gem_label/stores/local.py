@@ -11,7 +11,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from gem_label.atomic import DAY, delete_leftovers, is_leftover, new_file, sync_directory, write_atomic
+from gem_label.atomic import (
+    DAY,
+    delete_leftovers,
+    is_leftover,
+    make_folder,
+    new_file,
+    sync_directory,
+    write_atomic,
+)
 from gem_label.errors import GemLabelError
 
 _LOCK = ".store.lock"
@@ -40,7 +48,7 @@ class LocalStore:
         """Write a file; see `Store`."""
         target = self.folder / name
         with self._errors(f"cannot write {target}"):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             if target.exists():  # saves the work; the link below decides
                 return False
             with new_file(target) as (temporary, file):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gem_label.errors import GemLabelError, UsageError
+from gem_label.review.database import database_reason
 from gem_label.review.editing.decisions import finish_decision
 from gem_label.review.editing.restoring import restore
 from gem_label.review.storage.decision_log import (
@@ -105,13 +106,14 @@ def replace_masks(
         settle(dataset, field, list(changes))
         drop_missed(dataset, decision)
     except (PyMongoError, BSONError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = database_reason(error)
         try:
             restore(dataset, decision)  # what was written before
             forget(decision.id)
         except PyMongoError:
             raise GemLabelError(
-                f"FiftyOne's database failed: undo {action!r} when it is back ({reason})"
+                f"FiftyOne's database does not answer ({reason}): when it is back, do the same again, or undo "
+                f"{action!r}"
             ) from error
         raise GemLabelError(
             f"FiftyOne's database did not take the changes, nothing changed: {reason}"

@@ -13,6 +13,7 @@ from gem_label.formats.drawing import MAX_TOLERANCE
 from gem_label.formats.photo_names import match_photos
 from gem_label.formats.reading import read_annotations
 from gem_label.progress import Progress
+from gem_label.review.database import database_errors
 from gem_label.review.editing.changes import MaskChanges, replace_masks
 from gem_label.review.exchange.comparing import MISSING, Missing, compare_masks
 from gem_label.review.exchange.file_masks import BOXES, BoxDrawer, Boxes, FileMasks, draw_file_masks
@@ -80,45 +81,46 @@ def import_corrections(
         raise UsageError("boxes become masks by SAM only where a SAM model is given")
     if tolerance is not None and not 0 <= tolerance <= MAX_TOLERANCE:
         raise UsageError(f"the tolerance is a number of pixels from 0 to {MAX_TOLERANCE}, not {tolerance}")
-    check_field_name_or_masks(dataset, field)
-    report = CorrectionReport()
-    annotations = read_annotations(path)
-    report.problems += annotations.left_out
-    near = annotations.tolerance if tolerance is None else tolerance
-    photos, report.unknown = _match(dataset, list(annotations.photos))
-    if not photos:
-        raise UsageError(
-            f"{path} has none of the {len(dataset)} photos of {dataset.name!r}: file names must agree"
-        )
-    hidden = less_likely_field(field) if has_less_likely(dataset, field) else None
-    homes = _homes_of_ids(dataset, [field, *([hidden] if hidden else [])], photos)
-    changes: dict[Any, MaskChanges] = {}
-    moving: list[Any] = []
-    ids = list(photos)
-    for document, size in _read_samples(
-        dataset, ids, [name for name in (field, hidden) if name], not dry_run
-    ):
-        size = size or next((each.size for each in photos[document["_id"]] if each.size), None)
-        of_file = draw_file_masks(
-            photos[document["_id"]], size, document["filepath"], boxes, resize, draw_boxes
-        )
-        _disown(of_file, document["_id"], homes)
-        report.refused += len(of_file.refused)
-        report.problems += of_file.problems
-        existing = detections_of(document, field)
-        named = _named(detections_of(document, hidden), existing, of_file) if hidden else []
-        existing, less_likely = [*existing, *named], {mask["_id"] for mask in named}
-        rles = []
-        if of_file.masks and size is not None:
-            rles = [detection_rle(detection, size[1], size[0]) for detection in existing]
-        change = compare_masks(existing, rles, of_file, missing, accept_unchanged, report, near)
-        changes[document["_id"]] = change
-        moving += [old["_id"] for old, _ in change.replaced if old["_id"] in less_likely]
-        report.photos += 1
-        if report.photos % 20 == 0 or report.photos == len(ids):
-            yield Progress(report.photos, len(ids), f"{report.photos} of {len(ids)} photos compared")
-    if not dry_run and any(len(change) for change in changes.values()):
-        _apply(dataset, field, changes, moving, report)
+    with database_errors():
+        check_field_name_or_masks(dataset, field)
+        report = CorrectionReport()
+        annotations = read_annotations(path)
+        report.problems += annotations.left_out
+        near = annotations.tolerance if tolerance is None else tolerance
+        photos, report.unknown = _match(dataset, list(annotations.photos))
+        if not photos:
+            raise UsageError(
+                f"{path} has none of the {len(dataset)} photos of {dataset.name!r}: file names must agree"
+            )
+        hidden = less_likely_field(field) if has_less_likely(dataset, field) else None
+        homes = _homes_of_ids(dataset, [field, *([hidden] if hidden else [])], photos)
+        changes: dict[Any, MaskChanges] = {}
+        moving: list[Any] = []
+        ids = list(photos)
+        for document, size in _read_samples(
+            dataset, ids, [name for name in (field, hidden) if name], not dry_run
+        ):
+            size = size or next((each.size for each in photos[document["_id"]] if each.size), None)
+            of_file = draw_file_masks(
+                photos[document["_id"]], size, document["filepath"], boxes, resize, draw_boxes
+            )
+            _disown(of_file, document["_id"], homes)
+            report.refused += len(of_file.refused)
+            report.problems += of_file.problems
+            existing = detections_of(document, field)
+            named = _named(detections_of(document, hidden), existing, of_file) if hidden else []
+            existing, less_likely = [*existing, *named], {mask["_id"] for mask in named}
+            rles = []
+            if of_file.masks and size is not None:
+                rles = [detection_rle(detection, size[1], size[0]) for detection in existing]
+            change = compare_masks(existing, rles, of_file, missing, accept_unchanged, report, near)
+            changes[document["_id"]] = change
+            moving += [old["_id"] for old, _ in change.replaced if old["_id"] in less_likely]
+            report.photos += 1
+            if report.photos % 20 == 0 or report.photos == len(ids):
+                yield Progress(report.photos, len(ids), f"{report.photos} of {len(ids)} photos compared")
+        if not dry_run and any(len(change) for change in changes.values()):
+            _apply(dataset, field, changes, moving, report)
     return report
 
 

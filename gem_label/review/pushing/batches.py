@@ -28,13 +28,17 @@ DATABASE_LIMIT = 8 << 20
 """Bytes of masks per photo; MongoDB refuses documents above 16 MB, and further fields need room too."""
 
 _ATTEMPTS = 5
+_TOO_LARGE = {10334, 17419, 17420}
+"""MongoDB's codes for a document above 16 MB."""
 
 
-def _reason(error: Exception) -> str:
-    """What MongoDB said, without the refused documents."""
+def _is_too_large(error: Exception) -> bool:
+    """Whether MongoDB refused a document for its size."""
+    from pymongo.errors import DocumentTooLarge
+
     details = getattr(error, "details", None) or {}
-    refused = details.get("writeErrors") or [{}]
-    return str(refused[0].get("errmsg") or details.get("errmsg") or error)[:200]
+    codes = {each.get("code") for each in details.get("writeErrors") or [details]}
+    return isinstance(error, DocumentTooLarge) or bool(codes & _TOO_LARGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +132,11 @@ class Push:
                     return {each.path for each in done.values()}
                 documents = self._find(of_path)  # somebody changed a sample meanwhile
             except PyMongoError as error:
-                raise GemLabelError(
-                    f"FiftyOne's database did not take the masks ({_reason(error)}): if a sample is too large, "
-                    "push with masks on disk"
-                ) from error
+                if _is_too_large(error):
+                    raise GemLabelError(
+                        "a photo has more masks than a document of FiftyOne's database holds: push with masks on disk"
+                    ) from error
+                raise
         raise GemLabelError(f"dataset {self.dataset.name!r} is being changed all the time: push again later")
 
     def _updates(self, of_path: Mapping[str, PhotoProposals], documents: list[Document]) -> list[_Update]:

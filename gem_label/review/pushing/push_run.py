@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from gem_label.errors import UsageError
 from gem_label.labeling import Thresholds
-from gem_label.review.database import load_fiftyone
+from gem_label.review.database import database_errors, load_fiftyone
 from gem_label.review.pushing.batches import DATABASE_LIMIT, Push
 from gem_label.review.pushing.merge import MaskStorage
 from gem_label.review.pushing.proposals import PhotoProposals, run_proposals
@@ -43,6 +43,7 @@ __all__ = ["PushReport", "push_run"]
 _BATCHES_AT_ONCE = 2  # one is encoded while the database writes the other
 
 
+@database_errors()
 def push_run(
     run: Run,
     dataset_name: str,
@@ -83,7 +84,7 @@ def push_run(
 
     Raises:
         UsageError: unknown storage, or dataset or field are of another kind.
-        GemLabelError: FiftyOne or its database is missing, or a write failed.
+        GemLabelError: FiftyOne or its database is missing, or fails.
     """
     if mask_storage not in ("auto", "database", "disk"):
         raise UsageError(f"mask_storage is 'auto', 'database' or 'disk', not {mask_storage!r}")

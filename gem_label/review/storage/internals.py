@@ -38,6 +38,26 @@ def database() -> Any:
     return get_db_conn()
 
 
+def limit_database_patience(seconds: float) -> None:
+    """Give up on a database that has ended after some seconds; pymongo waits 30 for every command.
+
+    That time is for elections among the members of a replica set. A database of one process has none, and where its
+    address states a time, that is kept.
+
+    Args:
+        seconds: after so long without the database, a command fails.
+    """
+    import fiftyone as fo
+    from mongoengine import get_connection
+
+    if "serverselectiontimeoutms" in (fo.config.database_uri or "").lower():
+        return
+    for client in (database().client, get_connection()):
+        if client.topology_description.topology_type_name == "Single":
+            # pymongo takes the time when it connects, and FiftyOne connects when it is imported
+            client._topology._settings._server_selection_timeout = seconds
+
+
 def samples_of(dataset: Any) -> Any:
     """The pymongo collection with the samples of a dataset."""
     return dataset._sample_collection

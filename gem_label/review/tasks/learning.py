@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gem_label.errors import GemLabelError
 from gem_label.learning.added_words import AddedWords, add_classes, remove_classes
 from gem_label.progress import Progress
+from gem_label.review.database import database_errors
 from gem_label.review.exchange.decided import decided_annotations
 from gem_label.review.pushing.push_run import PushReport
 from gem_label.review.storage.fields import main_field, run_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gem_label.words import WordsPerImage
 
 
+@database_errors()
 def learn_from_decisions(
     dataset: Any, field: str, encoder: TextEncoder, run: Run | None = None, words: WordsPerImage | None = None
 ) -> LearnReport:
