@@ -49,7 +49,7 @@ GEM = FRAME_METHODS["gem"]
 ABLATIONS = {
     "temperature": {
         f"{label} x{multiple:g}": replace(GEM, temperature_multiple=multiple, normalize=normalize)
-        for label, normalize in (("normalised", True), ("not normalised", False))
+        for label, normalize in (("normalized", True), ("not normalized", False))
         for multiple in FIGURE_4_MULTIPLES
     },
     "iterations": {"CLIP Surgery": FRAME_METHODS["clip_surgery"]}
@@ -204,7 +204,7 @@ def draw_properties(measured: Mapping[str, list[dict[str, Any]]], folder: Path) 
 
 
 def properties(clip: Clip, scenes: Sequence[Scene]) -> dict[str, list[dict[str, Any]]]:
-    """The localisation properties of `PROPERTIES` per layer, on the scenes' own masks."""
+    """The localization properties of `PROPERTIES` per layer, on the scenes' own masks."""
     photos = [
         (s.image, np.stack([s.mask(i) for i in range(len(s.things))]), [t.noun for t in s.things])
         for s in scenes

@@ -137,30 +137,6 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert (ROOT / target).exists(), target
 
 
-BANNED = (
-    *("anew", "likest", "goes on", "under way", "at hand", "told otherwise", "where they pay", "right sum"),
-    *(
-        "curve bends",
-        "gone through",
-        "first design",
-        "labelling",
-        "labelled",
-        "licence",
-        "colour",
-        "normalis",
-    ),
-)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_pages_are_in_plain_american_english(page: Path) -> None:
-    lines = page.read_text(encoding="utf-8").splitlines()
-    if page.name == "CONTRIBUTING.md":  # its table shows what not to write
-        lines = [line for line in lines if not line.startswith("|")]
-    found = re.findall(rf"\b(?:{'|'.join(BANNED)})\w*", "\n".join(lines), re.IGNORECASE)
-    assert not found
-
-
 def hook() -> ModuleType:
     """docs/hooks/pages.py."""
     spec = importlib.util.spec_from_file_location("pages", ROOT / "docs/hooks/pages.py")

@@ -371,7 +371,7 @@ def test_what_is_missing_is_said(name: str, tmp_path: Path) -> None:
         open_dataset(name, tmp_path)
 
 
-def test_a_coloured_label_map_is_refused(tmp_path: Path) -> None:
+def test_a_colored_label_map_is_refused(tmp_path: Path) -> None:
     make_ade(tmp_path)
     dataset = open_dataset("ade20k", tmp_path)
     save(dataset.samples[0][1], PHOTO)

@@ -138,7 +138,7 @@ def predict_labels(
 
 
 def _between(length: int, patches: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `length` pixel centres the patches on both sides, and how far along it lies between them."""
+    """For each of `length` pixel centers the patches on both sides, and how far along it lies between them."""
     at = ((torch.arange(length, device=device) + 0.5) * (patches / length) - 0.5).clamp(0, patches - 1)
     low = at.floor().long()
     return low, (low + 1).clamp(max=patches - 1), at - low
