@@ -535,7 +535,7 @@ def test_help_has_examples_and_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("  Example: gem-label eval ") == 4
+    assert done.stdout.count(" Example: gem-label eval ") == 4
 
 
 # --- the recipe for table 3 ---
