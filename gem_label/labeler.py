@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from gem_label.clip.dense import DenseEncoder, PhotoFeatures
 from gem_label.clip.mask_tokens import check_mask_tokens
@@ -26,8 +24,7 @@ from gem_label.labeling import LabelSettings, Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
 from gem_label.learning.learned import Learned, apply_learned
 from gem_label.masks import MaskSet, patch_weights
-from gem_label.photos.reading import read_image
-from gem_label.photos.rgb import to_rgb
+from gem_label.photos.pictures import Picture, as_pixels
 from gem_label.precision import Precision
 from gem_label.runs import Run, RunWriter
 from gem_label.runs.manifest import MASK_TOKENS, new_manifest
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Picture = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 
 def _free_memory_on_failure(
@@ -320,22 +316,6 @@ def as_vocabulary(
     if isinstance(classes, str):
         return Vocabulary.parse(classes, background)
     return Vocabulary.from_words(classes, background)
-
-
-def as_pixels(image: Picture) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a path, a PIL image or such an array.
-
-    Raises:
-        ImageError: a file that cannot be read.
-        ValueError: an array of another shape or type.
-    """
-    if isinstance(image, (str, os.PathLike)):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"expected (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
-    return image
 
 
 def text_encoder_of(run: Run, device: torch.device | str = "cpu") -> TextEncoder:

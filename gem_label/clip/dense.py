@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,10 +29,13 @@ from gem_label.clip.surgery import surgery_texts
 from gem_label.clip.text import TextEncoder
 from gem_label.clip.windows import Encode, Window, encode_scales, encode_windows
 from gem_label.errors import UsageError
+from gem_label.photos.pictures import Picture, as_pixels
 from gem_label.precision import computing_in
 
 if TYPE_CHECKING:
     import open_clip
+
+Images = Tensor | Picture | Sequence[Picture]
 
 MAX_PATCHES = 4096
 """Attention grows with the square of the patches; a photo longer than about 5:1 is seen smaller instead."""
@@ -153,15 +158,22 @@ class DenseEncoder:
             side = max(clip.patch_size, int(side * math.sqrt(MAX_PATCHES / (rows * columns))))
         return clip.preprocess(image, side)
 
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Images) -> Tensor:
         """Patch features.
 
         Args:
-            images: (B, 3, H, W) normalized floats, sides multiples of the patch size (see `Clip.preprocess`).
+            images: a path, a PIL image or (height, width, 3) uint8 RGB, or several of these, of one size as the
+                network gets them; or (B, 3, H, W) normalized floats, sides multiples of the patch size (see
+                `Clip.preprocess`).
 
         Returns:
             (B, h, w, d) float32 of unit length, on the model's device.
+
+        Raises:
+            ImageError: a file cannot be read.
+            UsageError: images of different sizes.
         """
+        images = self._as_batch(images)
         encode: Encode = self._encode_whole
         if self.window is not None:
             encode = functools.partial(
@@ -171,7 +183,7 @@ class DenseEncoder:
             return encode(images)
         return encode_scales(encode, images, self.scales, self.tower.patch_size)
 
-    def encode_with_class_token(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_with_class_token(self, images: Images) -> tuple[Tensor, Tensor]:
         """Patch features and the ordinary image embedding, out of one pass where images are taken whole.
 
         Args:
@@ -182,6 +194,7 @@ class DenseEncoder:
             tower's native size the embedding is that of the model's own `encode_image`. With windows or
             scales it is that of the image reduced to the native size, in its aspect ratio.
         """
+        images = self._as_batch(images)
         if self.window is None and self.scales == (1.0,):
             return self._run(images)
         return self.encode(images), self._embed(self._at_native_size(images))
@@ -214,7 +227,7 @@ class DenseEncoder:
         assert found.last is not None
         return PhotoFeatures(found.features[0].cpu().numpy(), self._pool(found.last)[0].cpu().numpy(), tokens)
 
-    def encode_layers(self, images: Tensor) -> Tensor:
+    def encode_layers(self, images: Images) -> Tensor:
         """The dense stream after every block, as if it were the last (GEM supplement, D.3).
 
         Args:
@@ -224,6 +237,7 @@ class DenseEncoder:
             (blocks, B, h, w, d) float32 of unit length; the last is what `encode` gives. Blocks ahead of the
             last `depth` show the ordinary stream.
         """
+        images = self._as_batch(images)
         grid, method = self.tower.grid(images), self.method
         layers = []
         with torch.no_grad(), computing_in(self.clip.precision, self.clip.device):
@@ -241,7 +255,7 @@ class DenseEncoder:
             layers[-1] = self._forward(images).features
         return torch.stack([F.normalize(layer.float(), dim=-1) for layer in layers])
 
-    def similarity(self, images: Tensor, texts: str | Sequence[str], feature_surgery: bool = False) -> Tensor:
+    def similarity(self, images: Images, texts: str | Sequence[str], feature_surgery: bool = False) -> Tensor:
         """Cosine of each patch with each text.
 
         Args:
@@ -257,6 +271,16 @@ class DenseEncoder:
             return torch.einsum("bhwd,cd->bchw", self.encode(images), words)
         patches, embeddings = self.encode_with_class_token(images)
         return torch.einsum("bhwd,bcd->bchw", patches, surgery_texts(words, embeddings))
+
+    def _as_batch(self, images: Images) -> Tensor:
+        """Images as the network takes them, (B, 3, H, W)."""
+        if isinstance(images, Tensor):
+            return images
+        several = [images] if isinstance(images, str | os.PathLike | Image.Image | np.ndarray) else images
+        inputs = [self.preprocess(as_pixels(image)) for image in several]
+        if len({each.shape for each in inputs}) != 1:
+            raise UsageError("images in one batch need one aspect ratio: encode them one by one")
+        return torch.stack(inputs)
 
     def _encode_whole(self, images: Tensor) -> Tensor:
         return torch.cat([self._forward(part, finish=False).features for part in self._parts(images)])
