@@ -134,7 +134,7 @@ class Clip:
             (3, H, W) float32, normalised by the model's mean and standard deviation, on the CPU.
         """
         photo = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
-        height, width = self.input_size(*photo.shape[:2], short_side)
+        height, width = self.input_size(photo.shape[0], photo.shape[1], short_side)
         resized = resize_rgb(photo, height, width, Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(resized).permute(2, 0, 1).float() / 255
         return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]

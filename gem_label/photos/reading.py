@@ -82,7 +82,7 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
     return (height, width) if orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
-def decoding_bytes(image: Image.Image) -> int:
+def decoding_bytes(image: ImageFile) -> int:
     """The most memory that decoding takes, of an image whose header has been read.
 
     That is PIL's pixels and the result, and what decoders need besides: libwebp two copies, libheif one, a
@@ -142,7 +142,7 @@ def read_image(
 def _read_file(path: str | os.PathLike[str], admit: Callable[[int], None] | None) -> NDArray[np.uint8]:
     admitted = False
 
-    def admit_once(image: Image.Image) -> None:
+    def admit_once(image: ImageFile) -> None:
         nonlocal admitted
         if admit is not None and not admitted:
             admitted = True

@@ -60,7 +60,9 @@ def encode_image(sam: Sam, pixels: NDArray[np.uint8]) -> EncodedImage:
     target = resize.get_preprocess_shape(height, width, resize.target_length)
     if min(target) < 1:
         raise ImageError(f"{width} x {height} pixels are too thin for SAM")
-    photo = resize_rgb(pixels, *target, Image.Resampling.BILINEAR)  # as `resize.apply_image` does
+    photo = resize_rgb(
+        pixels, target[0], target[1], Image.Resampling.BILINEAR
+    )  # as `resize.apply_image` does
     resized = torch.as_tensor(photo, device=model.device).permute(2, 0, 1)[None]
     with computing_in(sam.precision, sam.device):
         features = model.image_encoder(model.preprocess(resized)).float()
