@@ -19,7 +19,7 @@ QUICK_TESTS := $(patsubst %,tests/test_%.py,allowed_folders atomic checks covera
 	images labeling learning lexicon masks negatives overlay points polygons runs selection surround tables text_files \
 	tokens vocabulary words_per_image)
 
-# FiftyOne reports nothing home from here
+# FiftyOne sends no usage statistics
 export FIFTYONE_DO_NOT_TRACK ?= true
 
 say = @printf '\n== %s\n' $(1)
@@ -71,7 +71,7 @@ endef
 .PHONY: demo
 demo: $(VENV)/.installed-demo ## label a dozen demo scenes: COCO file, overlay pictures, FiftyOne dataset
 	$(fetch)
-	$(call say,"labelling the demo scenes into $(DEMO_OUT)")
+	$(call say,"labeling the demo scenes into $(DEMO_OUT)")
 	$(BIN)/gem-label demo --out $(DEMO_OUT)
 
 .PHONY: test
@@ -90,13 +90,14 @@ soak: $(VENV)/.installed-dev ## broken files and review steps at random, for MIN
 		tests/test_exchange_sequences.py tests/test_review_endurance.py $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.installed-dev ## ruff, mypy and import-linter
+lint: $(VENV)/.installed-dev ## ruff, mypy, import-linter and codespell
 	$(call say,"checking style and types")
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy pipelines benchmarks zoo
+	$(BIN)/mypy pipelines benchmarks zoo docs/hooks
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
 
 .PHONY: docs
 docs: $(VENV)/.installed-dev ## build the documentation into site/; warnings are errors

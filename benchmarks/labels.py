@@ -55,7 +55,7 @@ from gem_label.photos.reading import read_image
 from gem_label.runs import open_run
 
 VOCABULARIES = {10: 8, 1: 12}
-"""Words in a vocabulary, and how many random vocabularies of so many words."""
+"""Words in a vocabulary, and how many random vocabularies of this many words."""
 NOTHING = Truth((), (), np.zeros(0, bool))
 
 

@@ -51,7 +51,7 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--annotations", type=Path, required=True, help="COCO instances of its photos")
-    parser.add_argument("--words", type=int, help="so many random words; all unless given")
+    parser.add_argument("--words", type=int, help="so many random words: default: all")
     parser.add_argument("--vocabularies", type=int, default=1, help="how many random choices of words")
     parser.add_argument("--counts", default="5,10,20,30", help="numbers of photos that are reviewed")
     parser.add_argument("--orders", type=int, default=10)

@@ -101,7 +101,7 @@ def main() -> None:
     source.add_argument("--data", type=Path, help="a folder with instances.json and the photos in data/")
     source.add_argument("--run", type=Path, help="a run")
     parser.add_argument("--env", type=Path, required=True, help="folder for the tools' environments")
-    parser.add_argument("--only", nargs="+", choices=list(FORMATS), help="formats; all unless given")
+    parser.add_argument("--only", nargs="+", choices=list(FORMATS), help="formats: default: all")
     arguments = parser.parse_args()
     given = run_annotations(open_run(arguments.run)) if arguments.run else _of_folder(arguments.data)
     given = replace(given, photos=[_completed(photo, given.folder) for photo in given.photos])

@@ -48,8 +48,8 @@ def ellipses(rng: np.random.Generator, count: int) -> list[bytes]:
     found = []
     for _ in range(count):
         radii = np.exp(rng.uniform(np.log(6), np.log(200), 2))
-        centre = rng.uniform(0, (HEIGHT, WIDTH))
-        found.append(encode_mask(((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1))
+        center = rng.uniform(0, (HEIGHT, WIDTH))
+        found.append(encode_mask(((y - center[0]) / radii[0]) ** 2 + ((x - center[1]) / radii[1]) ** 2 < 1))
     return found
 
 

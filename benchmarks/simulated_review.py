@@ -47,7 +47,7 @@ class Seconds:
     answer: float = 0.05
 
     def choose(self, act: Act) -> float:
-        """Telling what a mask is and saying so, once one looks at it; without a key for masks that are accepted."""
+        """Telling what a mask is and saying so, once it is in view; without a key for masks that are accepted."""
         return {
             "accept": 0.0,
             "reject": 0.0,

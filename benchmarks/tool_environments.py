@@ -22,7 +22,7 @@ class Tool:
         package: its name on the package index.
         formats: that it reads.
         needs: what pip installs for it; nothing where gem-label depends on it.
-        environment: where; its own unless given.
+        environment: where; default: its own.
     """
 
     package: str

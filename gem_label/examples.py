@@ -15,7 +15,7 @@ from gem_label.formats.annotations import AnnotatedPhoto, Annotations
 from gem_label.formats.photo_names import pair_photos
 from gem_label.formats.reading import read_annotations
 from gem_label.geometry import draw_shapes
-from gem_label.labeling.evidence import Evidence, evidence_of
+from gem_label.labeling.evidence import TOKEN_SHARE, Evidence, evidence_of
 from gem_label.labeling.negatives import Wanted
 from gem_label.labeling.scoring import ScoreModel, mask_vectors
 from gem_label.learning.learned import Learned
@@ -80,6 +80,7 @@ def with_examples(
     vocabulary: Vocabulary,
     words: frozenset[str],
     negatives: Wanted = "auto",
+    token_share: float = TOKEN_SHARE,
 ) -> Learned:
     """What was learned, and what examples say about the looks of their classes.
 
@@ -90,11 +91,12 @@ def with_examples(
         vocabulary: the words and the classes of the examples.
         words: the classes that have a word.
         negatives: words that compete, as for `Labeler.job`.
+        token_share: of mask tokens, as labels will have it, see `LabelSettings`.
     """
     learned = learned or Learned(labeler.clip.weights_sha256)
     prepared = labeler.text.prepare(vocabulary, negatives)
     text = labeler.text.encode(prepared.phrases)
-    return replace(learned, examples=learn_examples(annotations, labeler, prepared, text, words))
+    return replace(learned, examples=learn_examples(annotations, labeler, prepared, text, words, token_share))
 
 
 def learn_examples(
@@ -103,6 +105,7 @@ def learn_examples(
     vocabulary: Vocabulary,
     text: NDArray[np.float32],
     words: frozenset[str],
+    token_share: float = TOKEN_SHARE,
 ) -> LearnedWords:
     """What annotated masks say about the looks of their classes.
 
@@ -115,6 +118,7 @@ def learn_examples(
         vocabulary: the words and the classes of the examples.
         text: (T, d) embeddings of `vocabulary.phrases`.
         words: the classes that have a word.
+        token_share: of mask tokens, as labels will have it.
 
     Raises:
         UsageError: there is no mask to learn from.
@@ -135,7 +139,7 @@ def learn_examples(
         wordless[first : first + len(vocabulary.phrasings[number])] = True
     start = text.copy()
     start[wordless] = text[~wordless if not wordless.all() else wordless].mean(axis=0)
-    evidence = evidence_of(parts, [None] * len(parts), text.shape[1])
+    evidence = replace(evidence_of(parts, [None] * len(parts), text.shape[1]), token_share=token_share)
     examples = _word_examples(evidence, [vocabulary.classes.index(name) for name in names])
     added = fit_words(examples, start, vocabulary, labeler.clip.logit_scale, taught, STRENGTH)
     base = start[vocabulary.first_phrase[taught]] * (~with_text)[:, None]

@@ -51,7 +51,7 @@ class Segmentation:
     value: Any
 
     def __call__(self, height: int, width: int) -> Shape:
-        """The shape over a photo of so many pixels."""
+        """The shape over a photo of this many pixels."""
         return read_segmentation(self.value, height, width)
 
 
@@ -206,7 +206,7 @@ def resize_rle(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
 
 
 def are_near(rle: dict[str, Any], other: dict[str, Any], tolerance: float) -> bool:
-    """Whether the borders of two masks of one photo stay within so many pixels of each other.
+    """Whether the borders of two masks of one photo stay within this many pixels of each other.
 
     Each mask must lie in the other one grown by the tolerance and half a pixel, and so must what is around them.
     Holes and parts that are thinner than that count for nothing.

@@ -20,7 +20,7 @@ from gem_label.clip.methods import named, needs_guide
 from gem_label.clip.models import Clip, as_clip, load_clip
 from gem_label.clip.text import TextEncoder
 from gem_label.errors import GemLabelError, UsageError
-from gem_label.guides import SAM_PROXY, load_guide
+from gem_label.guides import SAM_PROXY, check_proxy, load_guide
 from gem_label.labeled_photo import EmbeddedPhoto, LabeledPhoto, LabelJob, label_embedded, pool_photo
 from gem_label.labeling import LabelSettings, Thresholds, Vocabulary
 from gem_label.labeling.negatives import Wanted
@@ -301,6 +301,7 @@ def load_labeler(
         UsageError: a name or setting that does not exist, or mask tokens from a model without a class token.
         GemLabelError: weights that cannot be loaded.
     """
+    check_proxy(named(method), proxy)
     loaded = load_clip(clip, device, precision)
     if short_side is not None:
         loaded = replace(loaded, short_side=short_side)

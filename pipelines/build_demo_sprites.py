@@ -1,4 +1,4 @@
-"""Draw the demo's sprite atlases from open-licence emoji sets on npm.
+"""Draw the demo's sprite atlases from open-license emoji sets on npm.
 
     mkdir emoji && cd emoji
     npm pack @svgmoji/noto@3.2.0 @twemoji/svg@15.0.0 @lobehub/fluent-emoji-3d@1.1.0 \
@@ -8,7 +8,7 @@
     python pipelines/build_demo_sprites.py --packages emoji --nouns NOUNS.json
 
 NOUNS.json lists [noun, code points]; nouns that some set does not draw are dropped. Writes one WebP atlas a style
-and sprites.json into gem_label/demo/sprites. Licences and attributions: gem_label/demo/sprites/ATTRIBUTION.md.
+and sprites.json into gem_label/demo/sprites. Licenses and attributions: gem_label/demo/sprites/ATTRIBUTION.md.
 """
 
 from __future__ import annotations

@@ -49,12 +49,13 @@ GEM = FRAME_METHODS["gem"]
 ABLATIONS = {
     "temperature": {
         f"{label} x{multiple:g}": replace(GEM, temperature_multiple=multiple, normalize=normalize)
-        for label, normalize in (("normalised", True), ("not normalised", False))
+        for label, normalize in (("normalized", True), ("not normalized", False))
         for multiple in FIGURE_4_MULTIPLES
     },
     "iterations": {"CLIP Surgery": FRAME_METHODS["clip_surgery"]}
     | {str(count): replace(GEM, iterations=count) for count in range(4)},
 }
+UNGUIDED = [name for name, method in METHODS.items() if not needs_guide(method)]
 LEAST_SPAN = 10.0  # points of percent that an axis of a figure shows at least
 X_LABELS = {
     "temperature": "multiple of the adaptive temperature",
@@ -203,7 +204,7 @@ def draw_properties(measured: Mapping[str, list[dict[str, Any]]], folder: Path) 
 
 
 def properties(clip: Clip, scenes: Sequence[Scene]) -> dict[str, list[dict[str, Any]]]:
-    """The localisation properties of `PROPERTIES` per layer, on the scenes' own masks."""
+    """The localization properties of `PROPERTIES` per layer, on the scenes' own masks."""
     photos = [
         (s.image, np.stack([s.mask(i) for i in range(len(s.things))]), [t.noun for t in s.things])
         for s in scenes
@@ -222,7 +223,14 @@ def main() -> None:
     )
     parser.add_argument("--clip", default="demo", help="name or folder, as `gem-label label --clip` takes it")
     parser.add_argument("--scenes", type=int, default=100)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="NAME")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=UNGUIDED,
+        choices=list(METHODS),
+        metavar="NAME",
+        help="default: all that look at CLIP alone",
+    )
     parser.add_argument(
         "--sam", default="mobile_sam", help="for methods that look at SAM's features and masks"
     )

@@ -3,7 +3,7 @@
     python pipelines/train_demo_clip.py --out gem_label/demo/clip
 
 The only supervision is the contrastive one: which captions are true of which images. No mask, box or position of
-a thing is ever used; localisation has to emerge, as GEM claims (section 1 of the paper). Runs with the same
+a thing is ever used; localization has to emerge, as GEM claims (section 1 of the paper). Runs with the same
 settings, seed and thread count repeat exactly.
 
 On the CPU, memory returned to the system after every step costs a third of the time; run with
@@ -136,7 +136,7 @@ def contrastive_loss(image: Tensor, text: Tensor, truth: Tensor, scale: Tensor) 
 def whiten_patch_embedding(visual: VisionTransformer, scenes: list[Scene]) -> None:
     """Start the patch embedding as a whitening of the patches of some scenes.
 
-    Neighbouring pixels are nearly equal, so that a random embedding sees little but a patch's mean color, and
+    Neighboring pixels are nearly equal, so that a random embedding sees little but a patch's mean color, and
     training spends its first hours on undoing that.
     """
     weight = visual.conv1.weight
@@ -187,7 +187,7 @@ def train(settings: dict, out: Path, device: str, log_every: int = 50) -> None:
         for tuner, saved in zip(tuners, state["optimizers"], strict=True):
             tuner.load_state_dict(saved)
         start = state["step"]
-        print(f"going on from step {start}", flush=True)
+        print(f"resuming at step {start}", flush=True)
     started, losses, hits = time.time(), [], []
     for step, (scenes, rng) in enumerate(batches(settings, book, start), start=start):
         rate = float(np.interp(step, corners[:, 0], corners[:, 1]))

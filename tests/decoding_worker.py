@@ -22,7 +22,7 @@ def status(name: str) -> int:
 def measure(path: str) -> None:
     """Print what decoding a file takes."""
     estimates: list[int] = []
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = status("VmRSS")
     read_image(path, estimates.append)
     row = {"name": Path(path).name, "estimate": estimates[0], "peak": status("VmHWM") - before}

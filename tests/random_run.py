@@ -93,13 +93,11 @@ def rows_of(run: Run) -> list[dict]:
 
 
 def vectors_of(rows: list[dict], name: str) -> NDArray[np.float32]:
-    """(N, d) vectors, "embedding" or "surround", by the definition in docs/run-directory.md."""
-    column = "embedding" if name == "embedding" else "surround_difference"
+    """(N, d) vectors, "embedding", "surround" or "mask_token", by the definition in docs/run-directory.md."""
+    column = "surround_difference" if name == "surround" else name
     scales = np.array([row[f"{column}_scale"] for row in rows], np.float32)[:, None]
     vectors = np.stack([np.frombuffer(row[column], np.int8) for row in rows]) * (scales / 127)
-    return (
-        vectors if name == "embedding" else np.where(scales > 0, vectors + vectors_of(rows, "embedding"), 0)
-    )
+    return np.where(scales > 0, vectors + vectors_of(rows, "embedding"), 0) if name == "surround" else vectors
 
 
 def rounded_scores(rows: list[dict]) -> list[dict]:

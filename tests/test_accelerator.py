@@ -144,7 +144,7 @@ def test_proposals_on_a_gpu(mobile_sam: Sam, settings: AnySettings, most_waits: 
 
 
 @pytest.mark.slow
-def test_a_photo_labelled_on_a_gpu(mobile_sam: Sam, small_clip: Clip, tmp_path: Path) -> None:
+def test_a_photo_labeled_on_a_gpu(mobile_sam: Sam, small_clip: Clip, tmp_path: Path) -> None:
     settings, words = FastSettings(max_prompts=16, points_per_side=4), ["cat", "dog"]
     image = photo()
     expected = Labeler(small_clip, mobile_sam, settings).label(image, words)

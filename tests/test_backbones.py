@@ -43,7 +43,7 @@ def random_images(*shape: int, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def randomise(model: nn.Module) -> nn.Module:
+def randomize(model: nn.Module) -> nn.Module:
     """Weights that let every layer matter: biases, layer scales and latents too."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
@@ -105,7 +105,7 @@ def test_open_clips_architectures(arch: str) -> None:
     config["vision_cfg"] |= {"width": 2 * head_width, "layers": 2}
     config["text_cfg"] |= {"width": 16, "heads": 2, "layers": 1}
     config["embed_dim"] = 24
-    clip = as_clip(randomise(open_clip.CLIP(**config)))
+    clip = as_clip(randomize(open_clip.CLIP(**config)))
     assert (clip.patch_size, clip.native_size, clip.embedding_dim) == (patch_size, native_size, 24)
     images = random_images(1, 3, native_size, native_size)
     with torch.no_grad():
@@ -167,7 +167,7 @@ def siglip(image_size: int | tuple[int, int] = 64, **trunk: object) -> open_clip
     small = {"embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": 0, "img_size": image_size, **trunk}
     model.visual.trunk = timm.create_model("vit_base_patch16_siglip_224", **small)
     model.visual.head = nn.Sequential()
-    return randomise(model)
+    return randomize(model)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_siglip_sees_other_grids_as_timm_does() -> None:
 @pytest.mark.parametrize("proj", ["none", "linear", "mlp", ""])
 def test_timms_vit_with_a_class_token(proj: str) -> None:
     visual = TimmModel("test_vit", embed_dim=24, image_size=160, pool="token", proj=proj)
-    tower = make_tower(randomise(visual))
+    tower = make_tower(randomize(visual))
     images = random_images(2, 3, 160, 160)
     with torch.no_grad():
         x = tower.tokens(images)
@@ -272,7 +272,7 @@ def siglip_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "text_cfg": {"context_length": 8, "vocab_size": len(WORDS), "width": 32, "heads": 2, "layers": 2}
         | {"hf_tokenizer_name": "nobody/nothing", "tokenizer_kwargs": {"clean": "canonicalize"}},
     }
-    model = randomise(open_clip.CustomTextCLIP(**{k: v for k, v in config.items() if k != "custom_text"}))
+    model = randomize(open_clip.CustomTextCLIP(**{k: v for k, v in config.items() if k != "custom_text"}))
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     # released files hold one element where the model has a scalar
     state |= {"logit_scale": torch.tensor([3.0]), "logit_bias": torch.tensor([-16.5])}
@@ -336,7 +336,7 @@ def blip_config() -> BlipConfig:
 @pytest.fixture(scope="module")
 def blip(tmp_path_factory: pytest.TempPathFactory) -> SavedBlip:
     folder = tmp_path_factory.mktemp("blip")
-    model = randomise(BlipForImageTextRetrieval(blip_config()))
+    model = randomize(BlipForImageTextRetrieval(blip_config()))
     model.save_pretrained(folder)
     pixels = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3]}
     (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
@@ -390,7 +390,7 @@ def test_blip_offline_and_broken_says_what_to_do(tmp_path: Path, blip: SavedBlip
     ) as caught:
         load_clip("blip/Salesforce/blip-itm-base-coco")
     assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="blip/ORGANISATION/NAME"):
+    with pytest.raises(UsageError, match="blip/ORGANIZATION/NAME"):
         load_clip("blip/base")
 
     (tmp_path / "config.json").write_text((blip.folder / "config.json").read_text())

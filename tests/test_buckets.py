@@ -6,22 +6,29 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fiftyone_fixture import fiftyone_db
+from PIL import Image
+from random_run import rows_of
 from shared_worker import join, work
 from store_servers import SECRET, bucket
 from test_engines import JOB, run_photos, save
+from test_generations import label as label_random
 from test_shared_runs import COLORS, content
 
+from gem_label.cli import run as gem_label
 from gem_label.errors import GemLabelError, ImageError, UsageError
 from gem_label.photos.listing import find_photos, photo_folder
 from gem_label.photos.reading import read_image
 from gem_label.review import push_run
 from gem_label.runs import open_run, relabel_run, search_run
+from gem_label.runs.changed_photos import note_of_changed
 from gem_label.runs.export import export_run
+from gem_label.runs.repair import check_run
 from gem_label.stores import open_store, put
 from gem_label.vocabulary import Vocabulary
 
@@ -177,3 +184,43 @@ def test_a_run_in_a_bucket_is_the_run_in_a_folder(
     assert not [name for name in store.names("") if SECRET.encode() in store.read(name)]
     with pytest.raises(GemLabelError, match="is not a run"):
         open_run(f"{bucket}/nothing")
+
+
+def picture(color: str) -> bytes:
+    """A photo of one color as PNG."""
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8), color).save(content, "png")
+    return content.getvalue()
+
+
+def test_a_photo_of_a_bucket_that_is_replaced_is_noticed(bucket: str) -> None:
+    place = f"{bucket}/{uuid4().hex}"
+    store = open_store(f"{place}/photos")
+    for name, color in (("a.png", "red"), ("b.png", "white")):
+        store.create(name, picture(color))
+    work(store.address, f"{place}/run", 0, 1)
+    join(f"{place}/run").finish()
+    run = open_run(f"{place}/run")
+    assert all(photo.tag for photo in run.photos())
+    assert note_of_changed(run.photos()) is None
+    put(store, "a.png", picture("lime"))
+    assert str(note_of_changed(run.photos())).startswith(
+        f"1 photo was replaced after labeling, such as {store.address}/a.png: "
+    )
+    assert check_run(f"{place}/run").notes == [note_of_changed(run.photos())]
+
+
+def test_a_run_in_a_bucket_is_repaired(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"{bucket}/{uuid4().hex}"
+    store = open_store(address)
+    label_random(store, 3).finish()
+    expected = rows_of(open_run(address))
+    shard = "masks/shard-000000.parquet"
+    put(store, shard, bytes(len(store.read(shard))))
+    with pytest.raises(GemLabelError, match=rf"`gem-label repair {address}` sets it aside"):
+        rows_of(open_run(address))
+    assert gem_label(["repair", address, "--check"]) == 1
+    assert gem_label(["repair", address]) == 0
+    assert "[moved to the folder damaged]" in capsys.readouterr().out
+    label_random(store, 3).finish()
+    assert rows_of(open_run(address)) == expected

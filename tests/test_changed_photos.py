@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from shared_worker import join, work
-from store_servers import bucket
 from test_engines import run_photos, save
 
 from gem_label.cli import run as gem_label
 from gem_label.runs import Run, open_run
 from gem_label.runs.changed_photos import note_of_changed
 from gem_label.runs.repair import check_run
-from gem_label.stores import open_store, put
-
-__all__ = ["bucket"]
+from gem_label.stores import open_store
 
 COLORS = {"a": "red", "b": "white", "c": "lime"}
 
@@ -71,20 +66,6 @@ def test_runs_of_earlier_versions_know_nothing() -> None:
     assert note(run) is None
 
 
-def test_in_a_bucket(bucket: str, folder: Path, tmp_path: Path) -> None:
-    place = f"{bucket}/{uuid4().hex}"
-    store = open_store(f"{place}/photos")
-    for path in folder.iterdir():
-        store.create(path.name, path.read_bytes())
-    work(store.address, f"{place}/run", 0, 1)
-    join(f"{place}/run").finish()
-    run = open_run(f"{place}/run")
-    assert all(photo.tag for photo in run.photos())
-    assert note(run) is None
-    put(store, "a.png", (folder / "b.png").read_bytes())
-    assert str(note(run)).startswith(f"1 photo was replaced after labeling, such as {store.address}/a.png: ")
-    assert check_run(f"{place}/run").notes == [note(run)]
-    assert (
-        open_store(tmp_path).read_tagged("photos/a.png")[1]
-        == dict(open_store(tmp_path).tags("photos/"))["photos/a.png"]
-    )
+def test_files_of_a_folder_have_the_same_tag_however_it_is_asked_for(folder: Path) -> None:
+    store = open_store(folder)
+    assert {name: store.read_tagged(name)[1] for name in ("a.png", "b.png", "c.png")} == dict(store.tags(""))

@@ -40,7 +40,7 @@ QUICK = ["--proposals", "exact", "--points-per-side", "3", "--device", "cpu"]
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A CLIP of random weights in open_clip's directory layout, small enough to run in no time."""
+    """A CLIP of random weights in open_clip's directory layout, small enough to run within a second."""
     folder = tmp_path_factory.mktemp("clip")
     vision = {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}
     text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}

@@ -341,9 +341,9 @@ def test_preprocess_takes_the_whole_photo(clip: Clip, photos: dict[str, np.ndarr
     assert pixels.shape == (3, 448, 672)
     assert pixels.dtype == torch.float32
     assert DenseEncoder(clip, depth=1).encode(pixels[None]).shape == (1, 28, 42, 32)
-    grey = clip.preprocess(Image.new("L", (30, 30), 255), short_side=32)
+    gray = clip.preprocess(Image.new("L", (30, 30), 255), short_side=32)
     white = (1 - np.array(clip.mean)) / np.array(clip.std)
-    np.testing.assert_allclose(grey[:, 5, 7], white, rtol=1e-5)
+    np.testing.assert_allclose(gray[:, 5, 7], white, rtol=1e-5)
 
 
 # text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 
+import gem_label
 from gem_label.cli import make_app
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +96,38 @@ def test_a_command_that_does_not_exist_is_found(arguments: list[str]) -> None:
         parse(arguments)
 
 
+def names_of(module: str) -> set[str]:
+    """What a module of gem_label defines or imports, read without importing it."""
+    path = ROOT.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    names = {each.stem for each in path.glob("*")} if path.is_dir() else set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_in_python_blocks_exist(page: Path) -> None:
+    for block in re.findall(
+        r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gem_label":
+                known = set(gem_label.__all__) if node.module == "gem_label" else names_of(node.module or "")
+                assert {alias.name for alias in node.names} <= known, node.module
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "gem_label"
+            ):
+                assert node.attr in gem_label.__all__
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -118,11 +152,14 @@ def test_the_page_of_the_command_line_has_every_command_and_option() -> None:
     for heading in ("gem-label label", "gem-label eval labels", "gem-label models pull", "gem-label doctor"):
         assert f"\n## {heading}\n" in page
     assert "`--classes-file" in page
+    assert "**Vocabulary**" in page
 
 
 def test_links_of_the_repository_become_links_of_the_site() -> None:
     links = hook().site_links
     assert links("[a](docs/show.md#heat-maps)", ROOT) == "[a](show.md#heat-maps)"
+    assert links("[docs/show.md](docs/show.md)", ROOT) == "[Looking at a run](show.md)"
+    assert links("[show.md](show.md#heat-maps)", ROOT / "docs") == "[Looking at a run](show.md#heat-maps)"
     assert links("[a](../README.md)", ROOT / "docs") == "[a](index.md)"
     assert links("[a](../../CHANGELOG.md)", ROOT / "docs/how-to") == "[a](../changelog.md)"
     assert links("[LICENSE](LICENSE)", ROOT) == "LICENSE"

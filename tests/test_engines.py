@@ -144,7 +144,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_in_one_line_and_it_can_go_on(tmp
 
 
 class MeetingModels(ColorModels):
-    """Goes on when so many photos are under way at a time; the later, the faster."""
+    """Answers once this many photos are being labeled at a time; the later, the faster."""
 
     def __init__(self, count: int) -> None:
         self._barrier = threading.Barrier(count)

@@ -448,7 +448,7 @@ def test_without_kept_patches_the_photos_give_the_same(
     assert kept["per_class"] == bare["per_class"]
 
 
-def test_long_photos_are_seen_as_when_they_are_labelled(clip: Path) -> None:
+def test_long_photos_are_seen_as_when_they_are_labeled(clip: Path) -> None:
     model = EncoderModel(DenseEncoder(load_clip(str(clip))), short_side=512)
     height, width = model.preprocess(np.zeros((100, 1500, 3), np.uint8)).shape[1:]
     assert height * width / 16**2 <= MAX_PATCHES < 32 * 480

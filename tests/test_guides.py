@@ -93,6 +93,13 @@ def test_proxies_that_do_not_exist_are_refused(name: str, says: str) -> None:
         TimmProxy(name)
 
 
+def test_a_proxy_goes_with_methods_that_look_at_one(clip: str) -> None:
+    for load in (load_labeler, load_model):
+        settings = {"clip": clip, "sam": "mobile_sam", "method": "naclip", "proxy": TINY}
+        with pytest.raises(UsageError, match="naclip looks at CLIP alone"):
+            load(**settings)
+
+
 def test_weights_of_another_model_are_refused(tiny: str) -> None:
     with pytest.raises(GemLabelError, match="do not fit vit_small_patch16_224"):
         TimmProxy(f"vit_small_patch16_224/{tiny.partition('/')[2]}")

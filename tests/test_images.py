@@ -183,9 +183,9 @@ def test_palette_and_transparency_go_over_white(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
-    grey = np.linspace(0, 65535, 24 * 40).reshape(24, 40).astype(np.uint16)
-    Image.fromarray(grey).save(tmp_path / f"a.{suffix}")
-    expected = np.repeat((grey / 257)[..., None], 3, axis=2).round().astype(np.uint8)
+    gray = np.linspace(0, 65535, 24 * 40).reshape(24, 40).astype(np.uint16)
+    Image.fromarray(gray).save(tmp_path / f"a.{suffix}")
+    expected = np.repeat((gray / 257)[..., None], 3, axis=2).round().astype(np.uint8)
     assert close(read_image(tmp_path / f"a.{suffix}"), expected, 0)
 
 
@@ -345,11 +345,11 @@ def test_float_and_32_bit_pixels_are_scaled_by_their_range(tmp_path: Path) -> No
 
 
 def test_grey_and_bilevel(tmp_path: Path) -> None:
-    grey = ramp()[..., 1]
-    Image.fromarray(grey).save(tmp_path / "l.png")
-    Image.fromarray(grey > 100).save(tmp_path / "1.png")
-    assert close(read_image(tmp_path / "l.png"), np.repeat(grey[..., None], 3, axis=2), 0)
-    assert np.array_equal(read_image(tmp_path / "1.png")[..., 0] == 255, grey > 100)
+    gray = ramp()[..., 1]
+    Image.fromarray(gray).save(tmp_path / "l.png")
+    Image.fromarray(gray > 100).save(tmp_path / "1.png")
+    assert close(read_image(tmp_path / "l.png"), np.repeat(gray[..., None], 3, axis=2), 0)
+    assert np.array_equal(read_image(tmp_path / "1.png")[..., 0] == 255, gray > 100)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])

@@ -206,8 +206,8 @@ def test_relabel_is_label_with_the_new_words(
     assert THINGS.classes == words.classes
     assert words.negatives
     text = text_encoder_of(run).encode(words.phrases)
-    relabelled = relabel_run(run, words, text, label_settings=settings, out=tmp_path / "relabel")
-    old, new = rows_of(expected), rows_of(relabelled)
+    relabeled = relabel_run(run, words, text, label_settings=settings, out=tmp_path / "relabel")
+    old, new = rows_of(expected), rows_of(relabeled)
     assert len(old) == len(new)
     for a, b in zip(old, new, strict=True):
         for name in a:

@@ -205,8 +205,12 @@ def test_regions_that_look_alike_are_merged_in_chains(merge: float) -> None:
     assert sorted(map(sorted, found)) == sorted(map(sorted, clusters(vectors, merge)))
 
 
-def test_larger_masks_are_painted_over_smaller_ones() -> None:
+def test_masks_are_painted_over_one_another_by_size() -> None:
     shares = torch.zeros(3, 2, 4)
     shares[0, :, 3], shares[1, 0], shares[2] = 1.0, 1.0, 0.4
     assert paint_regions(shares).tolist() == [[3, 3, 3, 3], [0, 0, 0, 1]]
+    smallest = paint_regions(shares, largest_on_top=False)
+    assert smallest.tolist() == [[1, 1, 1, 3], [0, 0, 0, 3]]
     assert not paint_regions(shares[:0]).any()
+    with pytest.raises(UsageError, match="on_top"):
+        CorrClip(on_top="newest")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Localisation properties against the supplement's sums written out as loops."""
+"""Localization properties against the supplement's sums written out as loops."""
 
 from __future__ import annotations
 

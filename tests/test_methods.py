@@ -217,7 +217,7 @@ def test_a_method_gives_the_ordinary_embedding_too(model: open_clip.CLIP, clip: 
 
 @pytest.fixture(scope="module")
 def precise(model: open_clip.CLIP) -> open_clip.CLIP:
-    """The same model in float64: some settings (no normalisation, two groupings) magnify float32's noise."""
+    """The same model in float64: some settings (no normalization, two groupings) magnify float32's noise."""
     return copy.deepcopy(model).double()
 
 
@@ -377,20 +377,20 @@ def test_settings_that_do_not_exist_are_refused(wrong: dict, says: str) -> None:
 
 def lloyd(points: np.ndarray, clusters: int) -> np.ndarray:
     """Farthest-first start and Lloyd's steps, point by point."""
-    centres = [points[np.linalg.norm(points - points.mean(axis=0), axis=1).argmin()]]
-    while len(centres) < min(clusters, len(points)):
-        gaps = [min(np.linalg.norm(point - centre) for centre in centres) for point in points]
-        centres.append(points[int(np.argmax(gaps))])
+    centers = [points[np.linalg.norm(points - points.mean(axis=0), axis=1).argmin()]]
+    while len(centers) < min(clusters, len(points)):
+        gaps = [min(np.linalg.norm(point - center) for center in centers) for point in points]
+        centers.append(points[int(np.argmax(gaps))])
     assigned: list[int] = []
     for _ in range(MAX_STEPS):
-        nearest = [int(np.argmin([np.linalg.norm(point - centre) for centre in centres])) for point in points]
+        nearest = [int(np.argmin([np.linalg.norm(point - center) for center in centers])) for point in points]
         if nearest == assigned:
             break
         assigned = nearest
-        for index in range(len(centres)):
+        for index in range(len(centers)):
             members = [point for point, number in zip(points, assigned, strict=True) if number == index]
             if members:
-                centres[index] = np.mean(members, axis=0)
+                centers[index] = np.mean(members, axis=0)
     return np.array(assigned)
 
 
@@ -409,9 +409,9 @@ def test_kmeans_is_lloyds_algorithm(sets: int, points: int, clusters: int, seed:
 
 
 def test_kmeans_finds_blobs_and_their_means() -> None:
-    centres = 10 * torch.eye(4)
+    centers = 10 * torch.eye(4)
     truth = torch.arange(4).repeat(6)
-    points = centres[truth] + 0.1 * random_images(24, 4)
+    points = centers[truth] + 0.1 * random_images(24, 4)
     assigned = kmeans(points[None], 4)
     assert all(len(assigned[0, truth == blob].unique()) == 1 for blob in range(4))
     assert len(assigned.unique()) == 4

@@ -1,4 +1,4 @@
-"""Labeling from the App with the real MobileSAM: the form, an interruption, going on delegated, a missing photo."""
+"""Labeling from the App with the real MobileSAM: the form, an interruption, resuming delegated, a missing photo."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_label_interrupted_and_resumed(dataset: Any, tmp_path: Path) -> None:
     with RunLock(folder), pytest.raises(Exception, match="being written by another gem-label"):
         execute("label", dataset, **params)
 
-    # delegated, as a scheduler does it: goes on, and tells what failed
+    # delegated, as a scheduler does it: resumes, and tells what failed
     service = DelegatedOperationService()
     queued = foo.get_operator(URI + "label")(dataset, delegate=True, **params).result
     service.execute_operation(service.get(queued["id"]))

@@ -60,7 +60,7 @@ def test_maps_are_scaled_as_if_they_were_resized_first() -> None:
 
 
 def test_values_between_patch_centres_are_interpolated() -> None:
-    maps = np.array([[[0.0, 1.0]]], np.float32)  # two patches side by side: centres at x = 1/4 and 3/4
+    maps = np.array([[[0.0, 1.0]]], np.float32)  # two patches side by side: centers at x = 1/4 and 3/4
     at = points_of([(0.25, 0.5, 0, True), (0.5, 0.5, 0, True), (0.75, 0.1, 0, True), (1.0, 0.9, 0, True)])
     np.testing.assert_allclose(values_at(maps, at), [0.0, 0.5, 1.0, 1.0], atol=1e-6)
 

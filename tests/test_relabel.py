@@ -70,7 +70,7 @@ def test_relabel_gives_what_label_would_have_given(tmp_path: Path, in_place: boo
             with pytest.raises(UsageError, match="exists already"):
                 relabel_run(open_run(path), THINGS, text_of(THINGS), out=out)
         with open_writer(run.path, THINGS, label_settings=settings, words_per_image=digest) as writer:
-            assert writer.register(photos(n)) == []  # `label` with the new words goes on from there
+            assert writer.register(photos(n)) == []  # `label` with the new words resumes from there
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_relabel_refuses_embeddings_of_another_model(tmp_path: Path) -> None:
     assert open_run(run.path).vocabulary == ANIMALS
 
 
-def test_search_finds_the_likest_masks(tmp_path: Path) -> None:
+def test_search_finds_the_nearest_masks(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 30)
     query = text_of(THINGS)[:2]
     rows = rows_of(run)

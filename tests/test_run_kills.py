@@ -98,7 +98,7 @@ def test_kill_and_resume_gives_the_rows_of_an_uninterrupted_run(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_kill_while_relabelling_leaves_the_old_labels_or_the_new(tmp_path: Path) -> None:
+def test_kill_while_relabeling_leaves_the_old_labels_or_the_new(tmp_path: Path) -> None:
     path = tmp_path / "run"
     expected = {
         vocabulary.classes: rows_of(write_run(tmp_path / vocabulary.classes[0], 60, vocabulary))

@@ -176,8 +176,10 @@ def test_map_correction_gives_a_mask_the_class_of_most_of_its_pixels() -> None:
     # the pixel of both is the larger one's, and where two classes are equally frequent the first wins
     assert corrected.tolist() == [[0, 0, 1, 1, 1, 3], [0, 2, 1, 1, 1, 3]]
     assert np.array_equal(correct_labels(labels, mask_set([large])[[]]), labels)
-    with pytest.raises(UsageError, match="do not fit a label map"):
-        correct_labels(labels[:, :4], mask_set([small]))
+    twice = np.kron(labels, np.ones((2, 2), np.uint8))  # a label map larger than the photo
+    assert np.array_equal(
+        correct_labels(twice, mask_set([small, large])), np.kron(corrected, np.ones((2, 2), np.uint8))
+    )
 
 
 # --- class lists ---
@@ -343,6 +345,11 @@ def test_a_perfect_model_has_miou_one(tmp_path: Path) -> None:
         evaluate_segmentation(open_dataset("voc20", tmp_path), Oracle(), words, progress=False)
     result = evaluate_segmentation(open_dataset("voc21", tmp_path), Halves(), words, progress=False)
     assert 0 < result["accuracy"] < 1  # what lies under no mask is background, which is right in places
+    found = open_dataset("voc20", tmp_path)
+    everything = mask_set([np.ones(found.read(0)[0].shape[:2], bool)])
+    result = evaluate_segmentation(found, Oracle(), progress=False, propose=lambda _: everything)
+    assert result["accuracy"] < 1  # all pixels have one class
+    assert result["settings"]["map_correction"]
     all_phrasings = SegmentationSettings(phrasings="all")
     result = evaluate_segmentation(open_dataset("voc20", tmp_path), Oracle(), all_phrasings, progress=False)
     assert result["miou"] == 1.0
@@ -364,7 +371,7 @@ def test_what_is_missing_is_said(name: str, tmp_path: Path) -> None:
         open_dataset(name, tmp_path)
 
 
-def test_a_coloured_label_map_is_refused(tmp_path: Path) -> None:
+def test_a_colored_label_map_is_refused(tmp_path: Path) -> None:
     make_ade(tmp_path)
     dataset = open_dataset("ade20k", tmp_path)
     save(dataset.samples[0][1], PHOTO)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gem_label.cli.options import read_negatives
+from gem_label.background_words import BACKGROUND_WORDS, background_words
+from gem_label.cli.options import BackgroundSet, read_negatives
 from gem_label.errors import UsageError
 from gem_label.labeler import as_vocabulary
 from gem_label.phrases import as_words, clean_word, quoted, split_words
@@ -166,3 +167,19 @@ def test_a_manifest_of_words_that_would_be_refused_now_is_read_as_it_is() -> Non
     vocabulary = Vocabulary.from_dict(old)
     assert vocabulary.classes == ("bear", "Bear", "-", "a  b")
     assert vocabulary.allowed(["Bear", "a b"]).tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("name", BACKGROUND_WORDS)
+def test_background_words_of_benchmarks_leave_classes_alone(name: str) -> None:
+    vocabulary = Vocabulary.parse("cat; Sky, heaven => blue", background="sofa, wall")
+    words = vocabulary.with_background(background_words(name))
+    assert words.classes == vocabulary.classes
+    assert words.background[:2] == ("sofa", "wall")
+    added = set(background_words(name)) - {"sky", "wall"}
+    assert set(words.background) == {"sofa", "wall"} | added
+
+
+def test_only_known_background_words_have_a_name() -> None:
+    assert {each.value for each in BackgroundSet} == set(BACKGROUND_WORDS)
+    with pytest.raises(UsageError, match="choose one of voc21"):
+        background_words("voc20")

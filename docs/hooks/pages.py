@@ -46,7 +46,7 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
 def site_links(text: str, folder: Path) -> str:
     """Make links between files of the repository links between pages of the site.
 
-    Links to files that have no page become their text.
+    Links to files that have no page become their text. Links that show a page's file name show its title.
 
     Args:
         text: Markdown.
@@ -56,8 +56,11 @@ def site_links(text: str, folder: Path) -> str:
     def replaced(match: re.Match[str]) -> str:
         label, target, anchor = match[1], match[2].strip(), match[3] or ""
         path = (folder / target).resolve()
+        if label.endswith(".md") and path.is_file():
+            label = _title(path)
         if path.is_relative_to(ROOT / "docs"):
-            return match[0] if folder != ROOT else f"[{label}]({path.relative_to(ROOT / 'docs')}{anchor})"
+            inside = target if folder != ROOT else str(path.relative_to(ROOT / "docs"))
+            return f"[{label}]({inside}{anchor})"
         page = PAGES.get(str(path.relative_to(ROOT))) if path.is_relative_to(ROOT) else None
         if page is None:
             return label
@@ -68,13 +71,16 @@ def site_links(text: str, folder: Path) -> str:
     return text.replace("](docs/images/", "](images/") if folder == ROOT else text
 
 
+def _title(page: Path) -> str:
+    """The first heading of a page."""
+    return page.read_text(encoding="utf-8").partition("# ")[2].partition("\n")[0]
+
+
 def command_line_page() -> str:
     """A page of the help of every command, in Markdown."""
     root = typer.main.get_command(make_app())
-    commands = list(_commands(root, "gem-label", None))
-    return (
-        "\n\n".join(["# Command line", *(_section(command, context) for command, context in commands)]) + "\n"
-    )
+    sections = [_section(command, context) for command, context in _commands(root, "gem-label", None)]
+    return "\n\n".join(["# Command line", *sections]) + "\n"
 
 
 def _commands(command: Any, name: str, parent: Any) -> Iterator[tuple[Any, Any]]:
@@ -88,14 +94,21 @@ def _commands(command: Any, name: str, parent: Any) -> Iterator[tuple[Any, Any]]
 def _section(command: Any, context: Any) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     lines = [f"## {context.command_path}", f"    {usage}", _text(command.help or "")]
-    records = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
-    lines += [f"`{' '.join(names.split())}`\n:   {_escaped(text)}" for names, text in records]
+    panels: dict[str | None, list[str]] = {}
+    for parameter in command.get_params(context):
+        if record := parameter.get_help_record(context):  # None: hidden
+            entry = f"`{' '.join(record[0].split())}`\n:   {_escaped(record[1])}"
+            panels.setdefault(getattr(parameter, "rich_help_panel", None), []).append(entry)
+    for panel, entries in panels.items():
+        lines += [f"**{panel}**"] * bool(panel) + entries
     return "\n\n".join(line for line in lines if line.strip())
 
 
 def _text(text: str) -> str:
     """Help as Markdown: examples become blocks."""
-    text = re.sub(r"^\s*Example: (.*)$", r"\n        \1\n", text, flags=re.MULTILINE)
+    text = text.replace("\b", "")  # click's mark of a paragraph that is not wrapped
+    text = re.sub(r"^\s*Example: (.*)$", r"\n    \1\n", text, flags=re.MULTILINE)
+    text = re.sub(r"\n{3,}", "\n\n", text)
     return "\n".join(line if line.startswith("    ") else _escaped(line) for line in text.splitlines())
 
 

@@ -230,7 +230,7 @@ def label(
     known = None if learned is None else read_learned(learned)
     if shown is not None:
         named = frozenset(() if words_given is None else words_given.classes)
-        known = with_examples(known, shown, labeler, vocabulary, named, wanted)
+        known = with_examples(known, shown, labeler, vocabulary, named, wanted, label_settings.token_share)
     job = labeler.job(vocabulary, label_settings, words, keep_patches, wanted, known)
     output.note_unknown_words(labeler.text, vocabulary.phrases)
     output.note_demo_clip(labeler.text, vocabulary.phrases)

@@ -23,8 +23,8 @@ Photos = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH",
-        help="Photos, folders of them, a .txt list of paths, a .zip, s3://BUCKET/FOLDER (or gs://, az://), or the "
-        "name of a FiftyOne dataset.",
+        help="Photos, folders of them, a .txt, .csv or .parquet list of paths, a .zip, s3://BUCKET/FOLDER (or gs://, "
+        "az://), or the name of a FiftyOne dataset.",
     ),
 ]
 

@@ -70,7 +70,7 @@ def self_self_attention(
         (B, heads, n, d_head).
     """
     # With p scaled by the root of the inverse temperature the scores are p p^T, and p need not be held twice.
-    # A group's mean then has the factor too: it goes where p is normalised again, and is right where it is not.
+    # A group's mean then has the factor too: it goes where p is normalized again, and is right where it is not.
     root = inv_temp**0.5
 
     def unit(p: Tensor) -> Tensor:

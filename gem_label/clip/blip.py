@@ -115,7 +115,7 @@ def _download(name: str) -> Path:
     repository = name.removeprefix(BLIP_PREFIX)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise UsageError(
-            f"{name!r} names no BLIP on the hub: give {BLIP_PREFIX}ORGANISATION/NAME, or a directory"
+            f"{name!r} names no BLIP on the hub: give {BLIP_PREFIX}ORGANIZATION/NAME, or a directory"
         )
     cached = try_to_load_from_cache(repository, "config.json")
     if isinstance(cached, str) and _weights(Path(cached).parent):

@@ -8,7 +8,7 @@ class token for every region (`gem_label.clip.mask_tokens`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from gem_label.clip.last_block import BlockOutputs, Guidance, LastBlockMethod
 from gem_label.clip.mask_tokens import check_mask_tokens, mask_bias
 from gem_label.clip.proxyclip import attend_patches, proxy_cosines
 from gem_label.clip.towers import VisionTower
+from gem_label.errors import UsageError
 
 COVERED = 0.5
 """Share of a patch that a mask must cover for the patch to be in it."""
@@ -34,6 +35,11 @@ class CorrClip(LastBlockMethod):
         merge: regions are merged where their cosine is less than that below the highest of any two regions.
         spatial: weight of the branch of earlier blocks; 0: without.
         semantic: weight of the branch of class tokens; 0: without.
+        on_top: which of two overlapping masks a patch belongs to, the "largest" as in the authors' code, or the
+            "smallest", for proposals that hold wholes beside their parts.
+
+    Raises:
+        UsageError: for another `on_top`.
     """
 
     needs_proxy: ClassVar[bool] = True
@@ -43,6 +49,11 @@ class CorrClip(LastBlockMethod):
     merge: float = 0.2
     spatial: float = 1.0
     semantic: float = 0.5
+    on_top: Literal["largest", "smallest"] = "largest"
+
+    def __post_init__(self) -> None:
+        if self.on_top not in ("largest", "smallest"):
+            raise UsageError(f"on_top must be largest or smallest, not {self.on_top!r}")
 
     def check(self, tower: VisionTower, clip: str) -> None:
         """See `LastBlockMethod.check`."""
@@ -89,7 +100,8 @@ class CorrClip(LastBlockMethod):
     def _regions(self, guidance: Guidance) -> Tensor:
         assert guidance.proxy is not None
         assert guidance.mask_shares is not None
-        return merge_regions(paint_regions(guidance.mask_shares), guidance.proxy, self.merge)
+        regions = paint_regions(guidance.mask_shares, self.on_top == "largest")
+        return merge_regions(regions, guidance.proxy, self.merge)
 
     @staticmethod
     def _scope(regions: Tensor, cosines: Tensor) -> Tensor:
@@ -100,11 +112,12 @@ class CorrClip(LastBlockMethod):
         return same | (free & alike) | torch.eye(len(regions), dtype=torch.bool, device=regions.device)
 
 
-def paint_regions(mask_shares: Tensor) -> Tensor:
-    """Masks to regions that do not overlap: a patch belongs to the largest mask over it, as in the authors' code.
+def paint_regions(mask_shares: Tensor, largest_on_top: bool = True) -> Tensor:
+    """Masks to regions that do not overlap.
 
     Args:
         mask_shares: (N, h, w) share of each patch's area under each mask.
+        largest_on_top: whether a patch belongs to the largest or to the smallest of the masks over it.
 
     Returns:
         (h, w) region numbers from 1, 0 under no mask.
@@ -115,7 +128,8 @@ def paint_regions(mask_shares: Tensor) -> Tensor:
     """
     if not len(mask_shares):
         return torch.zeros(mask_shares.shape[1:], dtype=torch.long, device=mask_shares.device)
-    rank = mask_shares.sum(dim=(1, 2)).argsort(stable=True).argsort() + 1
+    areas = mask_shares.sum(dim=(1, 2))
+    rank = areas.argsort(stable=True, descending=not largest_on_top).argsort() + 1
     return (rank[:, None, None] * (mask_shares >= COVERED)).amax(dim=0)
 
 

@@ -157,7 +157,7 @@ class DenseEncoder:
         """Patch features.
 
         Args:
-            images: (B, 3, H, W) normalised floats, sides multiples of the patch size (see `Clip.preprocess`).
+            images: (B, 3, H, W) normalized floats, sides multiples of the patch size (see `Clip.preprocess`).
 
         Returns:
             (B, h, w, d) float32 of unit length, on the model's device.

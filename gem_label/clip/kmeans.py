@@ -12,8 +12,8 @@ MAX_STEPS = 30
 def kmeans(points: Tensor, clusters: int) -> Tensor:
     """Cluster the points of every set by Lloyd's algorithm with Euclidean distances.
 
-    The first centre is the point nearest the mean of the set, each further one the point farthest from the
-    centres before it: no chance is involved, so a set's clusters do not depend on its batch or on a seed.
+    The first center is the point nearest the mean of the set, each further one the point farthest from the
+    centers before it: no chance is involved, so a set's clusters do not depend on its batch or on a seed.
 
     Args:
         points: (..., n, d), n points in each set.
@@ -23,13 +23,13 @@ def kmeans(points: Tensor, clusters: int) -> Tensor:
         (..., n) int64 cluster numbers in [0, clusters).
     """
     sets = points.float().flatten(0, -3)
-    centres = _farthest_first(sets, min(clusters, sets.shape[1]))
-    assigned = torch.cdist(sets, centres).argmin(dim=-1)
+    centers = _farthest_first(sets, min(clusters, sets.shape[1]))
+    assigned = torch.cdist(sets, centers).argmin(dim=-1)
     for _ in range(MAX_STEPS):
-        means, sizes = _sums(sets, assigned, centres.shape[1])
-        # an empty cluster keeps its centre
-        centres = torch.where(sizes > 0, means / sizes.clamp(min=1), centres)
-        previous, assigned = assigned, torch.cdist(sets, centres).argmin(dim=-1)
+        means, sizes = _sums(sets, assigned, centers.shape[1])
+        # an empty cluster keeps its center
+        centers = torch.where(sizes > 0, means / sizes.clamp(min=1), centers)
+        previous, assigned = assigned, torch.cdist(sets, centers).argmin(dim=-1)
         if torch.equal(previous, assigned):
             break
     return assigned.view(points.shape[:-1])
@@ -52,15 +52,15 @@ def cluster_mean(values: Tensor, assigned: Tensor) -> Tensor:
 
 
 def _farthest_first(sets: Tensor, clusters: int) -> Tensor:
-    """Centres to start from: (S, n, d) -> (S, clusters, d)."""
+    """Centers to start from: (S, n, d) -> (S, clusters, d)."""
     batch = torch.arange(len(sets), device=sets.device)
     first = torch.cdist(sets, sets.mean(dim=1, keepdim=True))[..., 0].argmin(dim=-1)
-    centres = [sets[batch, first]]
+    centers = [sets[batch, first]]
     nearest = torch.full(sets.shape[:2], torch.inf, device=sets.device)
-    while len(centres) < clusters:
-        nearest = nearest.minimum(torch.cdist(sets, centres[-1][:, None])[..., 0])
-        centres.append(sets[batch, nearest.argmax(dim=-1)])
-    return torch.stack(centres, dim=1)
+    while len(centers) < clusters:
+        nearest = nearest.minimum(torch.cdist(sets, centers[-1][:, None])[..., 0])
+        centers.append(sets[batch, nearest.argmax(dim=-1)])
+    return torch.stack(centers, dim=1)
 
 
 def _sums(sets: Tensor, assigned: Tensor, clusters: int) -> tuple[Tensor, Tensor]:

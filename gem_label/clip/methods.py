@@ -162,7 +162,7 @@ def _last_block(name: str, *, bare: bool, **settings: object) -> DenseMethod:
     return DenseMethod(name, depth=1, residual=not bare, mlp=not bare, **settings)  # type: ignore[arg-type]
 
 
-# softmax(p p^T / sqrt(d_head)) v: nothing normalised, nothing repeated
+# softmax(p p^T / sqrt(d_head)) v: nothing normalized, nothing repeated
 _PLAIN_SELF = {"attention": "self", "iterations": 0, "normalize": False, "temperature": "trained"}
 _SCLIP = {**_PLAIN_SELF, "projections": "qk", "ensemble": "sum"}
 
@@ -194,6 +194,7 @@ METHODS: dict[str, AnyMethod] = FRAME_METHODS | {
         ProxyClip(),
         CorrClip(),
         CorrClip("corrclip_regions", spatial=0.0, semantic=0.0),
+        CorrClip("corrclip_sam", merge=0.05, spatial=0.0, semantic=0.0, on_top="smallest"),
     )
 }
 

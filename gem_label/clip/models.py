@@ -51,7 +51,7 @@ class Clip:
         model: open_clip's model, or BLIP in its likeness, in eval mode.
         tower: the view of its vision transformer.
         tokenizer: list of C strings -> (C, context length) token ids.
-        mean: of the RGB channels in [0, 1], for normalising images.
+        mean: of the RGB channels in [0, 1], for normalizing images.
         std: of the RGB channels.
         short_side: pixels of the shorter side of the images for dense features.
         dense_depth: how many of the last blocks GEM runs on by default.
@@ -131,7 +131,7 @@ class Clip:
             short_side: pixels; None takes the model's.
 
         Returns:
-            (3, H, W) float32, normalised by the model's mean and standard deviation, on the CPU.
+            (3, H, W) float32, normalized by the model's mean and standard deviation, on the CPU.
         """
         photo = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
         height, width = self.input_size(photo.shape[0], photo.shape[1], short_side)

@@ -94,10 +94,10 @@ def find_source(name: str) -> Source:
         )
     if is_torchscript(path):  # only OpenAI's own files come as such archives, all of them with QuickGELU
         model_cfg["quick_gelu"] = True
-    return Source(name, model_cfg, _usual_normalisation(arch), {}, path, torchscript=torchscript)
+    return Source(name, model_cfg, _usual_normalization(arch), {}, path, torchscript=torchscript)
 
 
-def _usual_normalisation(arch: str) -> dict[str, Any]:
+def _usual_normalization(arch: str) -> dict[str, Any]:
     """Mean and standard deviation where all released weights of an architecture agree on them."""
     tags = [open_clip.get_pretrained_cfg(arch, tag) for tag in open_clip.list_pretrained_tags_by_model(arch)]
     usual = {(tuple(tag["mean"]), tuple(tag["std"])) for tag in tags if tag.get("mean") and tag.get("std")}
@@ -149,7 +149,7 @@ def make_tokenizer(source: Source) -> Callable[[list[str]], Tensor]:
     """The tokenizer that goes with a source's text tower.
 
     Raises:
-        GemLabelError: when it is one of transformers' and cannot be had.
+        GemLabelError: when it is one of transformers' and cannot be loaded.
     """
     text_cfg = source.model_cfg["text_cfg"]
     context_length = text_cfg.get("context_length", 77)

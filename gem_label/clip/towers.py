@@ -75,15 +75,15 @@ class VisionTower(ABC):
 
     @abstractmethod
     def embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Normalised images (B, 3, H, W) with (h, w) patches to the first block's input (B, n, D)."""
+        """Normalized images (B, 3, H, W) with (h, w) patches to the first block's input (B, n, D)."""
 
     @abstractmethod
     def project(self, tokens: Tensor) -> Tensor:
-        """Every token to the space of the texts, (B, ..., D) -> (B, ..., d); not normalised."""
+        """Every token to the space of the texts, (B, ..., D) -> (B, ..., d); not normalized."""
 
     @abstractmethod
     def pool(self, tokens: Tensor) -> Tensor:
-        """The last block's output (B, n, D) to the image embedding (B, d); not normalised."""
+        """The last block's output (B, n, D) to the image embedding (B, d); not normalized."""
 
     @property
     def num_blocks(self) -> int:
@@ -107,7 +107,7 @@ class VisionTower(ABC):
         return height // self.patch_size, width // self.patch_size
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) to the first block's input (B, n, D).
+        """Normalized images (B, 3, H, W) to the first block's input (B, n, D).
 
         Raises:
             ValueError: as `grid` does.

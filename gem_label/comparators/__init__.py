@@ -36,7 +36,7 @@ def load_comparator(
 
     Raises:
         UsageError: an unknown name.
-        GemLabelError: transformers is not installed, or the weights cannot be had.
+        GemLabelError: transformers is not installed, or the weights cannot be fetched.
     """
     if name not in COMPARATORS:
         raise UsageError(f"unknown comparator {name!r}: choose one of {', '.join(COMPARATORS)}")

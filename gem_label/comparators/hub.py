@@ -24,7 +24,7 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def check_source(source: str) -> None:
-    """Make sure that a model can be had: transformers would try an absent hub for minutes.
+    """Make sure that a model can be fetched: transformers would try an absent hub for minutes.
 
     Raises:
         GemLabelError: it is no folder, not in the cache, and the hub does not answer.

@@ -62,14 +62,14 @@ def render_background(rng: Generator, height: int, width: int) -> NDArray[np.uin
         image += wave * rng.uniform(-50, 50, 3).astype(np.float32)
     elif kind == 2:  # plain shapes, so that an edge alone does not mean a thing
         for _ in range(int(rng.integers(2, 8))):
-            centre = (int(rng.integers(width)), int(rng.integers(height)))
+            center = (int(rng.integers(width)), int(rng.integers(height)))
             axes = (int(rng.integers(4, max(5, width // 4))), int(rng.integers(4, max(5, height // 4))))
             color = rng.uniform(0, 255, 3).tolist()
             if rng.random() < 0.5:
-                cv2.ellipse(image, centre, axes, float(rng.uniform(0, 180)), 0, 360, color, -1)
+                cv2.ellipse(image, center, axes, float(rng.uniform(0, 180)), 0, 360, color, -1)
             else:
-                corner = (centre[0] + axes[0], centre[1] + axes[1])
-                cv2.rectangle(image, centre, corner, color, -1)
+                corner = (center[0] + axes[0], center[1] + axes[1])
+                cv2.rectangle(image, center, corner, color, -1)
     elif kind == 3:  # coarse grain
         cell = int(rng.integers(2, 9))
         grain = rng.normal(0, rng.uniform(5, 30), (height // cell + 1, width // cell + 1, 1)).astype(

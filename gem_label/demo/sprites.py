@@ -1,4 +1,4 @@
-"""The demo's drawings: some two hundred nouns, each in five open-licence emoji styles."""
+"""The demo's drawings: some two hundred nouns, each in five open-license emoji styles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Localisation properties of patch features (GEM supplement, section D), per layer.
+"""Localization properties of patch features (GEM supplement, section D), per layer.
 
 Visual distinctiveness: are the patches of one object alike, and unlike the rest? Vision-language alignment: are they
 closer to the object's name than the rest is? All measures take unit-length features, so that products are cosines.

@@ -18,7 +18,7 @@ from gem_label.clip.windows import Window
 from gem_label.comparators import COMPARATORS, load_comparator
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.predictors import EncoderModel
-from gem_label.guides import SAM_PROXY, load_guide
+from gem_label.guides import SAM_PROXY, check_proxy, load_guide
 from gem_label.labeler import text_encoder_of
 from gem_label.precision import Precision
 from gem_label.predictors import DenseModel, MaskModel
@@ -65,6 +65,7 @@ def load_model(
         return load_comparator(method, weights, device)
     if weights is not None:
         raise UsageError(f"--weights goes with {', '.join(COMPARATORS)}; {method} takes --clip")
+    check_proxy(named(method), proxy)
     loaded = load_clip(clip, device)
     text = TextEncoder(loaded, templates)
     guided = with_masks or needs_guide(named(method))

@@ -138,7 +138,7 @@ def predict_labels(
 
 
 def _between(length: int, patches: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `length` pixel centres the patches on both sides, and how far along it lies between them."""
+    """For each of `length` pixel centers the patches on both sides, and how far along it lies between them."""
     at = ((torch.arange(length, device=device) + 0.5) * (patches / length) - 0.5).clamp(0, patches - 1)
     low = at.floor().long()
     return low, (low + 1).clamp(max=patches - 1), at - low
@@ -169,22 +169,17 @@ def correct_labels(labels: NDArray[np.uint8], masks: MaskSet) -> NDArray[np.uint
 
     Args:
         labels: (H, W) class indices.
-        masks: of a photo of that size.
+        masks: of the photo, which may have another size: regions are resized to the label map.
 
     Returns:
         (H, W); pixels under no mask stay as they are, and of classes that are equally frequent the first wins.
-
-    Raises:
-        UsageError: the masks are of another size.
     """
-    if labels.shape != (masks.height, masks.width):
-        raise UsageError(
-            f"masks of {masks.width} x {masks.height} pixels do not fit a label map of "
-            f"{labels.shape[1]} x {labels.shape[0]}: leave out the map correction"
-        )
-    regions = np.zeros(labels.shape, np.int32)
+    regions = np.zeros((masks.height, masks.width), np.int32)
     for number in np.argsort(masks.areas, kind="stable"):
         regions[masks.decode(int(number))] = number + 1
+    if regions.shape != labels.shape:
+        size = (labels.shape[1], labels.shape[0])
+        regions = cv2.resize(regions, size, interpolation=cv2.INTER_NEAREST).astype(np.int32)
     classes = int(labels.max(initial=0)) + 1
     counts = np.bincount((regions * classes + labels).ravel(), minlength=(len(masks) + 1) * classes)
     most = counts.reshape(-1, classes).argmax(axis=1).astype(np.uint8)

@@ -19,7 +19,7 @@ def with_numbers(photos: Iterable[AnnotatedPhoto]) -> Iterator[AnnotatedPhoto]:
     stream nobody knows what is free: its photos and its masks have a whole number each, or none of them has one.
 
     Args:
-        photos: a sequence or a stream; gone through once, but for a sequence.
+        photos: a sequence or a stream; iterated once, unless it is a sequence.
     """
     of_photos, of_masks = _Numbers(()), _Numbers(())
     if isinstance(photos, Sequence):

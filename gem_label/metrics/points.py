@@ -91,10 +91,10 @@ def min_max(similarity: NDArray[np.float32], size: tuple[int, int]) -> NDArray[n
 def values_at(maps: NDArray[np.float32], points: ImagePoints) -> NDArray[np.float32]:
     """Bilinear value of each point's own class map: maps (C, h, w) -> (P,).
 
-    Patch centres are half a patch in from the border, as when a map is resized with align_corners=False.
+    Patch centers are half a patch in from the border, as when a map is resized with align_corners=False.
 
     Example:
-        Two patches side by side have their centres at x = 1/4 and 3/4; half-way between them counts the mean.
+        Two patches side by side have their centers at x = 1/4 and 3/4; half-way between them counts the mean.
 
         >>> p = ImagePoints(np.array([0.25, 0.5, 1.0]), np.full(3, 0.5), np.zeros(3, np.int64), np.ones(3, bool))
         >>> values_at(np.array([[[0.0, 1.0]]]), p).tolist()

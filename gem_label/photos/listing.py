@@ -314,7 +314,7 @@ def photo_folder(paths: Iterable[str]) -> str:
     """The innermost folder or address that holds all photos, "" where there is none.
 
     Args:
-        paths: absolute paths of the photos; gone through once.
+        paths: absolute paths of the photos; iterated once.
     """
     # all paths begin with what the first and the last in their order have in common
     first = last = ""

@@ -339,13 +339,12 @@ class Run:
         classes = self.vocabulary.classes
         k = min(self.label_settings.top_k, len(classes))
         for photos, table in self.groups(columns, only=only):
-            starts = accumulate((photo.masks for photo in photos), initial=0)
-            placed = [
-                each for each in zip(photos, starts, strict=False) if only is None or each[0].number in only
-            ]
-            for photo, start in placed:
+            if only is not None:
+                photos, table = _chosen(photos, table, only)
+            start = 0
+            for photo, masks in zip(photos, table_masks(table, photos), strict=True):
                 rows = table.slice(start, photo.masks)
-                (masks,) = table_masks(rows, [photo])
+                start += photo.masks
                 yield photo, masks, table_labels(rows, classes, k)
 
     def patches(self, number: int) -> NDArray[np.float16] | None:
@@ -370,6 +369,16 @@ class Run:
         if (self.path / PATCHES).is_dir():
             shutil.copytree(self.path / PATCHES, folder / PATCHES, copy_function=_link_or_copy)
             sync_directory(folder / PATCHES)
+
+
+def _chosen(
+    photos: list[PhotoRecord], table: pa.Table, only: Container[int]
+) -> tuple[list[PhotoRecord], pa.Table]:
+    """Those of some photos whose numbers are wanted, at least one, with their rows."""
+    starts = accumulate((photo.masks for photo in photos), initial=0)
+    wanted = [each for each in zip(photos, starts, strict=False) if each[0].number in only]
+    tables = [table.slice(start, photo.masks) for photo, start in wanted]
+    return [photo for photo, _ in wanted], pa.concat_tables(tables)
 
 
 def _link_or_copy(source: str, target: str) -> None:

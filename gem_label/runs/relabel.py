@@ -44,7 +44,7 @@ from gem_label.runs.listing import create_part
 from gem_label.runs.manifest import new_run_id, now
 from gem_label.runs.opening import open_run
 from gem_label.runs.reader import Run
-from gem_label.runs.schema import PhotoRecord, relabelled, table_evidence
+from gem_label.runs.schema import PhotoRecord, relabeled, table_evidence
 from gem_label.runs.shard_writer import ShardWriter
 from gem_label.runs.shards import ShardFile
 from gem_label.runs.shared import SharedRun
@@ -108,7 +108,7 @@ def relabel_run(
         learned: what the labels rest on besides the words; None: what the run rests on now; "none": words alone.
 
     Returns:
-        The relabelled run; after a relabel in place, the one that was given can no longer be read.
+        The relabeled run; after a relabel in place, the one that was given can no longer be read.
 
     Raises:
         UsageError: `out` exists, the text embeddings are of another model, the words name several photos by one name,
@@ -141,7 +141,7 @@ def relabel_run(
             commit_relabel(run.path)
             delete_leftovers(run.path, of=[RELABEL_READY, "relabel"])
             with replacing_folder(run.path / RELABEL_READY) as building:
-                _write_relabelled(Run(run.path), building, job)
+                _write_relabeled(Run(run.path), building, job)
             commit_relabel(run.path)
         return open_run(run.path)
     out = Path(os.path.abspath(out))
@@ -149,7 +149,7 @@ def relabel_run(
         raise UsageError(f"{out} exists already: give a new folder with --out")
     delete_leftovers(out.parent, of=[out.name])
     with replacing_folder(out) as building:
-        _write_relabelled(run, building, job)
+        _write_relabeled(run, building, job)
         _copy_rest(run, building)
     return open_run(out)
 
@@ -198,8 +198,8 @@ def _relabel_stored(run: StoredRun, job: _Relabeling) -> Run:
     return open_run(store.address)
 
 
-def _write_relabelled(run: Run, folder: Path, job: _Relabeling) -> None:
-    """Write masks/, index/, learned.json and manifest.json of the relabelled run into an empty folder."""
+def _write_relabeled(run: Run, folder: Path, job: _Relabeling) -> None:
+    """Write masks/, index/, learned.json and manifest.json of the relabeled run into an empty folder."""
     (folder / MASKS).mkdir()
     run_id = new_run_id()
     manifest = _relabel_shards(
@@ -220,16 +220,16 @@ def _relabel_shards(
     run_id: str,
     write_shard: Callable[[str, Callable[[BinaryIO], None]], None],
 ) -> dict[str, Any]:
-    """Write the shards of the relabelled run.
+    """Write the shards of the relabeled run.
 
     Args:
         run: the run.
         job: the new words, and what else decides.
-        run_id: of the relabelled run.
+        run_id: of the relabeled run.
         write_shard: takes the name of a shard and a function that writes it into a file.
 
     Returns:
-        The manifest of the relabelled run.
+        The manifest of the relabeled run.
     """
     kept: Counter[str] = Counter()
     totals: Counter[str] = Counter()
@@ -255,7 +255,7 @@ def _relabel_shards(
                 labels = job(evidence, photos)
                 names, counts = np.unique(labels.label_index[labels.kept], return_counts=True)
                 kept.update({labels.classes[i]: n for i, n in zip(names, counts.tolist(), strict=True)})
-                yield photos, relabelled(table, labels, evidence.overlaps, evidence.masks.tolist())
+                yield photos, relabeled(table, labels, evidence.overlaps, evidence.masks.tolist())
 
     def write(file: BinaryIO, files: Iterator[ShardFile]) -> None:
         with ShardWriter(file, run.embedding_dim, run.format, run_id, run.has_mask_tokens) as writer:

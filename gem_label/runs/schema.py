@@ -240,7 +240,7 @@ def photo_table(photo: PhotoRecord, masks: MaskSet, labels: MaskLabels, embeddin
     return pa.table(columns, schema=mask_schema(embedding_dim, mask_tokens=MASK_TOKEN in columns))
 
 
-def relabelled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: Sequence[int]) -> pa.Table:
+def relabeled(table: pa.Table, labels: MaskLabels, overlaps: Overlaps, masks: Sequence[int]) -> pa.Table:
     """The same rows with new labels, in row order.
 
     Args:

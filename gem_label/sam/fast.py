@@ -112,7 +112,7 @@ class _Found:
 
 
 def propose_fast(sam: Sam, image: NDArray[np.uint8], settings: FastSettings) -> MaskSet:
-    """Class-agnostic masks of one photo, from SAM prompted where it pays.
+    """Class-agnostic masks of one photo, from SAM prompted adaptively.
 
     Args:
         sam: the model.
@@ -163,7 +163,7 @@ def _search(sam: Sam, encoded: EncodedImage, prompts: NDArray[np.float64], setti
 
 
 def _inside(surprise: Tensor, encoded: EncodedImage) -> Tensor:
-    """Surprise of the tokens whose centre lies on the photo; 0 elsewhere."""
+    """Surprise of the tokens whose center lies on the photo; 0 elsewhere."""
     rows, columns = (
         (torch.arange(length, device=surprise.device) + 0.5) * encoded.stride < side
         for length, side in zip(surprise.shape, encoded.resized, strict=True)

@@ -81,12 +81,12 @@ class Projection:
 
 @dataclass(frozen=True)
 class Norm:
-    """What all prompts share of adding an attention's output to the tokens and normalising the sum.
+    """What all prompts share of adding an attention's output to the tokens and normalizing the sum.
 
     Attributes:
-        squares: (N,) squared lengths of the rows of X, centred.
-        products: per layer (H, D + 1, N), inner products of the bases with the rows of X, both centred.
-        bases: per layer (H, D + 1, C), centred, the added output's last.
+        squares: (N,) squared lengths of the rows of X, centered.
+        products: per layer (H, D + 1, N), inner products of the bases with the rows of X, both centered.
+        bases: per layer (H, D + 1, C), centered, the added output's last.
         channels: C.
         epsilon: added to the variance.
     """
@@ -212,7 +212,7 @@ def mixed_vectors(tokens: PromptedTokens, bases: tuple[Tensor, ...]) -> Tensor:
 
 
 def _squared_lengths(tokens: PromptedTokens, norm: Norm) -> Tensor:
-    """Squared lengths of the image tokens, centred: (P, N)."""
+    """Squared lengths of the image tokens, centered: (P, N)."""
     vectors = mixed_vectors(tokens, norm.bases)
     gram = vectors @ vectors.mT
     total = norm.squares if tokens.scale is None else tokens.scale.square() * norm.squares

@@ -46,7 +46,7 @@ class PatchMergingAtStride1(PatchMerging):
 
 
 class TinyVitEncoder(nn.Module):
-    """MobileSAM's image encoder: (B, 3, 1024, 1024) normalised pixels -> (B, 256, 64, 64) features.
+    """MobileSAM's image encoder: (B, 3, 1024, 1024) normalized pixels -> (B, 256, 64, 64) features.
 
     Attributes:
         img_size: side of the square input in pixels, as segment-anything asks of an image encoder.
@@ -78,7 +78,7 @@ class TinyVitEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of normalised images, (B, 3, 1024, 1024) -> (B, 256, 64, 64)."""
+        """Features of normalized images, (B, 3, 1024, 1024) -> (B, 256, 64, 64)."""
         return self.neck(self.stages(self.patch_embed(x)))
 
 

@@ -49,7 +49,7 @@ def next_tokens(
 
     Args:
         surprise: (h, w), 0 where the masks explain all.
-        asked: (K, 2) places x, y asked already, in tokens; the centre of the first token is (0, 0).
+        asked: (K, 2) places x, y asked already, in tokens; the center of the first token is (0, 0).
         count: how many at most.
         least: surprise below which a token is not asked about.
 

@@ -1,24 +1,17 @@
-"""Repair of a run in an object store; here its store is a folder, and one test is with a real bucket."""
+"""Repair of a run in an object store; here its store is a folder, in test_buckets.py it is a bucket."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from uuid import uuid4
 
-import pytest
 from random_run import COWS, rows_of, text_of
-from store_servers import bucket
 from test_generations import files, label
 
-from gem_label.cli import run as gem_label
-from gem_label.errors import GemLabelError
-from gem_label.runs import open_run, relabel_run
+from gem_label.runs import relabel_run
 from gem_label.runs.repair import Mend
 from gem_label.runs.repair_stored import check_stored_run, repair_stored_run
 from gem_label.runs.stored import StoredRun
 from gem_label.stores import Store, open_store, put
-
-__all__ = ["bucket"]
 
 
 def damage(store: Store, name: str) -> None:
@@ -63,18 +56,3 @@ def test_a_relabeled_run_is_checked_and_its_other_files_are_named(tmp_path: Path
     assert [fault.mend for fault in found.faults] == [Mend.SET_ASIDE, Mend.DROP_LINES]
     assert store.read("failures.jsonl") == b""
     assert not check_stored_run(store).faults
-
-
-def test_in_a_bucket(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
-    address = f"{bucket}/{uuid4().hex}"
-    store = open_store(address)
-    label(store, 3).finish()
-    expected = rows_of(open_run(address))
-    damage(store, "masks/shard-000000.parquet")
-    with pytest.raises(GemLabelError, match=rf"`gem-label repair {address}` sets it aside"):
-        rows_of(open_run(address))
-    assert gem_label(["repair", address, "--check"]) == 1
-    assert gem_label(["repair", address]) == 0
-    assert "[moved to the folder damaged]" in capsys.readouterr().out
-    label(store, 3).finish()
-    assert rows_of(open_run(address)) == expected

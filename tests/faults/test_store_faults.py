@@ -22,6 +22,8 @@ from gem_label.engines.shared import Part, label_chunks
 from gem_label.errors import GemLabelError
 from gem_label.photos.listing import list_images
 from gem_label.runs import open_run, relabel_run
+from gem_label.runs.files import INDEX
+from gem_label.runs.index import LEAST_SHARDS
 from gem_label.runs.manifest import new_manifest
 from gem_label.runs.shared import SharedRun
 from gem_label.runs.stored import StoredRun
@@ -143,6 +145,35 @@ def test_any_request_of_a_relabel_fails_once_and_the_run_has_the_old_labels_or_t
         if failing.requests <= at:
             break
     assert at > 10
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_any_request_of_counting_fails_once_and_the_index_is_right_or_passed_over(
+    tmp_path: Path, late: bool
+) -> None:
+    """Of a run that has an index: one of 17 shards of a photo each."""
+    colors = {f"{i:02d}": "red" for i in range(LEAST_SHARDS + 1)}
+    made = SharedRun.create_or_join(open_store(tmp_path / "made"), MANIFEST, 1)
+    made.add_photos(list_images([save(tmp_path / "many", **colors)]))
+    label_chunks(made, Part(0, 1).of(made), ColorModels(), JOB, 1, progress=False)
+    expected = content(open_run(tmp_path / "made"))
+    for at in range(1000):
+        out = tmp_path / f"run{at}"
+        shutil.copytree(tmp_path / "made", out)
+        failing = FailingStore(open_store(out), at, late)
+        try:
+            SharedRun.open(failing).finish()
+        except GemLabelError:
+            assert len(list(open_run(out).photos())) == len(colors)
+            SharedRun.open(open_store(out)).finish()
+        run = open_run(out)
+        assert content(run) == expected
+        assert run.manifest["finished"]
+        assert len(list(run.photos())) == run.manifest["counts"]["photos"] == len(colors)
+        assert (out / INDEX / "part-000000.parquet").exists()
+        if failing.requests <= at:
+            break
+    assert at > LEAST_SHARDS
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class BlipClip(nn.Module):
         self.register_buffer("logit_scale", torch.tensor(float(model.config.logit_scale_init_value)))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Token ids (C, n), padded at the end, to embeddings (C, d); not normalised."""
+        """Token ids (C, n), padded at the end, to embeddings (C, d); not normalized."""
         mask = (tokens != self.pad_token_id).long()
         states = self.text_encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         return self.text_proj(states[:, 0])

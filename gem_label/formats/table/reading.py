@@ -47,7 +47,7 @@ class RunLengths:
     size: Size | None
 
     def __call__(self, height: int, width: int) -> Shape:
-        """The shape over a photo of so many pixels."""
+        """The shape over a photo of this many pixels."""
         size = list(self.size or (height, width))
         return read_segmentation({"size": size, "counts": self.counts}, height, width)
 

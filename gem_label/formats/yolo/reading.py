@@ -164,7 +164,7 @@ class YoloPolygon:
     points: Polygon
 
     def __call__(self, height: int, width: int) -> Shape:
-        """The shape over a photo of so many pixels."""
+        """The shape over a photo of this many pixels."""
         return polygons([(self.points * (width, height)).ravel().tolist()], height, width)
 
 

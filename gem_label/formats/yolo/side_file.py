@@ -74,7 +74,7 @@ class WrittenMask:
     outline: Draw
 
     def __call__(self, height: int, width: int) -> Shape:
-        """The shape over a photo of so many pixels."""
+        """The shape over a photo of this many pixels."""
         if (height, width) == self.size:
             exact = read_segmentation({"size": [height, width], "counts": self.counts}, height, width)
             if exact.rle is not None:

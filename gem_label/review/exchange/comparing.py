@@ -23,7 +23,7 @@ MISSING: tuple[Missing, ...] = ("keep", "reject", "delete")
 SAME_MASK_IOU = 0.5
 """A mask without an id is the mask of the photo that it overlaps most, when by at least this IoU."""
 SAME_BOX = 1.0
-"""A box whose sides are within so many pixels of a mask's box does not change that mask."""
+"""A box whose sides are within this many pixels of a mask's box does not change that mask."""
 
 
 def compare_masks(
@@ -45,7 +45,7 @@ def compare_masks(
             export has, stay.
         accept_unchanged: accept the detections that are as they were, too.
         report: what is counted.
-        tolerance: pixels; a mask whose border stays within so many pixels of a detection's does not change it.
+        tolerance: pixels; a mask whose border stays within this many pixels of a detection's does not change it.
     """
     changes, masks = MaskChanges(), of_file.masks
     refused = set(of_file.refused)

@@ -62,8 +62,8 @@ def import_corrections(
             "sam": it becomes what `draw_boxes` sees in it; "leave": it is left out and reported.
         resize: take masks of another resolution of a photo, too; otherwise they are reported.
         dry_run: change nothing, only say what would change.
-        tolerance: a mask whose border stays within so many pixels of the old one's is as it was, for files that hold
-            outlines; None: what the file says that it was written with, and otherwise 0.
+        tolerance: a mask whose border stays within this many pixels of the old one's is unchanged, for files with
+            outlines; None: what the file says that it was written with, else 0.
         draw_boxes: for "sam", such as `gem_label.review.exchange.box_masks.load_box_drawer()`.
 
     Yields:
