@@ -22,6 +22,7 @@ from relabel import make_run, unit_rows
 
 from gem_label.runs import Run, open_run, search_run
 from gem_label.runs.files import MASKS, shard_paths, write_manifest
+from gem_label.runs.search import search_columns
 
 
 def seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -35,18 +36,18 @@ def seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def read_bare(run: Run) -> None:
-    """Every row, by pyarrow alone."""
+def read_bare(run: Run, columns: list[str] | None = None) -> None:
+    """Every row, by pyarrow alone; None: all columns."""
     for path in shard_paths(run.path / MASKS):
         with open(path, "rb") as source:
             file = pq.ParquetFile(source)
             for group in range(file.num_row_groups):
-                file.read_row_group(group)
+                file.read_row_group(group, columns=columns)
 
 
-def read_all(run: Run) -> None:
-    """Every row, verified."""
-    for _ in run.tables():
+def read_all(run: Run, columns: list[str] | None = None) -> None:
+    """Every row, verified; None: all columns."""
+    for _ in run.tables(columns):
         pass
 
 
@@ -80,6 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(Path(folder) / "run", args.masks, args.dimension)
         earlier = without_checksums(run, Path(folder) / "earlier")
+        columns = search_columns(run)
         query = unit_rows(np.random.default_rng(0), 1, args.dimension)
         works: dict[str, Callable[[], object]] = {
             "bare": lambda: read_bare(run),
@@ -88,6 +90,8 @@ def main() -> None:
             "checked": lambda: read_all(earlier),
             "masks and labels as arrays": lambda: read_masks(run),
             "search": lambda: search_run(run, query),
+            "bare for a search": lambda: read_bare(run, columns),
+            "verified for a search": lambda: read_all(run, columns),
         }
         times = seconds(works, args.repeats)
     bare = times["bare"] + times["photos"]  # the lists of photos are part of every read
@@ -95,8 +99,8 @@ def main() -> None:
         f"rows without checks {bare:.3f} s, with checksums {times['verified']:.3f} s, without checksums and with all "
         f"rows checked {times['checked']:.3f} s"
     )
-    added = times["verified"] - bare
-    for name in ("masks and labels as arrays", "search"):
+    of_search = times["verified for a search"] - times["bare for a search"] - times["photos"]
+    for name, added in (("masks and labels as arrays", times["verified"] - bare), ("search", of_search)):
         print(f"{name}: {times[name]:.3f} s, {added / (times[name] - added):.1%} more than without checks")
 
 

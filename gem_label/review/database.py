@@ -36,7 +36,13 @@ def load_fiftyone() -> Any:
         raise GemLabelError(problem)
     import fiftyone
 
-    limit_database_patience(_PATIENCE)
+    try:
+        limit_database_patience(_PATIENCE)
+    except ConnectionError as error:
+        place = "the one of FIFTYONE_DATABASE_URI" if fiftyone.config.database_uri else "mongod"
+        raise GemLabelError(
+            f"FiftyOne's database does not answer ({error}): see that {place} runs"
+        ) from error
     return fiftyone
 
 

@@ -44,6 +44,11 @@ class SearchHit:
     score: float
 
 
+def search_columns(run: Run) -> list[str]:
+    """The columns of a run that a search reads."""
+    return ["mask_id", "image", "image_id", "bbox", "area", "label", "score", *vector_names(run.format)]
+
+
 def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list[SearchHit]:
     """The masks most similar to a text, all proposals, kept or not; reads the run once, holding `top` rows.
 
@@ -73,12 +78,11 @@ def search_run(run: Run, embedding: NDArray[np.floating], top: int = 50) -> list
             "use the CLIP model that labeled the run"
         )
     vectors = vector_names(run.format)
-    columns = ["mask_id", "image", "image_id", "bbox", "area", "label", "score", *vectors]
     best: list[
         tuple[float, int, dict[str, Any]]
     ] = []  # a heap, the worst first; the second entry breaks ties
     seen = 0
-    for table in run.tables(columns):
+    for table in run.tables(search_columns(run)):
         masks, surrounds = table_vectors(table)
         if surrounds is not None:
             masks -= np.float32(SURROUND) * surrounds

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -78,3 +81,18 @@ def test_mongod_ends(fiftyone_db: str, tmp_path: Path, capsys: pytest.CaptureFix
     assert open_run(path).manifest["finished"]
     print(*times, sep="\n")
     dataset.delete()
+
+
+@pytest.mark.slow
+def test_no_database_at_the_start() -> None:
+    run = Path(__file__).parents[1] / "fixtures" / "run_format_1"
+    nowhere = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=200"
+    done = subprocess.run(
+        [sys.executable, "-m", "gem_label.cli", "push", str(run), "--dataset", "nowhere"],
+        env=os.environ | {"FIFTYONE_DATABASE_URI": nowhere},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "database does not answer" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -46,15 +46,19 @@ def limit_database_patience(seconds: float) -> None:
 
     Args:
         seconds: after so long without the database, a command fails.
+
+    Raises:
+        ConnectionError: there is no database at its address.
     """
     import fiftyone as fo
     from mongoengine import get_connection
 
+    ours = database().client  # connects
     if "serverselectiontimeoutms" in (fo.config.database_uri or "").lower():
         return
-    for client in (database().client, get_connection()):
+    for client in (ours, get_connection()):
         if client.topology_description.topology_type_name == "Single":
-            # pymongo takes the time when it connects, and FiftyOne connects when it is imported
+            # pymongo takes the time with the address, and the App has connected before a plugin is loaded
             client._topology._settings._server_selection_timeout = seconds
 
 
