@@ -198,16 +198,16 @@ class _GemSam:
 
     def add(self, side: str, image_id: str, pixels: Photo, masks: MaskSet) -> None:
         """Count one photo's points."""
-        from gem_label.evaluation.predictors import mask_belief, similarity_of
+        from gem_label.evaluation.predictors import pooled_scores, similarity_of
         from gem_label.metrics.points import PointTotals, assign_masks, mask_prediction, point_counts
 
         labels, points = self._table.image(self._table.index[image_id])
         if self._similarity[0] != image_id:  # the same for every side
             words = [self._names[label] for label in labels]
             self._similarity = (image_id, similarity_of(self._model, pixels, words))
-        belief = mask_belief(masks, self._similarity[1])
+        scores = pooled_scores(masks, self._similarity[1])
         for rule in RULES:
-            predicted = mask_prediction(masks, assign_masks(belief, rule), points)
+            predicted = mask_prediction(masks, assign_masks(scores, rule), points)
             totals = self._totals.setdefault((side, rule), PointTotals())
             totals.add(labels, point_counts(predicted, points, len(labels)))
 

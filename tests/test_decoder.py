@@ -99,9 +99,9 @@ def test_how_many_prompts_are_worked_on_together_changes_nothing(
     monkeypatch.setattr(decoder, "_DRAWN_ON_CPU", together)
     monkeypatch.setattr(mask_drawing, "_TOKENS_ON_CPU", 10 * together)
     points = PointDecoder(model, features)
-    decoded = points.read(prompts)
+    decoded = points.predict_iou(prompts)
     torch.testing.assert_close(decoded.predicted_iou, predicted_iou, atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(points.draw(decoded, chosen), logits[chosen], atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(points.decode_masks(decoded, chosen), logits[chosen], atol=1e-3, rtol=1e-5)
 
 
 def test_only_chosen_masks_are_drawn_in_order() -> None:
@@ -111,11 +111,13 @@ def test_only_chosen_masks_are_drawn_in_order() -> None:
     chosen = torch.rand(7, 3, generator=torch.Generator().manual_seed(2)) > 0.6
     assert 0 < chosen.sum() < chosen.numel()
     assert not chosen.any(1).all()  # a prompt without any
-    decoded = points.read(prompts)
+    decoded = points.predict_iou(prompts)
     torch.testing.assert_close(decoded.predicted_iou, predicted_iou)
-    torch.testing.assert_close(points.draw(decoded, chosen), everything[chosen])
-    assert points.draw(decoded, torch.zeros_like(chosen)).shape == (0, 24, 24)
-    torch.testing.assert_close(points.draw(decoded, chosen), everything[chosen])  # drawing changes nothing
+    torch.testing.assert_close(points.decode_masks(decoded, chosen), everything[chosen])
+    assert points.decode_masks(decoded, torch.zeros_like(chosen)).shape == (0, 24, 24)
+    torch.testing.assert_close(
+        points.decode_masks(decoded, chosen), everything[chosen]
+    )  # drawing changes nothing
 
 
 def test_prompts_do_not_influence_each_other() -> None:

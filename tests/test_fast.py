@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ from gem_label.runs import open_run
 from gem_label.sam import FastSettings, ProposalSettings, Sam, load_sam, propose_masks
 from gem_label.sam.decoder import PointDecoder
 from gem_label.sam.fast import distinct_masks
-from gem_label.sam.surprise import next_tokens, similarity_to_masks, token_cover
+from gem_label.sam.proposals import read_proposals
+from gem_label.sam.residual import next_tokens, similarity_to_masks, token_cover
 from gem_label.weights import pull_weights
 
 SCENES = demo_folder() / "data"
@@ -51,6 +53,12 @@ def proposed(scene: str, how: FastSettings | ProposalSettings) -> MaskSet:
 
 
 # --- pure functions ---
+
+
+def test_settings_of_older_runs_have_other_names() -> None:
+    older = asdict(FastSettings(min_residual=0.4, confident_iou=0.9))
+    older["min_surprise"], older["explaining_iou"] = older.pop("min_residual"), older.pop("confident_iou")
+    assert read_proposals(older) == FastSettings(min_residual=0.4, confident_iou=0.9)
 
 
 def test_a_mask_explains_what_is_like_the_rest_of_it() -> None:
@@ -91,16 +99,16 @@ def test_cover_is_the_share_of_each_token() -> None:
 @given(seed=st.integers(0, 2**32 - 1), least=st.floats(0, 0.9), count=st.integers(0, 30))
 def test_next_tokens_are_the_plain_greedy_choice(seed: int, least: float, count: int) -> None:
     random = np.random.default_rng(seed)
-    surprise = random.random((4, 6)).astype(np.float32)
+    residual = random.random((4, 6)).astype(np.float32)
     asked = [tuple(place) for place in random.uniform(0, 4, (2, 2))]
-    chosen = next_tokens(surprise, np.array(asked), count, least)
+    chosen = next_tokens(residual, np.array(asked), count, least)
     expected: list[tuple[int, int]] = []
     for _ in range(count):
         worth = {
-            (x, y): surprise[y, x] * min(np.hypot(x - a, y - b) for a, b in [*asked, *expected])
+            (x, y): residual[y, x] * min(np.hypot(x - a, y - b) for a, b in [*asked, *expected])
             for y in range(4)
             for x in range(6)
-            if surprise[y, x] >= least
+            if residual[y, x] >= least
         }
         best = max(worth, key=worth.__getitem__, default=None)
         if best is None or worth[best] == 0:
@@ -186,14 +194,14 @@ def test_prompts_are_bounded_and_follow_the_photo(
     monkeypatch: pytest.MonkeyPatch, photos: dict[str, NDArray[np.uint8]]
 ) -> None:
     asked: list[int] = []
-    read = PointDecoder.read
+    read = PointDecoder.predict_iou
 
     def counting(self: PointDecoder, prompts: NDArray[np.float64]) -> object:
         asked.append(len(prompts))
         return read(self, prompts)
 
-    monkeypatch.setattr(PointDecoder, "read", counting)
-    how = FastSettings(points_per_side=3, max_prompts=30, prompts_per_round=11, min_surprise=0.6)
+    monkeypatch.setattr(PointDecoder, "predict_iou", counting)
+    how = FastSettings(points_per_side=3, max_prompts=30, prompts_per_round=11, min_residual=0.6)
     masks = propose_masks(mobile_sam(), photos["chelsea"], how)
     assert sum(asked) == 30
     assert (np.diff(masks.predicted_iou) <= 0).all()

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from gem_label.errors import GemLabelError, ImageError, UsageError
 from gem_label.masks import MaskSet, encode_mask
-from gem_label.sam import ProposalSettings, Sam, load_sam, outlines, propose_masks, upsample
+from gem_label.sam import ProposalSettings, Sam, load_sam, mask_runs, propose_masks, upsample
 from gem_label.sam.models import checkpoint_kind
 from gem_label.sam.prompts import crop_prompts
 from gem_label.weights import WEIGHTS, pull_weights
@@ -171,7 +171,7 @@ def smooth_logits(seed: int, size: tuple[int, int]) -> torch.Tensor:
 def test_interpolation_is_that_of_torch(target: tuple[int, int]) -> None:
     logits = smooth_logits(0, (64, 48))
     expected = functional.interpolate(logits[None, None], target, mode="bilinear", align_corners=False)[0, 0]
-    rows, columns = (upsample.resizing(n, [(m, m)]) for n, m in zip(logits.shape, target, strict=True))
+    rows, columns = (upsample.resize_matrix(n, [(m, m)]) for n, m in zip(logits.shape, target, strict=True))
     y, x = slice(target[0] // 3, target[0]), slice(0, target[1])
     found = upsample.interpolate(logits, rows, columns, y, x)
     torch.testing.assert_close(found, expected[y, x].T, atol=1e-5, rtol=0)
@@ -182,7 +182,7 @@ def test_resizing_twice_is_what_sam_does_after_decoding(quick_sam: Sam) -> None:
     logits, resized, size = smooth_logits(3, (256, 256)), (683, 1024), (427, 640)
     expected = quick_sam.model.postprocess_masks(logits[None, None], resized, size)[0, 0]
     rows, columns = (
-        upsample.resizing(256, [(1024, kept), (n, n)]) for kept, n in zip(resized, size, strict=True)
+        upsample.resize_matrix(256, [(1024, kept), (n, n)]) for kept, n in zip(resized, size, strict=True)
     )
     assert (rows.reach, columns.reach) == (172, 256)
     found = upsample.interpolate(logits[:172], rows, columns, slice(0, 427), slice(0, 640))
@@ -196,19 +196,22 @@ def test_outline_is_the_upsampled_mask(
     monkeypatch: pytest.MonkeyPatch, seed: int, target: tuple[int, int], strip: int
 ) -> None:
     """Against the plain way: upsample the whole crop, threshold, put it into the photo, encode."""
-    monkeypatch.setattr(outlines, "_STRIP_PIXELS", strip)
+    monkeypatch.setattr(mask_runs, "_STRIP_PIXELS", strip)
     logits, (top, left) = smooth_logits(seed, (64, 48)), (5, 11) if seed % 2 else (0, 0)
     height, width = target[0] + 2 * top, target[1] + left
-    rows, columns = upsample.resizing(64, [(target[0],) * 2]), upsample.resizing(48, [(target[1],) * 2])
-    frame = outlines.Frame(rows, columns, (top, left), height, cutoff=0.0, offset=1.0)
-    found = outlines.outline(logits, frame)
+    rows, columns = (
+        upsample.resize_matrix(64, [(target[0],) * 2]),
+        upsample.resize_matrix(48, [(target[1],) * 2]),
+    )
+    frame = mask_runs.Frame(rows, columns, (top, left), height, cutoff=0.0, offset=1.0)
+    found = mask_runs.find_mask_runs(logits, frame)
 
     full = functional.interpolate(logits[None, None], target, mode="bilinear", align_corners=False)[0, 0]
     mask = np.zeros((height, width), bool)
     mask[top : top + target[0], left : left + target[1]] = (full > 0).numpy()
     assert mask.any()
     y, x = np.nonzero(mask)
-    assert outlines.encode_outline(found.positions, height, width) == encode_mask(mask)
+    assert mask_runs.encode_runs(found.positions, height, width) == encode_mask(mask)
     assert found.box == (x.min(), y.min(), x.max(), y.max())
     assert found.stability == pytest.approx(float((full > 1).sum() / (full > -1).sum()))
 
@@ -216,11 +219,11 @@ def test_outline_is_the_upsampled_mask(
 @pytest.mark.parametrize("value", [-5.0, 5.0, 0.0])
 def test_outline_of_constant_logits(value: float) -> None:
     """Nothing, everything, and a mask that is there at the lower cutoff alone."""
-    axis = upsample.resizing(16, [(40, 40)])
-    frame = outlines.Frame(axis, axis, (0, 0), 40, 0.0, 1.0)
-    found = outlines.outline(torch.full((16, 16), value), frame)
+    axis = upsample.resize_matrix(16, [(40, 40)])
+    frame = mask_runs.Frame(axis, axis, (0, 0), 40, 0.0, 1.0)
+    found = mask_runs.find_mask_runs(torch.full((16, 16), value), frame)
     everything = value > 1
-    assert outlines.encode_outline(found.positions, 40, 40) == encode_mask(np.full((40, 40), everything))
+    assert mask_runs.encode_runs(found.positions, 40, 40) == encode_mask(np.full((40, 40), everything))
     assert found.box == ((0, 0, 39, 39) if everything else (0, 0, 0, 0))
     assert found.stability == float(everything)
 
@@ -228,16 +231,16 @@ def test_outline_of_constant_logits(value: float) -> None:
 @pytest.mark.parametrize("at_once", [1 << 27, 3 * 97 * 130])
 def test_outlines_together_are_those_one_by_one(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """Eight masks, an empty one and a full one among them, of a crop inside a photo, all or three at a time."""
-    monkeypatch.setattr(outlines, "_PIXELS_TOGETHER", at_once)
+    monkeypatch.setattr(mask_runs, "_PIXELS_TOGETHER", at_once)
     logits = torch.stack([smooth_logits(seed, (64, 48)) for seed in range(8)])
     logits[2], logits[5] = -5, 5
-    rows, columns = (upsample.resizing(n, [(m, m)]) for n, m in ((80, 97), (48, 130)))
-    reached = upsample.Axis(rows.weights[:77], rows.first[:77], rows.last[:77])
-    frame = outlines.Frame(reached, columns, (9, 4), 120, cutoff=0.0, offset=1.0)
-    together = list(outlines.outlines_together(logits, frame))
+    rows, columns = (upsample.resize_matrix(n, [(m, m)]) for n, m in ((80, 97), (48, 130)))
+    reached = upsample.ResizeMatrix(rows.weights[:77], rows.first[:77], rows.last[:77])
+    frame = mask_runs.Frame(reached, columns, (9, 4), 120, cutoff=0.0, offset=1.0)
+    together = list(mask_runs.iter_mask_runs_together(logits, frame))
     assert len(together) == 8
     for mask, found in zip(logits, together, strict=True):
-        alone = outlines.outline(mask, frame)
+        alone = mask_runs.find_mask_runs(mask, frame)
         assert np.array_equal(found.positions, alone.positions)
         assert (found.box, found.stability) == (alone.box, alone.stability)
 

@@ -16,7 +16,7 @@ from gem_label.clip.models import Clip
 from gem_label.demo.captions import caption
 from gem_label.demo.scenes import Scene
 from gem_label.demo.truth import scene_points, true_masks
-from gem_label.evaluation.predictors import mask_belief
+from gem_label.evaluation.predictors import pooled_scores
 from gem_label.masks import MaskSet, patch_weights, pool_patches
 from gem_label.metrics.points import (
     assign_masks,
@@ -117,9 +117,9 @@ def report(
         hits["both"].extend(
             bool((row & (named == noun)).any()) for row, noun in zip(ious, nouns, strict=True)
         )
-        belief = mask_belief(masks, np.einsum("hwd,cd->chw", maps["gem"], present))
+        scores = pooled_scores(masks, np.einsum("hwd,cd->chw", maps["gem"], present))
         for rule in ("threshold", "argmax"):
-            predicted = mask_prediction(masks, assign_masks(belief, rule), points)
+            predicted = mask_prediction(masks, assign_masks(scores, rule), points)
             counts[rule].append((scene.nouns, point_counts(predicted, points, len(present))))
     mean = {k: float(np.mean(v)) if v else 0.0 for k, v in hits.items()}
     pairs = {k: average_iou(v).pairs for k, v in counts.items()}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gem_label.engines.decoding import iter_decoded
 from gem_label.errors import ImageError, UsageError
 from gem_label.evaluation.openimages import PointTable, image_name
-from gem_label.evaluation.predictors import EncoderModel, mask_belief, similarity_of
+from gem_label.evaluation.predictors import EncoderModel, pooled_scores, similarity_of
 from gem_label.masks import MaskSet
 from gem_label.metrics.points import (
     ImagePoints,
@@ -160,9 +160,9 @@ def predict(
     """
     predicted = {name: similarity_prediction(similarity, points, (masks.height, masks.width))}
     if rules:
-        covered, belief = covered_points(masks, points), mask_belief(masks, similarity)
+        covered, scores = covered_points(masks, points), pooled_scores(masks, similarity)
         for rule in rules:
-            predicted[f"{name}_sam_{rule}"] = union_prediction(covered, assign_masks(belief, rule), points)
+            predicted[f"{name}_sam_{rule}"] = union_prediction(covered, assign_masks(scores, rule), points)
     return predicted
 
 

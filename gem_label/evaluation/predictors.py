@@ -71,7 +71,7 @@ def similarity_of(
         return model.similarity(model.preprocess(image)[None], as_words(texts))[0].float().cpu().numpy()
 
 
-def mask_belief(masks: MaskSet, similarity: NDArray[np.float32]) -> NDArray[np.float32]:
+def pooled_scores(masks: MaskSet, similarity: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, C) similarity of (C, h, w) maps pooled over each of N masks, scaled by `min_max` (GEM-SAM).
 
     Example:
@@ -81,7 +81,7 @@ def mask_belief(masks: MaskSet, similarity: NDArray[np.float32]) -> NDArray[np.f
         >>> left = np.array([[True, True, False, False]])
         >>> one = np.ones(1, np.float32)
         >>> masks = MaskSet(1, 4, (encode_mask(left),), one, one, np.zeros((1, 2), np.float32))
-        >>> mask_belief(masks, np.array([[[3.0, 1.0]], [[0.0, 2.0]]], np.float32)).tolist()
+        >>> pooled_scores(masks, np.array([[[3.0, 1.0]], [[0.0, 2.0]]], np.float32)).tolist()
         [[1.0, 0.0]]
     """
     weights = patch_weights(masks, (similarity.shape[1], similarity.shape[2]))
@@ -112,7 +112,7 @@ class GemSam:
     def label(self, image: NDArray[np.uint8], texts: str | Sequence[str]) -> ClassMasks:
         """All proposals, with their pooled scaled similarity as score."""
         masks = propose_masks(self.sam, image, self.proposals)
-        scores = mask_belief(masks, similarity_of(self.dense, image, texts))
+        scores = pooled_scores(masks, similarity_of(self.dense, image, texts))
         return ClassMasks(masks, scores, assign_masks(scores, self.rule))
 
     def describe(self) -> dict[str, Any]:

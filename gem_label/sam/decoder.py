@@ -18,10 +18,10 @@ from segment_anything.modeling.transformer import Attention, TwoWayAttentionBloc
 from torch import Tensor
 
 from gem_label.sam.image_tokens import (
+    ImageState,
     Norm,
     Projection,
     PromptedTokens,
-    Stage,
     averages,
     norm_after,
     normed,
@@ -40,12 +40,12 @@ class DecodedPoints:
 
     Attributes:
         predicted_iou: (P, 3) SAM's own estimate of each mask's IoU; it may be a little above 1.
-        mask_vectors: (P, 3, C') what each mask looks for in the upscaled image's channels.
+        hypernetwork_outputs: (P, 3, C') what each mask looks for in the upscaled image's channels.
         images: the image tokens after the last layer, in groups of consecutive points.
     """
 
     predicted_iou: Tensor
-    mask_vectors: Tensor
+    hypernetwork_outputs: Tensor
     images: list[PromptedTokens]
 
 
@@ -82,19 +82,19 @@ class PointDecoder:
         positions = self._prompt_encoder.get_dense_pe()[0, :, :rows, :columns].flatten(1).T[order]
         no_mask = self._prompt_encoder.no_mask_embed.weight[0]
 
-        stage = Stage(features[0].flatten(1).T[order] + no_mask, torch.zeros_like(no_mask))
+        state = ImageState(features[0].flatten(1).T[order] + no_mask, torch.zeros_like(no_mask))
         transformer = self._decoder.transformer
         self._layers = []
         for block in transformer.layers:
-            keys, values = _keys_and_values(block.cross_attn_token_to_image, stage, positions)
+            keys, values = _keys_and_values(block.cross_attn_token_to_image, state, positions)
             writing = block.cross_attn_image_to_token
-            queries = project(stage, writing.q_proj.weight, writing.q_proj.bias, writing.num_heads, positions)
-            norm, stage = norm_after(
-                stage, writing.out_proj.weight, writing.out_proj.bias, writing.num_heads, block.norm4
+            queries = project(state, writing.q_proj.weight, writing.q_proj.bias, writing.num_heads, positions)
+            norm, state = norm_after(
+                state, writing.out_proj.weight, writing.out_proj.bias, writing.num_heads, block.norm4
             )
             self._layers.append(_Layer(block, keys, values, queries, norm))
-        self._keys, self._values = _keys_and_values(transformer.final_attn_token_to_image, stage, positions)
-        self._drawing = MaskDrawing(self._decoder.output_upscaling, stage, wanted)
+        self._keys, self._values = _keys_and_values(transformer.final_attn_token_to_image, state, positions)
+        self._drawing = MaskDrawing(self._decoder.output_upscaling, state, wanted)
 
     @torch.no_grad()
     def decode(self, prompts: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
@@ -103,12 +103,12 @@ class PointDecoder:
         Args:
             prompts: (P, 2) points x, y in the model's input frame.
         """
-        decoded = self.read(prompts)
+        decoded = self.predict_iou(prompts)
         everything = torch.ones_like(decoded.predicted_iou, dtype=torch.bool)
-        return self.draw(decoded, everything).unflatten(0, everything.shape), decoded.predicted_iou
+        return self.decode_masks(decoded, everything).unflatten(0, everything.shape), decoded.predicted_iou
 
     @torch.no_grad()
-    def read(self, prompts: NDArray[np.float64]) -> DecodedPoints:
+    def predict_iou(self, prompts: NDArray[np.float64]) -> DecodedPoints:
         """The first step of decoding: how good each point's masks will be, but not yet where.
 
         Args:
@@ -136,11 +136,11 @@ class PointDecoder:
         )
 
     @torch.no_grad()
-    def draw(self, decoded: DecodedPoints, chosen: Tensor) -> Tensor:
+    def decode_masks(self, decoded: DecodedPoints, chosen: Tensor) -> Tensor:
         """The second step: logits of the chosen masks, (M, rows, columns) over the window, in the order of `chosen`.
 
         Args:
-            decoded: what `read` made of P points.
+            decoded: what `predict_iou` made of P points.
             chosen: (P, 3) bool.
         """
         rows, columns = self._window
@@ -150,7 +150,7 @@ class PointDecoder:
             if not len(asked):
                 continue
             for some in asked.split(_DRAWN_ON_CPU if chosen.device.type == "cpu" else len(asked)):
-                vectors, wanted = decoded.mask_vectors[group][some], chosen[group][some]
+                vectors, wanted = decoded.hypernetwork_outputs[group][some], chosen[group][some]
                 if len(some) == 1:
                     vectors, wanted = vectors[:, wanted[0]], wanted[:, wanted[0]]
                 drawn.append(self._drawing.logits(image[some], vectors)[wanted][:, :rows, :columns])
@@ -174,11 +174,13 @@ def _window_first(grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
     return outside.flatten().int().argsort(stable=True)
 
 
-def _keys_and_values(attention: Attention, stage: Stage, positions: Tensor) -> tuple[Projection, Projection]:
+def _keys_and_values(
+    attention: Attention, state: ImageState, positions: Tensor
+) -> tuple[Projection, Projection]:
     keys, values, heads = attention.k_proj, attention.v_proj, attention.num_heads
     return (
-        project(stage, keys.weight, keys.bias, heads, positions),
-        project(stage, values.weight, values.bias, heads),
+        project(state, keys.weight, keys.bias, heads, positions),
+        project(state, values.weight, values.bias, heads),
     )
 
 

@@ -15,7 +15,7 @@ from gem_label.errors import ImageError
 from gem_label.precision import computing_in
 from gem_label.resizing import resize_rgb
 from gem_label.sam.models import Sam
-from gem_label.sam.upsample import Axis, resizing
+from gem_label.sam.upsample import ResizeMatrix, resize_matrix
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class EncodedImage:
     size: tuple[int, int]
     resized: tuple[int, int]
     stride: int
-    rows: Axis
-    columns: Axis
+    rows: ResizeMatrix
+    columns: ResizeMatrix
 
     def to_input(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(P, 2) points x, y in pixels of the photo -> the same in SAM's input."""
@@ -68,7 +68,7 @@ def encode_image(sam: Sam, pixels: NDArray[np.uint8]) -> EncodedImage:
         features = model.image_encoder(model.preprocess(resized)).float()
     side = resize.target_length
     rows, columns = (
-        resizing(4 * tokens, [(side, kept), (length, length)], model.device)
+        resize_matrix(4 * tokens, [(side, kept), (length, length)], model.device)
         for tokens, kept, length in zip(features.shape[-2:], resized.shape[-2:], (height, width), strict=True)
     )
     return EncodedImage(

@@ -2,7 +2,7 @@
 
 `SamAutomaticMaskGenerator` asks about 1024 points, most of them about things that another point has found, and throws
 away what is below high thresholds. Here a coarse grid comes first; then, in rounds, the image tokens whose features
-are least like those of a confident mask over them, far from every place asked before (`surprise`). All filtering
+are least like those of a confident mask over them, far from every place asked before (`residual`). All filtering
 happens at the decoder's own resolution, of the part of the image that is photo and not padding; only the masks that
 stay are resized and encoded.
 """
@@ -23,10 +23,10 @@ from gem_label.errors import UsageError
 from gem_label.masks import MaskSet
 from gem_label.sam.decoder import PointDecoder
 from gem_label.sam.encoding import EncodedImage, encode_image
+from gem_label.sam.mask_runs import Frame, encode_runs, iter_mask_runs
 from gem_label.sam.models import Sam
-from gem_label.sam.outlines import Frame, encode_outline, outlines
 from gem_label.sam.prompts import crop_prompts
-from gem_label.sam.surprise import next_tokens, similarity_to_masks, token_cover
+from gem_label.sam.residual import next_tokens, similarity_to_masks, token_cover
 
 # Prompts decoded together: what they hold fits a CPU's caches, and a GPU has enough to do.
 _POINTS_ON_CPU, _POINTS_ON_GPU = 8, 64
@@ -36,8 +36,8 @@ _ALLOWED = {
     "points_per_side": COUNT,
     "max_prompts": COUNT,
     "prompts_per_round": COUNT,
-    "min_surprise": Numbers(0, 2),
-    "explaining_iou": SHARE,
+    "min_residual": Numbers(0, 2),
+    "confident_iou": SHARE,
     "pred_iou_thresh": SHARE,
     "stability_score_thresh": SHARE,
     "stability_score_offset": Numbers(0),
@@ -54,9 +54,9 @@ class FastSettings:
         points_per_side: points along one side of the first, coarse grid.
         max_prompts: prompts for one photo, the coarse grid included.
         prompts_per_round: prompts between two looks at what is still unexplained.
-        min_surprise: one minus the cosine between an image token and the mask that explains it best, below which
+        min_residual: one minus the cosine between an image token and the mask that is most like it, below which
             the token is not asked about; 1 leaves the uncovered tokens alone.
-        explaining_iou: predicted IoU that a mask must have to explain anything.
+        confident_iou: predicted IoU above which a mask lowers the residual.
         pred_iou_thresh: a mask passes when SAM's own estimate of its IoU is higher; 0 lets all pass.
         stability_score_thresh: a mask passes when its stability, at the decoder's resolution, is at least that.
         stability_score_offset: how far the cutoff is moved up and down to measure stability, in logits.
@@ -67,8 +67,8 @@ class FastSettings:
     points_per_side: int = 8
     max_prompts: int = 192
     prompts_per_round: int = 64
-    min_surprise: float = 0.3
-    explaining_iou: float = 0.8
+    min_residual: float = 0.3
+    confident_iou: float = 0.8
     pred_iou_thresh: float = 0.7
     stability_score_thresh: float = 0.7
     stability_score_offset: float = 1.0
@@ -141,34 +141,34 @@ def _search(sam: Sam, encoded: EncodedImage, prompts: NDArray[np.float64], setti
     features = encoded.features[..., : -(-window[0] // 4), : -(-window[1] // 4)]
     decoder = PointDecoder(sam.model, features, window)
     directions = functional.normalize(features[0].float(), dim=0)
-    explained = torch.zeros(directions.shape[1:], device=directions.device)
+    matched = torch.zeros(directions.shape[1:], device=directions.device)
     asked = np.zeros((0, 2))
     held: _Found | None = None
     while len(prompts):
         asked = np.concatenate([asked, prompts])
         found = _ask(decoder, prompts, sam.device, sam.model.mask_threshold, settings)
-        confident = found.logits[found.predicted_iou > settings.explaining_iou] > sam.model.mask_threshold
-        explained = torch.maximum(explained, similarity_to_masks(directions, token_cover(confident)))
+        confident = found.logits[found.predicted_iou > settings.confident_iou] > sam.model.mask_threshold
+        matched = torch.maximum(matched, similarity_to_masks(directions, token_cover(confident)))
         held = _suppress(found if held is None else _join([held, found]), sam.model.mask_threshold, settings)
         count = min(settings.prompts_per_round, settings.max_prompts - len(asked))
         tokens = next_tokens(
-            _inside(1 - explained, encoded).cpu().numpy(),
+            _inside(1 - matched, encoded).cpu().numpy(),
             asked / encoded.stride - 0.5,
             count,
-            settings.min_surprise,
+            settings.min_residual,
         )
         prompts = (tokens + 0.5) * encoded.stride
     assert held is not None
     return held
 
 
-def _inside(surprise: Tensor, encoded: EncodedImage) -> Tensor:
-    """Surprise of the tokens whose center lies on the photo; 0 elsewhere."""
+def _inside(residual: Tensor, encoded: EncodedImage) -> Tensor:
+    """Residual of the tokens whose center lies on the photo; 0 elsewhere."""
     rows, columns = (
-        (torch.arange(length, device=surprise.device) + 0.5) * encoded.stride < side
-        for length, side in zip(surprise.shape, encoded.resized, strict=True)
+        (torch.arange(length, device=residual.device) + 0.5) * encoded.stride < side
+        for length, side in zip(residual.shape, encoded.resized, strict=True)
     )
-    return surprise * rows[:, None] * columns
+    return residual * rows[:, None] * columns
 
 
 def _ask(
@@ -183,9 +183,9 @@ def _ask(
     at_once = _POINTS_ON_CPU if device.type == "cpu" else _POINTS_ON_GPU
     for start in range(0, len(prompts), at_once):
         batch = prompts[start : start + at_once]
-        decoded = decoder.read(batch)
+        decoded = decoder.predict_iou(batch)
         passed = decoded.predicted_iou > (settings.pred_iou_thresh or -torch.inf)
-        logits = decoder.draw(decoded, passed)
+        logits = decoder.decode_masks(decoded, passed)
         offset = settings.stability_score_offset
         inner, outer = ((logits > cutoff + sign * offset).flatten(1).sum(1) for sign in (1, -1))
         there = (logits > cutoff).flatten(1).any(1)
@@ -235,10 +235,10 @@ def _maskset(encoded: EncodedImage, found: _Found, cutoff: float, offset: float)
     height, width = encoded.size
     counts, kept, stability = [], [], []
     frame = Frame(encoded.rows, encoded.columns, (0, 0), height, cutoff, offset)
-    for index, mask in enumerate(outlines(found.logits, frame)):
+    for index, mask in enumerate(iter_mask_runs(found.logits, frame)):
         if len(mask.positions):
             kept.append(index)
-            counts.append(encode_outline(mask.positions, height, width))
+            counts.append(encode_runs(mask.positions, height, width))
             stability.append(mask.stability)
     return MaskSet(
         height=height,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Stage:
+class ImageState:
     """What all prompts share of the image tokens after some layers.
 
     Attributes:
@@ -70,7 +70,7 @@ class Projection:
         constant: (H, D, N) of the offset and the positional encoding, with the bias; (H, D, 1) where no positions
             are added; None where no prompt scales X yet, so that `matrix` holds it.
         weight: (H, D, C).
-        bases: per layer so far (H, D + 1, C), the stage's.
+        bases: per layer so far (H, D + 1, C), the state's.
     """
 
     matrix: Tensor
@@ -99,49 +99,49 @@ class Norm:
 
 
 def project(
-    stage: Stage, weight: Tensor, bias: Tensor, heads: int, positions: Tensor | None = None
+    state: ImageState, weight: Tensor, bias: Tensor, heads: int, positions: Tensor | None = None
 ) -> Projection:
-    """A linear layer over the stage's tokens.
+    """A linear layer over the state's tokens.
 
     Args:
-        stage: the shared part of the tokens.
+        state: the shared part of the tokens.
         weight: (H * D, C) of the layer.
         bias: (H * D,).
         heads: H.
         positions: (N, C), added to the tokens first; None adds nothing.
     """
-    shift = stage.offset[None] if positions is None else positions + stage.offset
-    matrix, constant = stage.matrix @ weight.T, shift @ weight.T + bias
-    unscaled = not stage.bases
+    shift = state.offset[None] if positions is None else positions + state.offset
+    matrix, constant = state.matrix @ weight.T, shift @ weight.T + bias
+    unscaled = not state.bases
     return Projection(
         _by_head(matrix + constant if unscaled else matrix, heads),
         None if unscaled else _by_head(constant, heads),
         weight.unflatten(0, (heads, -1)),
-        stage.bases,
+        state.bases,
     )
 
 
 def norm_after(
-    stage: Stage, weight: Tensor, bias: Tensor, heads: int, norm: nn.LayerNorm
-) -> tuple[Norm, Stage]:
-    """The norm of the stage's tokens plus an attention's output, and the stage that it leads to.
+    state: ImageState, weight: Tensor, bias: Tensor, heads: int, norm: nn.LayerNorm
+) -> tuple[Norm, ImageState]:
+    """The norm of the state's tokens plus an attention's output, and the state that it leads to.
 
     Args:
-        stage: the shared part of the tokens.
+        state: the shared part of the tokens.
         weight: (C, H * D) of the attention's output projection.
         bias: (C,) of the same.
         heads: H.
         norm: the layer norm over C.
     """
-    constant = (stage.offset + bias).expand(heads, 1, -1)
+    constant = (state.offset + bias).expand(heads, 1, -1)
     added = torch.cat([weight.T.unflatten(0, (heads, -1)), constant], dim=1)
-    matrix = _centred(stage.matrix)
-    bases = tuple(_centred(basis) for basis in (*stage.bases, added))
+    matrix = _centred(state.matrix)
+    bases = tuple(_centred(basis) for basis in (*state.bases, added))
     shared = Norm(
         matrix.square().sum(1), tuple(basis @ matrix.T for basis in bases), bases, matrix.shape[1], norm.eps
     )
     gain = norm.weight
-    return shared, Stage(matrix * gain, norm.bias, tuple(basis * gain for basis in bases))
+    return shared, ImageState(matrix * gain, norm.bias, tuple(basis * gain for basis in bases))
 
 
 def scores(tokens: PromptedTokens, image: Projection, vectors: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gem_label.sam.image_tokens import PromptedTokens, Stage, mixed_vectors
+from gem_label.sam.image_tokens import ImageState, PromptedTokens, mixed_vectors
 
 _TOKENS_ON_CPU = 512  # upscaled at a time: what comes of them fits into a second-level cache
 
@@ -22,11 +22,11 @@ class MaskDrawing:
 
     Args:
         layers: the decoder's upscaling: convolution, norm, activation, convolution, activation.
-        stage: the image tokens after the transformer; those wanted come first, row by row.
+        state: the image tokens after the transformer; those wanted come first, row by row.
         grid: rows and columns of the wanted tokens.
     """
 
-    def __init__(self, layers: nn.Sequential, stage: Stage, grid: tuple[int, int]) -> None:
+    def __init__(self, layers: nn.Sequential, state: ImageState, grid: tuple[int, int]) -> None:
         first, second = (cast(nn.ConvTranspose2d, layers[index]) for index in (0, 3))
         self._norm = cast(LayerNorm2d, layers[1])
         self._activations = layers[2], layers[4]
@@ -35,9 +35,9 @@ class MaskDrawing:
         self._first = first.weight.permute(0, 2, 3, 1).flatten(1)
         self._second = second.weight.permute(0, 2, 3, 1).flatten(1)
         self._second_bias = cast(Tensor, second.bias).repeat(4)
-        self._bases = stage.bases
-        self._image = stage.matrix[: grid[0] * grid[1]] @ self._first
-        self._constant = stage.offset @ self._first + cast(Tensor, first.bias).repeat(4)
+        self._bases = state.bases
+        self._image = state.matrix[: grid[0] * grid[1]] @ self._first
+        self._constant = state.offset @ self._first + cast(Tensor, first.bias).repeat(4)
 
     def logits(self, image: PromptedTokens, vectors: Tensor) -> Tensor:
         """Logits of M masks for each of P prompts: (P, M, 4 * rows, 4 * columns).

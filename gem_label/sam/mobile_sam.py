@@ -1,7 +1,7 @@
 """MobileSAM: segment-anything with a TinyViT image encoder (Zhang et al. 2023, "Faster Segment Anything").
 
 The encoder is put together from timm's TinyViT blocks. It differs from the classifier of that size in two
-ways: the last stage merges patches without halving the grid, so that features stay at stride 16 like SAM's,
+ways: the last state merges patches without halving the grid, so that features stay at stride 16 like SAM's,
 and SAM's neck takes the place of the classification head.
 """
 
@@ -24,7 +24,7 @@ _WIDTHS = (64, 128, 160, 320)
 _DEPTHS = (2, 2, 6, 2)
 _HEADS = (2, 4, 5, 10)
 _WINDOWS = (7, 7, 14, 7)
-# MobileSAM's TinyViT ends a stage with the patch merging that timm puts at the start of the next one.
+# MobileSAM's TinyViT ends a state with the patch merging that timm puts at the start of the next one.
 _RENAMED = (
     (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
     (r"^patch_embed\.seq\.2\.", "patch_embed.conv2."),

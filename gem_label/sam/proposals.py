@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from gem_label.masks import MaskSet, encode_mask
 from gem_label.sam.decoder import PointDecoder
 from gem_label.sam.encoding import encode_image
 from gem_label.sam.fast import FastSettings, propose_fast
+from gem_label.sam.mask_runs import Frame, encode_runs, iter_mask_runs
 from gem_label.sam.models import Sam
-from gem_label.sam.outlines import Frame, encode_outline, outlines
 from gem_label.sam.prompts import Crop, crop_prompts
 
 # A prompt's image tokens take 2 MB until its masks are drawn.
@@ -98,13 +99,17 @@ class ProposalSettings:
 AnySettings = ProposalSettings | FastSettings
 
 
+_OLDER_NAMES = MappingProxyType({"min_surprise": "min_residual", "explaining_iou": "confident_iou"})
+"""Names of settings in runs of format 1 and 2."""
+
+
 def read_proposals(settings: Mapping[str, Any]) -> AnySettings:
     """The proposals that a manifest names.
 
     Raises:
         KeyError, TypeError, UsageError: settings that this version does not have.
     """
-    values = dict(settings)
+    values = {_OLDER_NAMES.get(name, name): value for name, value in settings.items()}
     return FastSettings(**values) if values.pop("mode") == "fast" else ProposalSettings(**values)
 
 
@@ -215,12 +220,12 @@ def _propose_in_crop(
     at_once = settings.points_per_batch or (_POINTS_ON_CPU if model.device.type == "cpu" else _POINTS_ON_GPU)
     for start in range(0, len(prompts), at_once):
         batch = slice(start, start + at_once)
-        decoded = decoder.read(prompts[batch])
+        decoded = decoder.predict_iou(prompts[batch])
         passed = decoded.predicted_iou > (settings.pred_iou_thresh or -torch.inf)
         points = torch.as_tensor(crop.points[batch] + [x0, y0], dtype=torch.float32)
         parts.append(
             _filter_masks(
-                decoder.draw(decoded, passed),
+                decoder.decode_masks(decoded, passed),
                 decoded.predicted_iou[passed],
                 points.repeat_interleave(passed.sum(1).cpu(), dim=0),
                 frame,
@@ -255,14 +260,14 @@ def _filter_masks(
     """
     height, width = image_size
     counts, kept, boxes, stabilities = [], [], [], []
-    for index, found in enumerate(outlines(logits, frame)):
+    for index, found in enumerate(iter_mask_runs(logits, frame)):
         if not len(found.positions) or found.stability < settings.stability_score_thresh:
             continue
         box = torch.tensor([found.box], dtype=torch.float32)
         if _ends_at_crop_edge(box, crop, image_size):
             continue
         kept.append(index)
-        counts.append(encode_outline(found.positions, height, width))
+        counts.append(encode_runs(found.positions, height, width))
         boxes.append(box)
         stabilities.append(found.stability)
     return _Candidates(

@@ -20,7 +20,7 @@ _SAMPLES_AT_ONCE = 64  # along an axis: few enough that they read a narrow band 
 
 
 @dataclass(frozen=True)
-class Axis:
+class ResizeMatrix:
     """Resizing along one axis, linear in the samples: out = weights @ in.
 
     Attributes:
@@ -39,7 +39,9 @@ class Axis:
         return int(self.last.max()) + 1
 
 
-def resizing(source: int, steps: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> Axis:
+def resize_matrix(
+    source: int, steps: Sequence[tuple[int, int]], device: torch.device | str = "cpu"
+) -> ResizeMatrix:
     """The axis that does, one after the other, what `F.interpolate(mode="bilinear")` does along one side.
 
     Args:
@@ -53,10 +55,10 @@ def resizing(source: int, steps: Sequence[tuple[int, int]], device: torch.device
     read = weights[0].T != 0
     first = read.int().argmax(dim=1)
     last = source - 1 - read.flip(1).int().argmax(dim=1)
-    return Axis(weights[0].T.contiguous().to(device), first.numpy(), last.numpy())
+    return ResizeMatrix(weights[0].T.contiguous().to(device), first.numpy(), last.numpy())
 
 
-def reached(axis: Axis, occupied: NDArray[np.bool_]) -> slice:
+def reached(axis: ResizeMatrix, occupied: NDArray[np.bool_]) -> slice:
     """The smallest range of target samples that holds every one reading an occupied source sample.
 
     Args:
@@ -68,7 +70,7 @@ def reached(axis: Axis, occupied: NDArray[np.bool_]) -> slice:
     return slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0)
 
 
-def interpolate(logits: Tensor, rows: Axis, columns: Axis, y: slice, x: slice) -> Tensor:
+def interpolate(logits: Tensor, rows: ResizeMatrix, columns: ResizeMatrix, y: slice, x: slice) -> Tensor:
     """A window of the resized logits, column by column: (columns in x, rows in y).
 
     Args:
@@ -81,7 +83,7 @@ def interpolate(logits: Tensor, rows: Axis, columns: Axis, y: slice, x: slice) -
     return _resized(_resized(logits, columns, x).T, rows, y)
 
 
-def _resized(values: Tensor, axis: Axis, window: slice) -> Tensor:
+def _resized(values: Tensor, axis: ResizeMatrix, window: slice) -> Tensor:
     """Target samples of an axis in a window, (m, source) -> (m, n): each few of them from the samples they read."""
     result = values.new_empty(len(values), window.stop - window.start)
     for start in range(window.start, window.stop, _SAMPLES_AT_ONCE):

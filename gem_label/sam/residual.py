@@ -43,25 +43,25 @@ def similarity_to_masks(features: Tensor, cover: Tensor) -> Tensor:
 
 
 def next_tokens(
-    surprise: NDArray[np.float32], asked: NDArray[np.float64], count: int, least: float
+    residual: NDArray[np.float32], asked: NDArray[np.float64], count: int, least: float
 ) -> NDArray[np.float64]:
-    """The tokens to ask about: one by one the highest surprise times the distance to the nearest asked place.
+    """The tokens to ask about: one by one the highest residual times the distance to the nearest asked place.
 
     Args:
-        surprise: (h, w), 0 where the masks explain all.
+        residual: (h, w), 0 where the masks explain all.
         asked: (K, 2) places x, y asked already, in tokens; the center of the first token is (0, 0).
         count: how many at most.
-        least: surprise below which a token is not asked about.
+        least: residual below which a token is not asked about.
 
     Returns:
         (n, 2) float64 x, y of n <= count tokens, best first.
     """
-    height, width = surprise.shape
+    height, width = residual.shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
-    distance = np.full(surprise.shape, np.hypot(height, width))
+    distance = np.full(residual.shape, np.hypot(height, width))
     for place in asked:
         np.minimum(distance, np.hypot(x - place[0], y - place[1]), out=distance)
-    worth = np.where(surprise >= least, surprise, 0)
+    worth = np.where(residual >= least, residual, 0)
     chosen: list[tuple[float, float]] = []
     while len(chosen) < count:
         best = int((worth * distance).argmax())

@@ -16,14 +16,14 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional
 
-from gem_label.sam.upsample import Axis, interpolate, reached
+from gem_label.sam.upsample import ResizeMatrix, interpolate, reached
 
 _STRIP_PIXELS = 1 << 20  # logits of one strip: 4 MiB of float32, which a CPU cache holds
 _PIXELS_TOGETHER = 1 << 27  # on a GPU: 512 MiB of float32
 
 
 @dataclass(frozen=True)
-class Outline:
+class MaskRuns:
     """A mask as the places where it begins and ends down the columns.
 
     Attributes:
@@ -51,15 +51,15 @@ class Frame:
         offset: distance of the higher and the lower cutoff for stability, at least 0.
     """
 
-    rows: Axis
-    columns: Axis
+    rows: ResizeMatrix
+    columns: ResizeMatrix
     top_left: tuple[int, int]
     height: int
     cutoff: float
     offset: float
 
 
-def outlines(logits: Tensor, frame: Frame) -> Iterator[Outline]:
+def iter_mask_runs(logits: Tensor, frame: Frame) -> Iterator[MaskRuns]:
     """The masks `logits > cutoff` after resizing, placed into the photo.
 
     Args:
@@ -67,14 +67,14 @@ def outlines(logits: Tensor, frame: Frame) -> Iterator[Outline]:
         frame: where they lie.
 
     Yields:
-        N outlines.
+        The runs of N masks.
     """
     if logits.device.type == "cpu":
-        return (outline(each, frame) for each in logits)
-    return outlines_together(logits, frame)
+        return (find_mask_runs(each, frame) for each in logits)
+    return iter_mask_runs_together(logits, frame)
 
 
-def outline(logits: Tensor, frame: Frame) -> Outline:
+def find_mask_runs(logits: Tensor, frame: Frame) -> MaskRuns:
     """One mask, computed inside its own box, on a CPU.
 
     Args:
@@ -97,7 +97,7 @@ def outline(logits: Tensor, frame: Frame) -> Outline:
     return _placed(x, y, frame, inner, outer)
 
 
-def outlines_together(logits: Tensor, frame: Frame) -> Iterator[Outline]:
+def iter_mask_runs_together(logits: Tensor, frame: Frame) -> Iterator[MaskRuns]:
     """Many masks at a time over the whole crop, so that the host waits for the device once for all of them.
 
     Args:
@@ -105,7 +105,7 @@ def outlines_together(logits: Tensor, frame: Frame) -> Iterator[Outline]:
         frame: where they lie.
 
     Yields:
-        N outlines.
+        The runs of N masks.
     """
     rows, columns = (
         axis.weights[:, :read]
@@ -122,8 +122,8 @@ def outlines_together(logits: Tensor, frame: Frame) -> Iterator[Outline]:
             yield _placed(x, y, frame, *stability)
 
 
-def encode_outline(positions: NDArray[np.int64], height: int, width: int) -> bytes:
-    """Compressed COCO run lengths of the mask that turns on and off at `positions` (see `Outline`)."""
+def encode_runs(positions: NDArray[np.int64], height: int, width: int) -> bytes:
+    """Compressed COCO run lengths of the mask that turns on and off at `positions` (see `MaskRuns`)."""
     edges = np.concatenate([[0], positions, [height * width]])
     runs = np.diff(edges)
     if len(runs) > 1 and runs[-1] == 0:  # the mask holds the photo's last pixel: nothing follows it
@@ -131,14 +131,14 @@ def encode_outline(positions: NDArray[np.int64], height: int, width: int) -> byt
     return coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)["counts"]
 
 
-def _placed(x: NDArray[np.int64], y: NDArray[np.int64], frame: Frame, inner: int, outer: int) -> Outline:
+def _placed(x: NDArray[np.int64], y: NDArray[np.int64], frame: Frame, inner: int, outer: int) -> MaskRuns:
     """A mask from the columns and rows of the crop where it turns on and off, see `_turns`."""
     stability = inner / outer if outer else 0.0
     if not len(x):
-        return Outline(x, (0, 0, 0, 0), stability)
+        return MaskRuns(x, (0, 0, 0, 0), stability)
     top, left = frame.top_left
     box = (int(x[0]) + left, int(y.min()) + top, int(x[-1]) + left, int(y.max()) + top - 1)
-    return Outline(_join_columns((x + left) * frame.height + y + top), box, stability)
+    return MaskRuns(_join_columns((x + left) * frame.height + y + top), box, stability)
 
 
 def _strips(window_y: slice, window_x: slice) -> Iterator[slice]:
