@@ -101,7 +101,7 @@ def label_folder(
 @pytest.fixture(scope="module")
 def run(labeler: Labeler, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "run"
-    return gem_label.label_images([folder], ANIMALS, out, labeler, progress=False)
+    return gem_label.label_images([folder], ANIMALS, out, labeler, workers=1, progress=False)
 
 
 def rows_of(run: Run) -> list[dict]:

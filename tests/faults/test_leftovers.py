@@ -81,8 +81,9 @@ def test_the_next_export_removes_what_a_killed_one_left(tmp_path: Path) -> None:
 
 
 COMMAND = """
-import sys, time
+import signal, sys, time
 from gem_label import cli
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which tests may run, has children ignore it
 from gem_label.atomic import replacing
 def run():
     with replacing(sys.argv[1]):
