@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 import shutil
@@ -17,6 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from gem_label.defaults import DEFAULT_SAM
+from gem_label.memory import total_bytes
 
 # module -> distribution, of what labeling cannot do without
 _LIBRARIES = {
@@ -105,7 +107,7 @@ def check_device() -> Check:
     return Check("device", State.OK, f"cpu: {torch.get_num_threads()} threads (torch finds no CUDA device)")
 
 
-def check_sam(wanted: str = "mobile_sam") -> Iterator[Check]:
+def check_sam(wanted: str = DEFAULT_SAM) -> Iterator[Check]:
     """The SAM weights on this machine, and those that are wanted.
 
     Args:
@@ -200,7 +202,7 @@ def check_disk(folder: Path, name: str) -> Check:
 
 def check_memory() -> Check:
     """The machine's memory: one photo at a time takes 2 GiB or less with the default models."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1024**3
+    total = total_bytes() / 1024**3
     low = "; label with --workers 1" if total < _LOW_MEMORY_GIB else ""
     return Check("memory", State.NOTE if low else State.OK, f"{total:.0f} GiB{low}")
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from gem_label.defaults import DEFAULT_CLIP, DEFAULT_SAM
 from gem_label.engines.local import LocalEngine
 from gem_label.engines.stream import workers_for
 from gem_label.labeler import Labeler, as_vocabulary, load_labeler
@@ -14,8 +15,6 @@ from gem_label.labeling.negatives import Wanted
 from gem_label.photos.listing import list_images
 from gem_label.runs import Run, open_run
 from gem_label.words import WordsPerImage
-
-DEFAULT_CLIP, DEFAULT_SAM = "ViT-B-16/openai", "mobile_sam"
 
 
 def label_images(

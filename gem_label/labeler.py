@@ -157,7 +157,8 @@ class Labeler:
     def photo_features(self, image: NDArray[np.uint8], masks: MaskSet) -> PhotoFeatures:
         """The features of (H, W, 3) uint8 RGB and of its N masks."""
         pixels = self.dense.preprocess(image)
-        shares = patch_weights(masks, self.clip.tower.grid(pixels[None]))
+        look_at_masks = self.mask_tokens or needs_guide(self.dense.method)
+        shares = patch_weights(masks, self.clip.tower.grid(pixels[None])) if look_at_masks else None
         return self.dense.encode_photo(pixels, shares, self.mask_tokens)
 
     @property
@@ -175,7 +176,7 @@ class Labeler:
             "proposals": proposals,
             "dense": self.dense.settings,
             "templates": list(self.text.templates),
-            # only where they differ from what earlier versions did, so that their runs go on
+            # only where they differ from what earlier versions did, so that their runs resume
             **({MASK_TOKENS: True} if self.mask_tokens else {}),
             **({} if set(precision.values()) == {Precision.float32} else {"precision": precision}),
         }

@@ -1,11 +1,17 @@
-"""How much memory this process can still get."""
+"""How much memory the machine has, and how much of it this process can still get."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
+
+
+def total_bytes() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def available_bytes(meminfo: Path = _MEMINFO, group: Path = _GROUP) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import runpy
@@ -25,7 +26,8 @@ from pycocotools.coco import COCO
 from safetensors.torch import save_file
 
 from gem_label.cli import options, run
-from gem_label.clip.models import DEFAULT_CLIP
+from gem_label.clip.models import load_clip
+from gem_label.defaults import DEFAULT_CLIP
 from gem_label.doctor import Check, State, check_clip, check_sam, explain_import_error, report
 from gem_label.runs import open_run
 from gem_label.tables import columns
@@ -131,7 +133,7 @@ def test_a_folder_that_is_no_run_is_exit_code_1(tmp_path: Path, capsys: pytest.C
 
 
 def test_label_takes_the_documented_models_unless_told_otherwise(tmp_path: Path, small_photos: Path) -> None:
-    assert options.DEFAULT_CLIP == DEFAULT_CLIP
+    assert inspect.signature(load_clip).parameters["name"].default == DEFAULT_CLIP == "ViT-B-16/openai"
     # a hub that holds nothing and does not answer
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     command = [sys.executable, "-m", "gem_label.cli", "label", str(small_photos), "--classes", "cat"]

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gem_label.engines import stream
+from gem_label import memory
 from gem_label.engines.counts import LabelCounts
 from gem_label.engines.decoding import MemoryBudget, iter_decoded
 from gem_label.engines.local import LocalEngine
@@ -186,7 +186,7 @@ def test_as_many_workers_as_there_is_room_for(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: processors)
     sizes = {"SC_PHYS_PAGES": gibibytes << 18, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(stream.os, "sysconf", sizes.__getitem__)
+    monkeypatch.setattr(memory.os, "sysconf", sizes.__getitem__)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (gibibytes << 30, 80 << 30))
     assert workers_for(device) == expected
 

@@ -14,6 +14,7 @@ import typer
 from gem_label.cli import options, panels
 from gem_label.cli import photos as photo_arguments
 from gem_label.cli.options import Device, DeviceOption, Proposals
+from gem_label.defaults import DEFAULT_CLIP, DEFAULT_SAM
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.precision import Precision
 
@@ -48,8 +49,8 @@ def bench(
             metavar="WORDS", rich_help_panel=panels.VOCABULARY, help="Classes, separated by commas."
         ),
     ] = WORDS,
-    clip: options.ClipOption = options.DEFAULT_CLIP,
-    sam: options.SamOption = options.DEFAULT_SAM,
+    clip: options.ClipOption = DEFAULT_CLIP,
+    sam: options.SamOption = DEFAULT_SAM,
     short_side: options.ShortSide = None,
     device: DeviceOption = Device.auto,
     precision: options.PrecisionOption = Precision.float32,

@@ -14,6 +14,7 @@ from gem_label.cli import eval_labels, options
 from gem_label.cli import photos as photo_arguments
 from gem_label.cli.commands import add_command, help_text, make_group, show_help
 from gem_label.cli.options import Device, DeviceOption
+from gem_label.defaults import DEFAULT_CLIP, DEFAULT_SAM
 from gem_label.errors import GemLabelError, UsageError
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ class Rule(StrEnum):
     both = "both"
 
 
-Clip = Annotated[
-    str, typer.Option(help="demo, open_clip's ARCH/PRETRAINED, ARCH/FILE, or a folder in open_clip's layout.")
-]
 Method = Annotated[
     str, typer.Option(help="A dense method such as gem or clip, or groupvit, clipseg, grounding-sam.")
 ]
@@ -78,10 +76,10 @@ def points(
         typer.Option(metavar="FILE", help="Class descriptions; default: those beside the points."),
     ] = None,
     rule: Annotated[Rule, typer.Option(help="For a run: which masks belong to a class.")] = Rule.both,
-    clip: Clip = options.DEFAULT_CLIP,
+    clip: options.ClipOption = DEFAULT_CLIP,
     method: Method = "gem",
     feature_surgery: Surgery = False,
-    sam: SamName = options.DEFAULT_SAM,
+    sam: SamName = DEFAULT_SAM,
     proxy: options.Proxy = "sam",
     weights: Weights = None,
     short_side: options.ShortSide = None,
@@ -232,10 +230,10 @@ def segmentation(
     dataset: Annotated[Dataset, typer.Option(help="voc21 is voc20 with background, context60 context59.")],
     root: Root,
     split: SplitOption = Split.val,
-    clip: Clip = options.DEFAULT_CLIP,
+    clip: options.ClipOption = DEFAULT_CLIP,
     method: Method = "gem",
     feature_surgery: Surgery = False,
-    sam: SamName = options.DEFAULT_SAM,
+    sam: SamName = DEFAULT_SAM,
     proxy: options.Proxy = "sam",
     weights: Weights = None,
     short_side: options.ShortSide = None,
@@ -362,9 +360,9 @@ def localization(
     ],
     root: Root,
     split: SplitOption = Split.train,
-    clip: Clip = options.DEFAULT_CLIP,
+    clip: options.ClipOption = DEFAULT_CLIP,
     method: Annotated[str, typer.Option(help="A dense method such as gem or clip.")] = "gem",
-    sam: SamName = options.DEFAULT_SAM,
+    sam: SamName = DEFAULT_SAM,
     proxy: options.Proxy = "sam",
     short_side: options.ShortSide = None,
     limit: Limit = None,

@@ -11,6 +11,7 @@ import typer
 
 from gem_label.cli import options, output
 from gem_label.cli.options import Device, DeviceOption
+from gem_label.defaults import DEFAULT_SAM
 from gem_label.errors import UsageError
 from gem_label.stores import is_address
 
@@ -183,7 +184,7 @@ def import_annotations(
     ] = Boxes.rectangle,
     sam: Annotated[
         str, typer.Option(help="With --boxes sam: mobile_sam, vit_b, vit_l, vit_h or a checkpoint file.")
-    ] = options.DEFAULT_SAM,
+    ] = DEFAULT_SAM,
     device: DeviceOption = Device.auto,
     tolerance: Annotated[
         float | None,

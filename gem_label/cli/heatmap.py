@@ -10,6 +10,7 @@ import typer
 
 from gem_label.cli import options, output
 from gem_label.cli.options import Device, DeviceOption
+from gem_label.defaults import DEFAULT_CLIP
 from gem_label.errors import UsageError
 
 
@@ -33,7 +34,7 @@ def heatmap(
             help="word: stretch each map to its own range, as in the paper; photo: stretch all maps by one range."
         ),
     ] = Scaling.word,
-    clip: options.ClipOption = options.DEFAULT_CLIP,
+    clip: options.ClipOption = DEFAULT_CLIP,
     method: options.MethodOption = "gem",
     short_side: options.ShortSide = None,
     device: DeviceOption = Device.auto,

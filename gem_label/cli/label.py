@@ -16,6 +16,7 @@ from gem_label.cli import options, output, panels
 from gem_label.cli import photos as photo_arguments
 from gem_label.cli.labeling import is_shared, label_alone, label_shared, read_actors, read_part
 from gem_label.cli.options import Device, DeviceOption
+from gem_label.defaults import DEFAULT_CLIP, DEFAULT_SAM
 from gem_label.errors import UsageError
 from gem_label.precision import Precision
 from gem_label.stores import is_address
@@ -67,8 +68,8 @@ def label(
     min_score: options.MinScore = None,
     purpose: options.For = None,
     overlaps: options.Overlaps = False,
-    clip: options.ClipOption = options.DEFAULT_CLIP,
-    sam: options.SamOption = options.DEFAULT_SAM,
+    clip: options.ClipOption = DEFAULT_CLIP,
+    sam: options.SamOption = DEFAULT_SAM,
     method: options.MethodOption = "gem",
     proxy: options.Proxy = "sam",
     mask_tokens: options.MaskTokens = None,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gem_label.cli import options
 from gem_label.cli.commands import add_command, help_text, make_group
+from gem_label.defaults import DEFAULT_CLIP, DEFAULT_SAM
 
 
 def make_app() -> typer.Typer:
@@ -43,9 +43,7 @@ def list_models() -> None:
         size = f"{weights.source.bytes / 1e6:.0f} MB"
         where = str(weights.path) if weights.present else f"gem-label models pull {weights.name}"
         print(f"{weights.name:12}{'here' if weights.present else 'not here':10}{size:>8}  {where}")
-    print(
-        f"CLIP: demo comes with the package; {options.DEFAULT_CLIP} and open_clip's others are fetched when used"
-    )
+    print(f"CLIP: demo comes with the package; {DEFAULT_CLIP} and open_clip's others are fetched when used")
 
 
 def pull(name: Annotated[str, typer.Argument(help="mobile_sam, vit_b, vit_l or vit_h.")]) -> None:
@@ -62,8 +60,8 @@ def pull(name: Annotated[str, typer.Argument(help="mobile_sam, vit_b, vit_l or v
 
 
 def doctor(
-    clip: Annotated[str, typer.Option(help="The CLIP that you will use.")] = options.DEFAULT_CLIP,
-    sam: Annotated[str, typer.Option(help="The SAM that you will use.")] = options.DEFAULT_SAM,
+    clip: Annotated[str, typer.Option(help="The CLIP that you will use.")] = DEFAULT_CLIP,
+    sam: Annotated[str, typer.Option(help="The SAM that you will use.")] = DEFAULT_SAM,
 ) -> None:
     """Check what gem-label needs on this machine, and say how to get what is missing.
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gem_label.sam.proposals import AnySettings
     from gem_label.vocabulary import Vocabulary
 
-DEFAULT_CLIP = "ViT-B-16/openai"
-DEFAULT_SAM = "mobile_sam"
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 Classes = Annotated[

@@ -17,7 +17,6 @@ from gem_label.checks import COUNT, check_number
 from gem_label.clip.adapters import make_tower
 from gem_label.clip.blip import BLIP_PREFIX, is_blip_directory, load_blip
 from gem_label.clip.sources import (
-    DEFAULT_CLIP,
     build_model,
     download,
     find_source,
@@ -26,6 +25,7 @@ from gem_label.clip.sources import (
     read_state,
 )
 from gem_label.clip.towers import VisionTower
+from gem_label.defaults import DEFAULT_CLIP
 from gem_label.devices import pick_device
 from gem_label.errors import UsageError
 from gem_label.precision import Precision

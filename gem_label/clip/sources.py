@@ -16,9 +16,9 @@ from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
 from gem_label.checkpoints import TORCHSCRIPT, is_torchscript, read_tensors
+from gem_label.defaults import DEFAULT_CLIP
 from gem_label.errors import GemLabelError, UsageError
 
-DEFAULT_CLIP = "ViT-B-16/openai"
 DEMO_DIRECTORY = Path(__file__).parents[1] / "demo" / "clip"
 CONFIG_FILE = "open_clip_config.json"
 WEIGHT_FILES = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gem_label.defaults import DEFAULT_SAM
 from gem_label.devices import pick_device
 from gem_label.errors import GemLabelError, UsageError
 
@@ -24,7 +25,7 @@ COMPARATORS = {
 
 
 def load_comparator(
-    name: str, weights: str | None = None, device: torch.device | str = "auto", sam: str = "mobile_sam"
+    name: str, weights: str | None = None, device: torch.device | str = "auto", sam: str = DEFAULT_SAM
 ) -> DenseModel | MaskModel:
     """A comparator by name, in float32, eval mode.
 

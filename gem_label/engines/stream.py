@@ -6,7 +6,6 @@ their protocol alone; torch is imported only where its threads and devices are a
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from gem_label.engines.decoding import BYTES_AHEAD, DECODER_THREADS, iter_decoded
 from gem_label.errors import ImageError
 from gem_label.labeled_photo import LabeledPhoto, LabelJob, PhotoError, PhotoModels, label_photo
+from gem_label.memory import total_bytes
 from gem_label.photos.photo import Photo
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def workers_for(device: torch.device | str) -> int:
 
     device, processors = torch.device(device), torch.get_num_threads()
     if device.type != "cuda":
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return max(1, min(processors, MOST_WORKERS, memory // BYTES_PER_WORKER))
+        return max(1, min(processors, MOST_WORKERS, total_bytes() // BYTES_PER_WORKER))
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, min(processors, MOST_WORKERS_ON_GPU, free // GPU_BYTES_PER_WORKER))
 

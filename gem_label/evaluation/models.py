@@ -16,6 +16,7 @@ from gem_label.clip.templates import GEM_TEMPLATES
 from gem_label.clip.text import TextEncoder
 from gem_label.clip.windows import Window
 from gem_label.comparators import COMPARATORS, load_comparator
+from gem_label.defaults import DEFAULT_SAM
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.evaluation.predictors import EncoderModel
 from gem_label.guides import SAM_PROXY, check_proxy, load_guide
@@ -35,7 +36,7 @@ def load_model(
     device: torch.device | str = "auto",
     window: Window | None = None,
     templates: Sequence[str] = GEM_TEMPLATES,
-    sam: str = "mobile_sam",
+    sam: str = DEFAULT_SAM,
     proxy: str = SAM_PROXY,
     feature_surgery: bool = False,
     with_masks: bool = False,

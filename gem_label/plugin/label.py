@@ -10,6 +10,7 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
+from gem_label.defaults import DEFAULT_CLIP, DEFAULT_SAM
 from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, Thresholds
 from gem_label.plugin.base import Result, SteppedOperator, is_own_process
@@ -37,11 +38,11 @@ from gem_label.weights import WEIGHTS, list_weights, pull_weights
 DELEGATED_OVER = 20
 """More photos than that are delegated unless one chooses otherwise."""
 
-CLIPS = ("ViT-B-16/openai", "ViT-B-16/laion2b_s34b_b88k", "ViT-L-14/openai", "ViT-B-32/openai", "demo")
+CLIPS = (DEFAULT_CLIP, "ViT-B-16/laion2b_s34b_b88k", "ViT-L-14/openai", "ViT-B-32/openai", "demo")
 DEFAULTS = {
     "field": "gem_label",
-    "clip": CLIPS[0],
-    "sam": "mobile_sam",
+    "clip": DEFAULT_CLIP,
+    "sam": DEFAULT_SAM,
     "proposals": "fast",
 }
 THRESHOLDS = {

@@ -21,6 +21,7 @@ from gem_label.errors import GemLabelError, UsageError
 from gem_label.labeling import LabelSettings, MaskLabels, Vocabulary
 from gem_label.learning.learned import Learned
 from gem_label.masks import MaskSet
+from gem_label.photos.photo import Photo
 from gem_label.runs.checking import Expected
 from gem_label.runs.checksums import read_array
 from gem_label.runs.files import (
@@ -47,7 +48,6 @@ from gem_label.runs.listing import (
     LISTING_FIELDS,
     LISTING_REMEDY,
     Failure,
-    Photo,
     listed_photo,
     read_parts,
 )

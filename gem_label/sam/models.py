@@ -13,6 +13,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor
 
 from gem_label.checkpoints import read_tensors
+from gem_label.defaults import DEFAULT_SAM
 from gem_label.devices import pick_device
 from gem_label.errors import GemLabelError
 from gem_label.precision import Precision
@@ -51,7 +52,7 @@ class Sam:
 
 
 def load_sam(
-    name: str | os.PathLike[str] = "mobile_sam",
+    name: str | os.PathLike[str] = DEFAULT_SAM,
     device: str | torch.device = "auto",
     precision: Precision = Precision.float32,
 ) -> Sam:

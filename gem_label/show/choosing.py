@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gem_label.runs.reader import Run
 
@@ -58,12 +57,10 @@ def choose_images(run: Run, count: int) -> Choice:
         for photos, table in run.groups(["score", "margin", "kept"]):
             total += len(photos)
             kept = table["kept"].to_numpy()
-            columns = (np.where(kept, table[name].to_numpy(), 2.0) for name in ("score", "margin"))
+            starts = np.cumsum([0, *(photo.masks for photo in photos)])[:-1]
             lowest, closest = (
-                np.minimum.reduceat(np.append(values, 2.0), starts)
-                for values, starts in (
-                    (values, _starts(photo.masks for photo in photos)) for values in columns
-                )
+                np.minimum.reduceat(np.append(np.where(kept, table[name].to_numpy(), 2.0), 2.0), starts)
+                for name in ("score", "margin")
             )
             for photo, score, margin in zip(photos, lowest.tolist(), closest.tolist(), strict=True):
                 yield (photo.number, score, margin) if photo.masks else (photo.number, 2.0, 2.0)
@@ -107,7 +104,3 @@ class _Smallest:
     def numbers(self) -> list[int]:
         """The numbers, the smallest key first."""
         return [-number for _, number in sorted(self._heap, reverse=True)]
-
-
-def _starts(counts: Iterable[int]) -> NDArray[np.int64]:
-    return np.cumsum([0, *counts])[:-1]

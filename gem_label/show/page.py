@@ -32,6 +32,7 @@ LONG_SIDE = 1280  # of the images that the page shows
 LEAST_SHOWN = 0.05  # score of masks below the threshold that the page can show
 _PAGE, _SHEET = "index.html", "contact-sheet.jpg"
 _IMAGES, _OVERLAYS = "images", "overlays"
+_CELL = 420  # pixels of a picture on the contact sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,8 @@ def write_page(run: Run, folder: Path, images: int = 48) -> Generator[Progress, 
     buckets = Buckets()
     for photo, masks, labels in run.photo_masks(embeddings=False, only=choice.reasons):
         yield Progress(len(entries), len(choice.reasons), f"drawing {photo.image_id}")
-        try:
-            pixels = read_image(photo.image, buckets=buckets)
-        except ImageError:
-            unreadable += 1
-            pixels = np.full((photo.height, photo.width, 3), 200, np.uint8)
-        if pixels.shape[:2] != (photo.height, photo.width):  # another photo by now
+        pixels = _read_labeled(photo, buckets)
+        if pixels is None:
             unreadable += 1
             pixels = np.full((photo.height, photo.width, 3), 200, np.uint8)
         file = f"{photo.number:07d}.jpg"
@@ -92,17 +89,26 @@ def write_page(run: Run, folder: Path, images: int = 48) -> Generator[Progress, 
         overlay = draw_overlay(pixels, masks[labels.kept], [str(n) for n in kept.names], kept.score.tolist())
         _save(Image.fromarray(overlay), folder / _OVERLAYS / file)
         small = Image.fromarray(overlay)
-        small.thumbnail((420, 420), Image.Resampling.LANCZOS)
+        small.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
         thumbnails.append(np.asarray(small))
         picture = Image.fromarray(pixels)
         picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
         _save(picture, folder / _IMAGES / file)
         entries.append(image_entry(photo, masks, labels, f"{_IMAGES}/{file}", choice.reasons[photo.number]))
-    _save(contact_sheet(thumbnails), folder / _SHEET)
+    _save(contact_sheet(thumbnails, width=_CELL), folder / _SHEET)
     page = folder / _PAGE
     with replacing(page, "w") as out:
         out.write(render_page(run.place, summary, choice, entries, names))
     return ShowReport(page, folder / _SHEET, choice, unreadable, summary)
+
+
+def _read_labeled(photo: PhotoRecord, buckets: Buckets) -> NDArray[np.uint8] | None:
+    """The pixels that were labeled; None where they cannot be read, or another photo is there by now."""
+    try:
+        pixels = read_image(photo.image, buckets=buckets)
+    except ImageError:
+        return None
+    return pixels if pixels.shape[:2] == (photo.height, photo.width) else None
 
 
 def image_entry(

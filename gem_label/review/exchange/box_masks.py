@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gem_label.defaults import DEFAULT_SAM
 from gem_label.review.exchange.file_masks import BoxDrawer
 
 
-def load_box_drawer(sam: str = "mobile_sam", device: str = "cpu") -> BoxDrawer:
+def load_box_drawer(sam: str = DEFAULT_SAM, device: str = "cpu") -> BoxDrawer:
     """What `import_corrections(boxes="sam")` asks for masks.
 
     Args:
